@@ -1,1 +1,10 @@
-//! Under construction.
+//! What every process of ours shares: settings, logs, HTTP serving with health checks, problem details, tables.
+//!
+//! Invariant: knows no shop, no flag and no database.
+
+pub mod error;
+pub mod http;
+pub mod problem;
+pub mod settings;
+pub mod table;
+pub mod telemetry;

@@ -20,7 +20,11 @@ pub struct CallContext {
 impl CallContext {
     /// A call that may take `budget` from now.
     pub fn new(request_id: impl Into<String>, budget: Duration) -> Self {
-        Self { request_id: RequestId(request_id.into()), traceparent: None, deadline: Instant::now() + budget }
+        Self {
+            request_id: RequestId(request_id.into()),
+            traceparent: None,
+            deadline: Instant::now() + budget,
+        }
     }
 
     /// What is left until the deadline; zero once it has passed.

@@ -81,7 +81,10 @@ impl Money {
     /// The sum of both.
     pub fn plus(self, other: Self) -> Result<Self, MoneyError> {
         if self.currency != other.currency {
-            return Err(MoneyError::MixedCurrencies { left: self.currency.into(), right: other.currency.into() });
+            return Err(MoneyError::MixedCurrencies {
+                left: self.currency.into(),
+                right: other.currency.into(),
+            });
         }
         let minor = self.minor.checked_add(other.minor).ok_or(MoneyError::TooLarge)?;
         Ok(Self { minor, ..self })

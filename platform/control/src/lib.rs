@@ -1,1 +1,30 @@
-//! Under construction.
+//! The control store: flags with their fencing tokens, the switch of ownership, acknowledgements and the audit trail.
+//!
+//! Invariants:
+//! * every change of a flag is one commit together with its audit row, and raises the flag's fencing token;
+//! * a context has one owner at any time, and a switch changes it at one point of no doubt: [`ControlStore::flip`].
+
+mod audit;
+mod error;
+mod flag;
+mod flags;
+mod instances;
+mod records;
+mod routing;
+mod schema;
+mod store;
+mod switch;
+mod watcher;
+
+#[cfg(test)]
+mod tests;
+
+pub use audit::{AuditRow, Who};
+pub use error::ControlError;
+pub use flag::{DataMode, Flag, Hold, Side, Stage, Weight};
+pub use flags::FlagChange;
+pub use instances::{Ack, Heartbeat, Instance, InstanceKind};
+pub use records::{Lag, Verification};
+pub use routing::{BUCKETS, bucket};
+pub use store::{ControlSettings, ControlStore};
+pub use watcher::Watcher;

@@ -1,0 +1,260 @@
+//! Reading and changing flags.
+//!
+//! Invariant: reads go to the service only under a clean, fresh verification of the data there, or by force, which
+//! the audit trail shows.
+
+use diesel::prelude::*;
+
+use crate::audit::{Entry, Who, record};
+use crate::error::ControlError;
+use crate::flag::{DataMode, Flag, Hold, Side, Weight};
+use crate::schema::{backfills, flags, verifications};
+use crate::store::{ControlStore, now_ms};
+
+/// What to change about a flag; what is absent stays.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct FlagChange {
+    /// Which keys' reads go to the service.
+    pub reads: Option<Weight>,
+    /// The owner.
+    pub writes: Option<Side>,
+    /// Pass shut gates.
+    pub force: bool,
+}
+
+impl ControlStore {
+    /// Makes a context known. One that is known keeps its state; only how its data is held is taken over.
+    pub fn declare(&self, context: &str, data: DataMode) -> Result<(), ControlError> {
+        self.write(|conn| {
+            let mut flag = find(conn, context)?.unwrap_or_else(|| Flag::unmoved(context));
+            flag.data = data;
+            save(conn, &flag)
+        })
+    }
+
+    /// All flags, by name of context.
+    pub fn flags(&self) -> Result<Vec<Flag>, ControlError> {
+        load_all(&mut *self.connection()?)
+    }
+
+    /// One context's flag.
+    pub fn flag(&self, context: &str) -> Result<Flag, ControlError> {
+        get(&mut *self.connection()?, context)
+    }
+
+    /// Changes a flag if the gates allow it, and returns it as it stands then. Setting what is set changes nothing.
+    pub fn set_flag(&self, context: &str, change: FlagChange, who: &Who) -> Result<Flag, ControlError> {
+        self.write(|conn| {
+            let before = get(conn, context)?;
+            let mut after = before.clone();
+            after.reads = change.reads.unwrap_or(before.reads);
+            after.writes = change.writes.unwrap_or(before.writes);
+            if after == before {
+                return Ok(before);
+            }
+            needs_reason(who)?;
+            needs_no_hold(&before)?;
+            needs_owner_to_stay(&before, &after)?;
+            let gate = self.gate_reads(conn, &before, &after);
+            let forced = match gate {
+                Err(ControlError::Refused { .. }) if change.force => true,
+                other => other.map(|()| false)?,
+            };
+            after.forced = forced || (before.forced && after.reads > Weight::ZERO);
+            touch(&mut after);
+            save(conn, &after)?;
+            let entry = Entry { who, action: "set", forced, evidence: evidence(conn, context)? };
+            record(conn, &entry, &before, &after)?;
+            Ok(after)
+        })
+    }
+
+    /// Turns on or off that the owner sends its writes to the other side. Turning it on begins anew: what was
+    /// backfilled and verified before counts no longer.
+    pub fn set_dual_write(&self, context: &str, on: bool, who: &Who) -> Result<Flag, ControlError> {
+        self.write(|conn| {
+            let before = get(conn, context)?;
+            if before.dual_write == on {
+                return Ok(before);
+            }
+            needs_reason(who)?;
+            needs_no_hold(&before)?;
+            if !on && (before.reads > Weight::ZERO || before.writes == Side::Service) {
+                return Err(ControlError::Refused {
+                    reason: format!("{context} is read or owned by the service, which would fall behind"),
+                    remedy: format!(
+                        "bring it home first: `migrate switch {context} --to monolith` and `facade flag set {context} --reads 0`"
+                    ),
+                });
+            }
+            let mut after = Flag { dual_write: on, ..before.clone() };
+            touch(&mut after);
+            save(conn, &after)?;
+            diesel::delete(verifications::table.find(context)).execute(conn)?;
+            diesel::delete(backfills::table.find(context)).execute(conn)?;
+            record(conn, &Entry { who, action: "dual-write", forced: false, evidence: None }, &before, &after)?;
+            Ok(after)
+        })
+    }
+
+    fn gate_reads(
+        &self,
+        conn: &mut SqliteConnection,
+        before: &Flag,
+        after: &Flag,
+    ) -> Result<(), ControlError> {
+        if before.data == DataMode::Shared || after.reads <= before.reads {
+            return Ok(());
+        }
+        self.gate_data(conn, before)?;
+        self.gate_lag(conn, &before.context)
+    }
+}
+
+/// An owner changes only by a switch, which moves the data with it; nothing, not even force, goes past that.
+fn needs_owner_to_stay(before: &Flag, after: &Flag) -> Result<(), ControlError> {
+    let context = &before.context;
+    if before.data == DataMode::Shared {
+        return Ok(());
+    }
+    if before.writes != after.writes {
+        return Err(ControlError::Refused {
+            reason: format!("the owner of {context} changes only together with its data"),
+            remedy: format!("run `migrate switch {context} --to {}`", after.writes),
+        });
+    }
+    if before.writes == Side::Service && before.reads != after.reads {
+        return Err(ControlError::Refused {
+            reason: format!("the service owns {context}, so it answers all reads"),
+            remedy: format!("run `migrate switch {context} --to monolith` first"),
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn needs_reason(who: &Who) -> Result<(), ControlError> {
+    if who.reason.trim().is_empty() || who.actor.trim().is_empty() {
+        return Err(ControlError::Refused {
+            reason: "a change needs an actor and a reason for the audit trail".to_owned(),
+            remedy: "say why with --reason".to_owned(),
+        });
+    }
+    Ok(())
+}
+
+pub(crate) fn needs_no_hold(flag: &Flag) -> Result<(), ControlError> {
+    match flag.hold {
+        None => Ok(()),
+        Some(hold) => Err(ControlError::Refused {
+            reason: format!("a switch of {} to {} is in progress", flag.context, hold.to),
+            remedy: "wait until it has ended; `migrate status` shows it and ends one that was left behind"
+                .to_owned(),
+        }),
+    }
+}
+
+/// A change raises the token and is dated.
+pub(crate) fn touch(flag: &mut Flag) {
+    flag.token += 1;
+    flag.changed_at_ms = now_ms();
+}
+
+fn evidence(conn: &mut SqliteConnection, context: &str) -> Result<Option<String>, ControlError> {
+    let found = verifications::table.find(context).select(verifications::evidence).first(conn).optional()?;
+    Ok(found)
+}
+
+#[derive(Queryable, Selectable, Insertable, AsChangeset)]
+#[diesel(table_name = flags, treat_none_as_null = true)]
+struct FlagRow {
+    context: String,
+    reads: i64,
+    writes: String,
+    token: i64,
+    dual_write: bool,
+    data: String,
+    forced: bool,
+    changed_at_ms: i64,
+    hold_token: Option<i64>,
+    hold_to: Option<String>,
+    hold_began_ms: Option<i64>,
+    hold_deadline_ms: Option<i64>,
+    hold_flipped: Option<bool>,
+}
+
+impl TryFrom<FlagRow> for Flag {
+    type Error = ControlError;
+
+    fn try_from(row: FlagRow) -> Result<Self, ControlError> {
+        let hold = match (row.hold_token, row.hold_to, row.hold_began_ms, row.hold_deadline_ms) {
+            (Some(token), Some(to), Some(began_ms), Some(deadline_ms)) => Some(Hold {
+                token,
+                to: to.parse()?,
+                began_ms,
+                deadline_ms,
+                flipped: row.hold_flipped.unwrap_or(false),
+            }),
+            _ => None,
+        };
+        Ok(Self {
+            context: row.context,
+            reads: Weight::from_basis_points(row.reads)?,
+            writes: row.writes.parse()?,
+            token: row.token,
+            dual_write: row.dual_write,
+            data: if row.data == "shared" { DataMode::Shared } else { DataMode::Replicated },
+            hold,
+            forced: row.forced,
+            changed_at_ms: row.changed_at_ms,
+        })
+    }
+}
+
+impl From<&Flag> for FlagRow {
+    fn from(flag: &Flag) -> Self {
+        Self {
+            context: flag.context.clone(),
+            reads: i64::from(flag.reads.basis_points()),
+            writes: flag.writes.to_string(),
+            token: flag.token,
+            dual_write: flag.dual_write,
+            data: if flag.data == DataMode::Shared { "shared" } else { "replicated" }.to_owned(),
+            forced: flag.forced,
+            changed_at_ms: flag.changed_at_ms,
+            hold_token: flag.hold.map(|hold| hold.token),
+            hold_to: flag.hold.map(|hold| hold.to.to_string()),
+            hold_began_ms: flag.hold.map(|hold| hold.began_ms),
+            hold_deadline_ms: flag.hold.map(|hold| hold.deadline_ms),
+            hold_flipped: flag.hold.map(|hold| hold.flipped),
+        }
+    }
+}
+
+pub(crate) fn load_all(conn: &mut SqliteConnection) -> Result<Vec<Flag>, ControlError> {
+    let rows = flags::table.select(FlagRow::as_select()).order(flags::context).load(conn)?;
+    rows.into_iter().map(Flag::try_from).collect()
+}
+
+fn find(conn: &mut SqliteConnection, context: &str) -> Result<Option<Flag>, ControlError> {
+    let row = flags::table.find(context).select(FlagRow::as_select()).first(conn).optional()?;
+    row.map(Flag::try_from).transpose()
+}
+
+pub(crate) fn get(conn: &mut SqliteConnection, context: &str) -> Result<Flag, ControlError> {
+    if let Some(flag) = find(conn, context)? {
+        return Ok(flag);
+    }
+    let known = flags::table.select(flags::context).order(flags::context).load(conn)?;
+    Err(ControlError::UnknownContext { context: context.to_owned(), known })
+}
+
+pub(crate) fn save(conn: &mut SqliteConnection, flag: &Flag) -> Result<(), ControlError> {
+    let row = FlagRow::from(flag);
+    diesel::insert_into(flags::table)
+        .values(&row)
+        .on_conflict(flags::context)
+        .do_update()
+        .set(&row)
+        .execute(conn)?;
+    Ok(())
+}

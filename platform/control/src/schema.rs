@@ -1,0 +1,177 @@
+//! The control store's tables. One statement list, applied when the file is new; `user_version` tells which form it has.
+
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::BigInt;
+
+use crate::error::ControlError;
+
+/// Raised with every change of the tables below.
+const VERSION: i64 = 1;
+
+const CREATE: &str = "
+CREATE TABLE flags (
+    context TEXT PRIMARY KEY,
+    reads INTEGER NOT NULL CHECK (reads BETWEEN 0 AND 10000),
+    writes TEXT NOT NULL CHECK (writes IN ('monolith', 'service')),
+    token BIGINT NOT NULL,
+    dual_write BOOLEAN NOT NULL,
+    data TEXT NOT NULL CHECK (data IN ('replicated', 'shared')),
+    forced BOOLEAN NOT NULL,
+    changed_at_ms BIGINT NOT NULL,
+    hold_token BIGINT,
+    hold_to TEXT CHECK (hold_to IN ('monolith', 'service')),
+    hold_began_ms BIGINT,
+    hold_deadline_ms BIGINT,
+    hold_flipped BOOLEAN
+);
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    at_ms BIGINT NOT NULL,
+    context TEXT NOT NULL,
+    token BIGINT NOT NULL,
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    action TEXT NOT NULL,
+    from_state TEXT NOT NULL,
+    to_state TEXT NOT NULL,
+    forced BOOLEAN NOT NULL,
+    evidence TEXT
+);
+CREATE INDEX audit_context ON audit(context, id);
+CREATE TABLE instances (
+    instance TEXT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    heartbeat_at_ms BIGINT NOT NULL
+);
+CREATE TABLE acks (
+    instance TEXT NOT NULL,
+    context TEXT NOT NULL,
+    token BIGINT NOT NULL,
+    held BOOLEAN NOT NULL,
+    PRIMARY KEY (instance, context)
+);
+CREATE TABLE lag (
+    context TEXT PRIMARY KEY,
+    pending BIGINT NOT NULL,
+    oldest_ms BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL
+);
+CREATE TABLE backfills (
+    context TEXT PRIMARY KEY,
+    rows BIGINT NOT NULL,
+    at_ms BIGINT NOT NULL
+);
+CREATE TABLE verifications (
+    context TEXT PRIMARY KEY,
+    clean BOOLEAN NOT NULL,
+    rows BIGINT NOT NULL,
+    differences BIGINT NOT NULL,
+    position BIGINT NOT NULL,
+    mapping_hash TEXT NOT NULL,
+    evidence TEXT NOT NULL,
+    at_ms BIGINT NOT NULL
+);
+";
+
+diesel::table! {
+    flags (context) {
+        context -> Text,
+        reads -> BigInt,
+        writes -> Text,
+        token -> BigInt,
+        dual_write -> Bool,
+        data -> Text,
+        forced -> Bool,
+        changed_at_ms -> BigInt,
+        hold_token -> Nullable<BigInt>,
+        hold_to -> Nullable<Text>,
+        hold_began_ms -> Nullable<BigInt>,
+        hold_deadline_ms -> Nullable<BigInt>,
+        hold_flipped -> Nullable<Bool>,
+    }
+}
+
+diesel::table! {
+    audit (id) {
+        id -> BigInt,
+        at_ms -> BigInt,
+        context -> Text,
+        token -> BigInt,
+        actor -> Text,
+        reason -> Text,
+        action -> Text,
+        from_state -> Text,
+        to_state -> Text,
+        forced -> Bool,
+        evidence -> Nullable<Text>,
+    }
+}
+
+diesel::table! {
+    instances (instance) {
+        instance -> Text,
+        kind -> Text,
+        heartbeat_at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    acks (instance, context) {
+        instance -> Text,
+        context -> Text,
+        token -> BigInt,
+        held -> Bool,
+    }
+}
+
+diesel::table! {
+    lag (context) {
+        context -> Text,
+        pending -> BigInt,
+        oldest_ms -> BigInt,
+        at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    backfills (context) {
+        context -> Text,
+        rows -> BigInt,
+        at_ms -> BigInt,
+    }
+}
+
+diesel::table! {
+    verifications (context) {
+        context -> Text,
+        clean -> Bool,
+        rows -> BigInt,
+        differences -> BigInt,
+        position -> BigInt,
+        mapping_hash -> Text,
+        evidence -> Text,
+        at_ms -> BigInt,
+    }
+}
+
+#[derive(QueryableByName)]
+struct UserVersion {
+    #[diesel(sql_type = BigInt)]
+    user_version: i64,
+}
+
+/// Creates the tables in a new file; refuses a file of another form.
+pub(crate) fn ensure(conn: &mut SqliteConnection, path: &str) -> Result<(), ControlError> {
+    conn.immediate_transaction(|conn| {
+        let found = diesel::sql_query("PRAGMA user_version").get_result::<UserVersion>(conn)?.user_version;
+        match found {
+            VERSION => Ok(()),
+            0 => Ok(conn.batch_execute(&format!("{CREATE} PRAGMA user_version = {VERSION};"))?),
+            _ => Err(ControlError::CannotOpen {
+                path: path.to_owned(),
+                reason: format!("its form is {found}, this program knows {VERSION}"),
+            }),
+        }
+    })
+}

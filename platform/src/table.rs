@@ -1,0 +1,56 @@
+//! Tables for people: bordered and coloured on a terminal, plain columns when piped.
+
+use std::io::{self, IsTerminal, Write};
+
+use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
+use comfy_table::{Attribute, Cell, Table};
+
+/// Prints rows under headers to standard output. A closed pipe (`| head`) ends quietly.
+pub fn print<H, R, C>(headers: H, rows: R)
+where
+    H: IntoIterator<Item: Into<String>>,
+    R: IntoIterator<Item = C>,
+    C: IntoIterator<Item: Into<String>>,
+{
+    print_line(&render(headers, rows, io::stdout().is_terminal()));
+}
+
+/// Prints one line to standard output; a closed pipe ends quietly.
+pub fn print_line(line: &str) {
+    // The reader has seen what it wanted: a failed write to standard output is no fault of the command.
+    let _ = writeln!(io::stdout().lock(), "{line}");
+}
+
+fn render<H, R, C>(headers: H, rows: R, terminal: bool) -> String
+where
+    H: IntoIterator<Item: Into<String>>,
+    R: IntoIterator<Item = C>,
+    C: IntoIterator<Item: Into<String>>,
+{
+    let mut table = Table::new();
+    if terminal {
+        table.load_style(UTF8_FULL_CONDENSED);
+    } else {
+        table.load_style(NOTHING);
+    }
+    let headers = headers.into_iter().map(|header| {
+        let cell = Cell::new(header.into());
+        if terminal { cell.add_attribute(Attribute::Bold) } else { cell }
+    });
+    table.set_header(headers.collect::<Vec<_>>());
+    for row in rows {
+        table.add_row(row.into_iter().map(Into::into).collect::<Vec<String>>());
+    }
+    table.trim_fmt()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_piped_table_has_no_borders_and_no_colours() {
+        let text = render(["context", "token"], [["users", "7"]], false);
+        assert!(text.contains("users") && !text.contains(['│', '\u{1b}']), "{text}");
+    }
+}
