@@ -1,1 +1,11 @@
-//! Under construction.
+//! The catalog context: products with their prices.
+//!
+//! Invariant: a stock-keeping unit names one product, and an id is never given out twice.
+
+mod domain;
+mod schema;
+mod service;
+mod store;
+
+pub use schema::SCHEMA;
+pub use service::CatalogService;

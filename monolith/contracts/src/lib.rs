@@ -11,6 +11,8 @@ mod money;
 pub mod catalog;
 pub mod orders;
 pub mod replication;
+#[cfg(feature = "suite")]
+pub mod suite;
 pub mod users;
 
 pub use call::{CallContext, RequestId, Unavailable};

@@ -1,1 +1,12 @@
-//! Under construction.
+//! The orders context: what users bought at which price, placed here or brought in from elsewhere.
+//!
+//! Invariant: an order keeps the prices of its moment; users and products are asked through their ports, never read
+//! from their tables, and never while a transaction is open.
+
+mod domain;
+mod schema;
+mod service;
+mod store;
+
+pub use schema::SCHEMA;
+pub use service::OrdersService;

@@ -1,0 +1,137 @@
+//! The facts that every implementation of a port must show, whatever stands behind it: embedded, remote, rewritten.
+//!
+//! Invariant: speaks to ports only. Compiled only with the feature `suite`, for tests.
+
+mod replica;
+mod users;
+
+pub use replica::{
+    Delivery, Step, a_swap_of_e_mail_addresses_arrives, delivering_everything_twice_changes_nothing,
+    every_change_of_the_owner_arrives, run_script,
+};
+pub use users::{
+    a_created_user_can_be_read_back, a_deleted_user_is_gone,
+    a_second_user_with_the_e_mail_address_is_refused, an_e_mail_address_of_a_deleted_user_is_free,
+    an_id_is_never_given_out_again, an_unknown_user_is_not_found,
+    an_update_replaces_everything_but_the_beginning, ensuring_finds_or_adds_in_the_order_given,
+    ensuring_twice_adds_once, listing_walks_all_users_in_order_of_id, texts_come_back_as_they_were,
+    versions_grow_with_every_write,
+};
+
+use std::fmt::Debug;
+use std::time::Duration;
+
+use crate::CallContext;
+use crate::replication::{IntentLog, ReplicaSink};
+use crate::users::{Address, User, UserDetails, Users};
+
+/// An empty users context that owns its data.
+pub trait UsersFixture: Send + Sync {
+    /// Its port.
+    fn users(&self) -> &dyn Users;
+}
+
+/// An owner that keeps images of its users, and the other side of it; both empty.
+pub trait ReplicaFixture: Send + Sync {
+    /// The owner.
+    fn owner(&self) -> &dyn Users;
+    /// The owner's images; dual-write is on.
+    fn log(&self) -> &dyn IntentLog;
+    /// Where the other side takes images.
+    fn sink(&self) -> &dyn ReplicaSink;
+    /// The other side's users, for reading.
+    fn replica(&self) -> &dyn Users;
+}
+
+/// One asynchronous test per fact of the users port, each with the fixture that the given async function makes.
+#[macro_export]
+macro_rules! users_suite {
+    ($fixture:path) => {
+        $crate::suite_tests!($fixture:
+            a_created_user_can_be_read_back,
+            a_deleted_user_is_gone,
+            a_second_user_with_the_e_mail_address_is_refused,
+            an_e_mail_address_of_a_deleted_user_is_free,
+            an_id_is_never_given_out_again,
+            an_unknown_user_is_not_found,
+            an_update_replaces_everything_but_the_beginning,
+            ensuring_finds_or_adds_in_the_order_given,
+            ensuring_twice_adds_once,
+            listing_walks_all_users_in_order_of_id,
+            texts_come_back_as_they_were,
+            versions_grow_with_every_write,
+        );
+    };
+}
+
+/// One asynchronous test per fact of an owner and its replica, each with the fixture that the function makes.
+#[macro_export]
+macro_rules! replica_suite {
+    ($fixture:path) => {
+        $crate::suite_tests!($fixture:
+            a_swap_of_e_mail_addresses_arrives,
+            delivering_everything_twice_changes_nothing,
+            every_change_of_the_owner_arrives,
+        );
+    };
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! suite_tests {
+    ($fixture:path: $($fact:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $fact() {
+                $crate::suite::$fact(&$fixture().await).await;
+            }
+        )+
+    };
+}
+
+/// A call with ample time.
+pub fn call() -> CallContext {
+    CallContext::new("suite", Duration::from_secs(60))
+}
+
+/// Details with this name and e-mail address, a phone and one address.
+pub fn person(name: &str, email: &str) -> UserDetails {
+    UserDetails {
+        name: name.to_owned(),
+        email: email.to_owned(),
+        phone: Some("+44 20 7946 0000".to_owned()),
+        addresses: vec![address("home")],
+    }
+}
+
+fn address(label: &str) -> Address {
+    Address {
+        label: label.to_owned(),
+        street: Some("1 High Street".to_owned()),
+        city: None,
+        postcode: Some("N1 9GU".to_owned()),
+        country: "United Kingdom".to_owned(),
+    }
+}
+
+/// Everything that a users port lists, page by page.
+pub async fn all_users(users: &dyn Users) -> Vec<User> {
+    let mut all: Vec<User> = Vec::new();
+    loop {
+        let page = done(users.list(&call(), all.last().map(|user| user.id), 7).await);
+        assert!(page.items.len() <= 7, "a page of {} where 7 were asked for", page.items.len());
+        assert!(!page.more || page.items.len() == 7, "a page that is not full says that more follow");
+        all.extend(page.items);
+        if !page.more {
+            return all;
+        }
+    }
+}
+
+/// The value, or a failed test that shows the error.
+fn done<T, E: Debug>(result: Result<T, E>) -> T {
+    match result {
+        Ok(value) => value,
+        Err(error) => panic!("expected success, got {error:?}"),
+    }
+}
