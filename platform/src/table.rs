@@ -3,7 +3,7 @@
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
-use comfy_table::{Attribute, Cell, Table};
+use comfy_table::{Attribute, Cell, ContentArrangement, Table};
 
 /// Prints rows under headers to standard output. A closed pipe (`| head`) ends quietly.
 pub fn print<H, R, C>(headers: H, rows: R)
@@ -29,7 +29,7 @@ where
 {
     let mut table = Table::new();
     if terminal {
-        table.load_style(UTF8_FULL_CONDENSED);
+        table.load_style(UTF8_FULL_CONDENSED).set_content_arrangement(ContentArrangement::Dynamic);
     } else {
         table.load_style(NOTHING);
     }

@@ -18,6 +18,7 @@ type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
 #[derive(Clone, Default)]
 pub struct Health {
     checks: Vec<(&'static str, Check)>,
+    watches: Vec<(&'static str, Check)>,
 }
 
 impl Health {
@@ -33,6 +34,17 @@ impl Health {
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
         self.checks.push((name, Arc::new(check)));
+        self
+    }
+
+    /// Adds something the process can go on without for a while: its failure makes the report `degraded`, with the
+    /// status still 200. The check runs like any other.
+    pub fn watch(
+        mut self,
+        name: &'static str,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.watches.push((name, Arc::new(check)));
         self
     }
 }
@@ -61,11 +73,15 @@ async fn live() -> impl Responder {
 }
 
 async fn ready(health: web::Data<Health>) -> impl Responder {
-    let checks = join_all(health.checks.iter().map(|(name, check)| run(name, Arc::clone(check)))).await;
-    let healthy = checks.iter().all(|check| check.status == "ok");
-    let status = if healthy { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
-    let report = Report { status: if healthy { "ok" } else { "failed" }, checks };
-    HttpResponse::build(status).json(report)
+    let all = health.checks.iter().chain(&health.watches);
+    let checks = join_all(all.map(|(name, check)| run(name, Arc::clone(check)))).await;
+    let failed = checks.iter().position(|check| check.status != "ok");
+    let (status, word) = match failed {
+        None => (StatusCode::OK, "ok"),
+        Some(first) if first >= health.checks.len() => (StatusCode::OK, "degraded"),
+        Some(_) => (StatusCode::SERVICE_UNAVAILABLE, "failed"),
+    };
+    HttpResponse::build(status).json(Report { status: word, checks })
 }
 
 async fn run(name: &'static str, check: Check) -> CheckReport {
