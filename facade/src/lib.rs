@@ -1,1 +1,28 @@
-//! Under construction.
+//! The routing facade: a reverse proxy whose flags move traffic, context by context, from a monolith to services.
+//!
+//! Read in this order: [`settings`] (what can be said), [`plan`] (what it means), [`server`] (what runs), `worker`
+//! and `phases` (a request's way), `flags`, `gate` and `keeper` (how flags take effect), `admin` (what steers it).
+//!
+//! Invariants:
+//! * it knows nothing of any application: contexts, routes and keys come from its settings;
+//! * a write of a context goes to the owner that the newest flag names, and to nobody while ownership moves;
+//! * no request waits for the control store.
+
+pub mod admin;
+pub mod explain;
+pub mod plan;
+pub mod server;
+pub mod settings;
+
+mod answer;
+mod body;
+mod flags;
+mod gate;
+mod headers;
+mod keeper;
+mod key;
+mod metrics;
+mod phases;
+mod pool;
+mod routing;
+mod worker;

@@ -1,1 +1,19 @@
-//! Tests.
+//! All tests that look at the project as a whole, in one binary because linking is what costs here: first those that
+//! read its sources, then those that run its binaries.
+
+#[cfg(test)]
+mod architecture;
+#[cfg(test)]
+mod crash;
+#[cfg(test)]
+mod extraction;
+#[cfg(test)]
+mod import_books;
+#[cfg(test)]
+mod parity;
+#[cfg(test)]
+mod smoke;
+#[cfg(test)]
+mod support;
+#[cfg(test)]
+mod tidy;

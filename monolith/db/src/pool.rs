@@ -249,8 +249,9 @@ fn prepare(
         // waits for the disk.
         Role::Writer => conn.batch_execute(&format!(
             "PRAGMA journal_mode = WAL; PRAGMA synchronous = {}; PRAGMA foreign_keys = ON;
-             PRAGMA cache_size = -32768; PRAGMA wal_autocheckpoint = 4000",
-            settings.synchronous.pragma()
+             PRAGMA cache_size = -{}; PRAGMA wal_autocheckpoint = 4000",
+            settings.synchronous.pragma(),
+            settings.cache_kib
         )),
     }
 }

@@ -19,6 +19,9 @@ pub struct DatabaseSettings {
     pub busy_timeout_ms: u64,
     /// What a commit waits for.
     pub synchronous: Synchronous,
+    /// Memory for pages at the connection that writes, in KiB. Too little and scattered writes read from the disk;
+    /// too much is memory that a process of its own (an import) takes beside the server.
+    pub cache_kib: u32,
 }
 
 impl Default for DatabaseSettings {
@@ -28,6 +31,7 @@ impl Default for DatabaseSettings {
             readers: 4,
             busy_timeout_ms: 5000,
             synchronous: Synchronous::Full,
+            cache_kib: 32_768,
         }
     }
 }

@@ -1,0 +1,255 @@
+//! Bodies on their way through: piece by piece, each direction with its own patience.
+//!
+//! Invariant: no body is ever held whole; a side that stops sending ends its exchange after the idle time.
+
+use std::cell::Cell;
+use std::collections::VecDeque;
+use std::error::Error;
+use std::fmt;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body::{Body, Frame, SizeHint};
+use hyper::body::Incoming;
+use tokio::time::{Sleep, sleep};
+
+use crate::phases::record::Ticket;
+use crate::pool::Lease;
+
+pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
+
+/// Why a client's request body did not arrive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyFault {
+    /// It stopped for longer than the idle time.
+    Stalled,
+    /// It broke off, or its framing is wrong.
+    Broken,
+}
+
+impl fmt::Display for BodyFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Stalled => "the request body stopped arriving",
+            Self::Broken => "the request body broke off",
+        })
+    }
+}
+
+impl Error for BodyFault {}
+
+/// Runs while nothing arrives; made only when something is waited for, because most bodies are already there.
+#[derive(Debug)]
+struct Patience {
+    limit: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+    running: bool,
+}
+
+impl Patience {
+    fn new(limit: Duration) -> Self {
+        Self { limit, timer: None, running: false }
+    }
+
+    fn something_came(&mut self) {
+        self.running = false;
+    }
+
+    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let limit = self.limit;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
+        if !self.running {
+            timer.as_mut().reset(tokio::time::Instant::now() + limit);
+            self.running = true;
+        }
+        timer.as_mut().poll(cx)
+    }
+}
+
+/// When the request's body last moved; the wait for an answer counts from there.
+#[derive(Debug, Clone)]
+pub(crate) struct Progress(Rc<Cell<Instant>>);
+
+impl Progress {
+    pub(crate) fn last(&self) -> Instant {
+        self.0.get()
+    }
+}
+
+/// A request's body on its way to an upstream.
+#[derive(Debug)]
+pub(crate) enum RequestBody {
+    /// There is none.
+    Empty,
+    /// It comes from the client.
+    Client(Box<ClientBody>),
+}
+
+/// A body that a client sends.
+#[derive(Debug)]
+pub(crate) struct ClientBody {
+    incoming: Incoming,
+    patience: Patience,
+    progress: Progress,
+}
+
+impl RequestBody {
+    pub(crate) fn new(incoming: Incoming, idle: Duration) -> Self {
+        if incoming.is_end_stream() {
+            return Self::Empty;
+        }
+        let progress = Progress(Rc::new(Cell::new(Instant::now())));
+        Self::Client(Box::new(ClientBody { incoming, patience: Patience::new(idle), progress }))
+    }
+
+    pub(crate) fn progress(&self) -> Option<Progress> {
+        match self {
+            Self::Empty => None,
+            Self::Client(body) => Some(body.progress.clone()),
+        }
+    }
+}
+
+impl Body for RequestBody {
+    type Data = Bytes;
+    type Error = BodyFault;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        let Self::Client(body) = self.get_mut() else { return Poll::Ready(None) };
+        match Pin::new(&mut body.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                body.patience.something_came();
+                body.progress.0.set(Instant::now());
+                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyFault::Broken)))
+            }
+            Poll::Pending => {
+                ready!(body.patience.poll_over(cx));
+                Poll::Ready(Some(Err(BodyFault::Stalled)))
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Empty => true,
+            Self::Client(body) => body.incoming.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Empty => SizeHint::with_exact(0),
+            Self::Client(body) => body.incoming.size_hint(),
+        }
+    }
+}
+
+/// An upstream's answer body, with the connection it comes over.
+#[derive(Debug)]
+pub(crate) struct UpstreamBody {
+    incoming: Incoming,
+    lease: Option<Lease>,
+    patience: Patience,
+    ended: bool,
+}
+
+impl UpstreamBody {
+    pub(crate) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
+        Self { incoming, lease: Some(lease), patience: Patience::new(idle), ended: false }
+    }
+
+    pub(crate) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(frame) => {
+                self.patience.something_came();
+                // Remembered because a chunked body does not know afterwards that it has ended.
+                self.ended = frame.is_none();
+                Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
+            }
+            Poll::Pending => {
+                ready!(self.patience.poll_over(cx));
+                Poll::Ready(Some(Err("the answer's body stopped arriving".into())))
+            }
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        self.incoming.size_hint()
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        self.ended || self.incoming.is_end_stream()
+    }
+}
+
+impl Drop for UpstreamBody {
+    fn drop(&mut self) {
+        // A connection whose answer was not read to its end is of no use to the next request: it closes here.
+        if let Some(lease) = self.lease.take()
+            && (self.ended || self.incoming.is_end_stream())
+        {
+            lease.give_back();
+        }
+    }
+}
+
+/// An answer's body on its way to the client; the exchange is recorded when it ends, one way or the other.
+#[derive(Debug)]
+pub(crate) struct ResponseBody {
+    held: VecDeque<Frame<Bytes>>,
+    rest: Option<UpstreamBody>,
+    /// Kept for its drop.
+    _ticket: Ticket,
+}
+
+impl ResponseBody {
+    /// What was held back, then what is still to come.
+    pub(crate) fn new(held: VecDeque<Frame<Bytes>>, rest: Option<UpstreamBody>, ticket: Ticket) -> Self {
+        Self { held, rest, _ticket: ticket }
+    }
+}
+
+impl Body for ResponseBody {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(frame) = self.held.pop_front() {
+            return Poll::Ready(Some(Ok(frame)));
+        }
+        match &mut self.rest {
+            Some(body) => body.poll_frame(cx),
+            None => Poll::Ready(None),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.held.is_empty() && self.rest.as_ref().is_none_or(UpstreamBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), UpstreamBody::size_hint);
+        let held: usize = self.held.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
+        let held = u64::try_from(held).unwrap_or(u64::MAX);
+        let mut hint = SizeHint::new();
+        hint.set_lower(rest.lower().saturating_add(held));
+        // A length that is known goes out as Content-Length, and then there is no place for trailers.
+        let has_trailers = self.held.iter().any(Frame::is_trailers);
+        if let Some(upper) = rest.upper().filter(|_| !has_trailers) {
+            hint.set_upper(upper.saturating_add(held));
+        }
+        hint
+    }
+}

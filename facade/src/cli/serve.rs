@@ -1,0 +1,22 @@
+//! `facade serve`.
+
+use std::time::Duration;
+
+use anyhow::Result;
+use facade::admin;
+use facade::server::Facade;
+use facade::settings::Settings;
+
+pub(crate) fn serve(settings: &Settings) -> Result<()> {
+    platform::telemetry::init("facade");
+    // Before any client is let in, so that a facade which cannot be steered does not run.
+    facade::plan::Plan::new(settings)?;
+    let listener = admin::bind(settings)?;
+    actix_web::rt::System::new().block_on(async {
+        let facade = Facade::start(settings)?;
+        admin::announce(&listener)?;
+        let served = admin::serve(listener, &facade, &settings.admin_token).await;
+        facade.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
+        Ok(served?)
+    })
+}

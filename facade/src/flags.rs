@@ -1,0 +1,205 @@
+//! The flags as the data plane sees them: one snapshot, swapped as a whole, and one gate per context.
+//!
+//! Invariant: a gate closes before the snapshot that holds writes is published, and opens after the one that no
+//! longer does; so a write that has passed an open gate reads a snapshot at least as new as that opening.
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use control::{Ack, Flag};
+
+use crate::gate::Gate;
+use crate::plan::{ContextId, Plan};
+
+/// The flags of all contexts of the plan, in its order.
+#[derive(Debug)]
+pub(crate) struct FlagTable {
+    flags: Vec<Flag>,
+}
+
+impl FlagTable {
+    pub(crate) fn get(&self, context: ContextId) -> Option<&Flag> {
+        self.flags.get(context.0)
+    }
+}
+
+/// What all workers share of the flags.
+#[derive(Debug)]
+pub(crate) struct Flags {
+    table: Arc<ArcSwap<FlagTable>>,
+    gates: Vec<Arc<Gate>>,
+    names: Vec<String>,
+    hold_limit: Duration,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    holds: Vec<Option<SeenHold>>,
+    trouble: Option<String>,
+}
+
+/// A hold since this facade first saw it.
+#[derive(Debug, Clone)]
+struct SeenHold {
+    token: i64,
+    until: Instant,
+    attempts: u32,
+    let_go: bool,
+}
+
+/// A hold whose time is over.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Overdue {
+    pub(crate) context: ContextId,
+    pub(crate) name: String,
+    pub(crate) token: i64,
+}
+
+/// How long the store's answer to the end of a hold may take to come back as a flag.
+const SETTLING: Duration = Duration::from_millis(250);
+/// After this many rounds of settling the writes go on as the flag was last known: the fences guard the data.
+const MOST_ATTEMPTS: u32 = 4;
+
+impl Flags {
+    /// Flags as they are before the store has been read: everything at the monolith.
+    pub(crate) fn new(
+        plan: &Plan,
+        hold_limit: Duration,
+        on_drained: impl Fn() + Clone + Send + Sync + 'static,
+    ) -> Self {
+        let names: Vec<String> = plan.context_names().map(str::to_owned).collect();
+        let flags = names.iter().map(|name| Flag::unmoved(name.as_str())).collect();
+        Self {
+            table: Arc::new(ArcSwap::from_pointee(FlagTable { flags })),
+            gates: names.iter().map(|_| Gate::new(on_drained.clone())).collect(),
+            hold_limit,
+            state: Mutex::new(State { holds: vec![None; names.len()], trouble: None }),
+            names,
+        }
+    }
+
+    /// The snapshot, to be cached by each worker.
+    pub(crate) fn table(&self) -> Arc<ArcSwap<FlagTable>> {
+        Arc::clone(&self.table)
+    }
+
+    pub(crate) fn gate(&self, context: ContextId) -> Option<&Arc<Gate>> {
+        self.gates.get(context.0)
+    }
+
+    /// How long a write waits at a closed gate: the hold, the settling after it, and a little more.
+    pub(crate) fn longest_wait(&self) -> Duration {
+        self.hold_limit + SETTLING * (MOST_ATTEMPTS + 2)
+    }
+
+    /// Takes over what the store says. `now_ms` is the same instant as `now`, as milliseconds since the epoch.
+    pub(crate) fn apply(&self, flags: &[Flag], now: Instant, now_ms: i64) {
+        let mut state = self.state();
+        state.trouble = None;
+        let flags: Vec<Flag> = self
+            .names
+            .iter()
+            .map(|name| {
+                let found = flags.iter().find(|flag| flag.context == *name);
+                found.cloned().unwrap_or_else(|| Flag::unmoved(name.as_str()))
+            })
+            .collect();
+        let mut open = Vec::new();
+        for ((flag, seen), gate) in flags.iter().zip(&mut state.holds).zip(&self.gates) {
+            let Some(hold) = &flag.hold else {
+                *seen = None;
+                open.push(gate);
+                continue;
+            };
+            if seen.as_ref().is_some_and(|seen| seen.token == hold.token) {
+                continue;
+            }
+            let left = Duration::from_millis(u64::try_from(hold.deadline_ms - now_ms).unwrap_or(0));
+            let until = now + left.min(self.hold_limit);
+            *seen = Some(SeenHold { token: hold.token, until, attempts: 0, let_go: false });
+            gate.hold();
+        }
+        self.table.store(Arc::new(FlagTable { flags }));
+        for gate in open {
+            gate.release();
+        }
+    }
+
+    /// Remembers that the store cannot be read; the last known flags go on.
+    pub(crate) fn set_trouble(&self, trouble: String) {
+        self.state().trouble = Some(trouble);
+    }
+
+    /// Why the flags may be old, if they may.
+    pub(crate) fn trouble(&self) -> Option<String> {
+        self.state().trouble.clone()
+    }
+
+    /// Which token is served, per context, and whether its writes are at rest.
+    pub(crate) fn acks(&self) -> Vec<Ack> {
+        let state = self.state();
+        let table = self.table.load();
+        let contexts = table.flags.iter().zip(&state.holds).zip(&self.gates);
+        contexts
+            .map(|((flag, seen), gate)| {
+                let holding = seen.as_ref().filter(|seen| !seen.let_go && gate.is_drained());
+                Ack {
+                    context: flag.context.clone(),
+                    token: holding.map_or(flag.token, |seen| seen.token),
+                    held: holding.is_some(),
+                }
+            })
+            .collect()
+    }
+
+    /// Whether any writes are held at present.
+    pub(crate) fn next_deadline(&self) -> Option<Instant> {
+        self.state().holds.iter().flatten().filter(|seen| !seen.let_go).map(|seen| seen.until).min()
+    }
+
+    /// Holds whose time is over. Each is given a little more time, in which the caller settles it with the store;
+    /// one that cannot be settled is let go here.
+    pub(crate) fn overdue(&self, now: Instant) -> Vec<Overdue> {
+        let mut state = self.state();
+        let mut overdue = Vec::new();
+        for (index, seen) in state.holds.iter_mut().enumerate() {
+            let Some(seen) = seen.as_mut().filter(|seen| !seen.let_go && seen.until <= now) else { continue };
+            let (Some(name), Some(gate)) = (self.names.get(index), self.gates.get(index)) else { continue };
+            if seen.attempts >= MOST_ATTEMPTS {
+                seen.let_go = true;
+                gate.release();
+                tracing::warn!(
+                    context = name,
+                    "writes of {name} go on under the flag last known: the hold cannot be settled"
+                );
+                continue;
+            }
+            seen.attempts += 1;
+            seen.until = now + SETTLING;
+            overdue.push(Overdue { context: ContextId(index), name: name.clone(), token: seen.token });
+        }
+        overdue
+    }
+
+    /// Lets the writes of a context go although the store still has the hold.
+    pub(crate) fn let_go(&self, overdue: &Overdue) {
+        let mut state = self.state();
+        let seen = state.holds.get_mut(overdue.context.0).and_then(Option::as_mut);
+        if let (Some(seen), Some(gate)) = (seen, self.gates.get(overdue.context.0))
+            && seen.token == overdue.token
+        {
+            seen.let_go = true;
+            gate.release();
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        // Nothing in here panics half-way through a change, so what a poisoned lock guards is whole.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,174 @@
+//! What a proxy must do to headers on the way through (RFC 9110 §7.6, RFC 9112 §6).
+//!
+//! Invariant: nothing that concerns one connection only passes to the other, and the body is framed the way
+//! its sender framed it.
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::{Version, request};
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+/// CGI-like upstreams turn this header into `HTTP_PROXY`, which their HTTP clients then obey.
+const HTTPOXY: HeaderName = HeaderName::from_static("proxy");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const HTTP: HeaderValue = HeaderValue::from_static("http");
+const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
+const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
+const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 banyan");
+const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 banyan");
+
+/// Makes a client's request head into ours. `client` is the address of its connection.
+pub(crate) fn to_upstream(parts: &mut request::Parts, client: &HeaderValue) {
+    let headers = &mut parts.headers;
+    let chunked = headers.contains_key(TRANSFER_ENCODING);
+    let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
+    strip_connection(headers);
+    headers.remove(PROXY_AUTHORIZATION);
+    headers.remove(HTTPOXY);
+    if chunked {
+        // Said aloud because hyper sends no body with a GET of unknown length unless the head announces one.
+        headers.insert(TRANSFER_ENCODING, CHUNKED);
+    }
+    if wants_trailers {
+        headers.insert(TE, TRAILERS);
+        headers.insert(CONNECTION, TE_OPTION);
+    }
+    forwarded(headers, client);
+    headers.append(VIA, if parts.version == Version::HTTP_10 { VIA_1_0 } else { VIA_1_1 });
+    parts.version = Version::HTTP_11;
+}
+
+/// Makes an upstream's answer head into ours.
+pub(crate) fn to_client(headers: &mut HeaderMap) {
+    strip_connection(headers);
+    headers.remove(PROXY_AUTHENTICATE);
+}
+
+/// The address is appended to the list; protocol and host are left alone where a proxy in front has said them.
+fn forwarded(headers: &mut HeaderMap, client: &HeaderValue) {
+    match headers.entry(X_FORWARDED_FOR) {
+        Entry::Vacant(entry) => {
+            entry.insert(client.clone());
+        }
+        Entry::Occupied(mut entry) => {
+            let mut list = Vec::with_capacity(64);
+            for value in entry.iter() {
+                list.extend_from_slice(value.as_bytes());
+                list.extend_from_slice(b", ");
+            }
+            list.extend_from_slice(client.as_bytes());
+            if let Ok(value) = HeaderValue::from_bytes(&list) {
+                entry.insert(value);
+            }
+        }
+    }
+    headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);
+    if let Some(host) = headers.get(HOST).cloned() {
+        headers.entry(X_FORWARDED_HOST).or_insert(host);
+    }
+}
+
+/// Removes what concerns this connection only: the headers known for it, and those that `Connection` names.
+fn strip_connection(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        for name in named_by_connection(headers) {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    headers.remove(KEEP_ALIVE);
+    headers.remove(PROXY_CONNECTION);
+    headers.remove(TE);
+    headers.remove(TRANSFER_ENCODING);
+    headers.remove(UPGRADE);
+}
+
+/// `Host` and `Content-Length` stay even when named: without them the next server reads another message.
+fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
+    headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(|value| value.as_bytes().split(|byte| *byte == b','))
+        .map(<[u8]>::trim_ascii)
+        .filter(|option| {
+            !option.eq_ignore_ascii_case(b"keep-alive") && !option.eq_ignore_ascii_case(b"close")
+        })
+        .filter_map(|option| HeaderName::from_bytes(option).ok())
+        .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+        .collect()
+}
+
+fn lists(value: &HeaderValue, word: &str) -> bool {
+    value
+        .as_bytes()
+        .split(|byte| *byte == b',')
+        .any(|item| item.trim_ascii().eq_ignore_ascii_case(word.as_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Request;
+
+    use super::*;
+
+    fn through(headers: &[(&str, &str)]) -> HeaderMap {
+        let mut request = Request::builder().uri("/");
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let (mut parts, ()) = request.body(()).unwrap().into_parts();
+        to_upstream(&mut parts, &HeaderValue::from_static("192.0.2.7"));
+        parts.headers
+    }
+
+    #[test]
+    fn what_connection_names_does_not_pass() {
+        let headers = through(&[
+            ("connection", "X-Secret, keep-alive"),
+            ("connection", "x-other"),
+            ("x-secret", "1"),
+            ("x-other", "2"),
+            ("x-kept", "3"),
+            ("keep-alive", "timeout=5"),
+            ("upgrade", "websocket"),
+            ("proxy-connection", "close"),
+        ]);
+        for gone in ["connection", "x-secret", "x-other", "keep-alive", "upgrade", "proxy-connection"] {
+            assert!(!headers.contains_key(gone), "{gone}");
+        }
+        assert_eq!(headers["x-kept"], "3");
+    }
+
+    #[test]
+    fn naming_host_or_length_does_not_remove_them() {
+        let headers =
+            through(&[("host", "a"), ("content-length", "3"), ("connection", "host, content-length")]);
+        assert_eq!(
+            (&headers["host"], &headers["content-length"]),
+            (&"a".parse().unwrap(), &"3".parse().unwrap())
+        );
+    }
+
+    #[test]
+    fn forwarding_is_recorded() {
+        let headers = through(&[("host", "shop"), ("x-forwarded-for", "198.51.100.1"), ("via", "1.0 front")]);
+        assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 192.0.2.7");
+        assert_eq!(headers["x-forwarded-proto"], "http");
+        assert_eq!(headers["x-forwarded-host"], "shop");
+        let via: Vec<_> = headers.get_all("via").iter().collect();
+        assert_eq!(via, ["1.0 front", "1.1 banyan"]);
+    }
+
+    #[test]
+    fn a_chunked_body_stays_chunked_and_trailers_stay_wanted() {
+        let headers = through(&[("transfer-encoding", "Chunked"), ("te", "trailers, deflate")]);
+        assert_eq!(headers["transfer-encoding"], "chunked");
+        assert_eq!((&headers["te"], &headers["connection"]), (&TRAILERS, &TE_OPTION));
+    }
+}

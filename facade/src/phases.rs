@@ -1,0 +1,112 @@
+//! A request's way through the facade, phase by phase:
+//! identify → admit → route → decide → forward → fall back → record.
+//!
+//! Invariant: phases run in this order, each once; what a later phase needs of an earlier one stands in its arguments.
+
+pub(crate) mod admit;
+pub(crate) mod decide;
+pub(crate) mod fallback;
+pub(crate) mod forward;
+pub(crate) mod identify;
+pub(crate) mod record;
+pub(crate) mod route;
+
+use std::rc::Rc;
+
+use control::Side;
+use http::header::{HeaderName, HeaderValue};
+use http::uri::{Parts as UriParts, PathAndQuery, Uri};
+use http::{Request, Response, request};
+use hyper::body::Incoming;
+
+use crate::answer::{Answer, Refusal};
+use crate::body::{RequestBody, ResponseBody};
+use crate::headers;
+use crate::worker::{Client, Worker};
+use decide::Decision;
+use forward::Head;
+use record::Ticket;
+
+const SIDE: HeaderName = HeaderName::from_static("banyan-side");
+const FALLBACK: HeaderName = HeaderName::from_static("banyan-fallback");
+const MONOLITH: HeaderValue = HeaderValue::from_static("monolith");
+const SERVICE: HeaderValue = HeaderValue::from_static("service");
+
+/// Answers one request. Whatever happens, there is an answer, and it is recorded.
+pub(crate) async fn answer(
+    worker: Rc<Worker>,
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Response<ResponseBody> {
+    let (mut parts, incoming) = request.into_parts();
+    let mut ticket = Ticket::begin(&worker, &parts);
+    let request_id = identify::identify(&worker.ids, &mut parts.headers);
+    ticket.identified(request_id.as_bytes());
+    let done = through(&worker, &client, parts, incoming, &mut ticket).await;
+    let (mut answer, routed) = match done {
+        Ok(answer) => (answer, true),
+        Err(Refused { refusal, routed }) => (refusal.into_answer(&request_id), routed),
+    };
+    if routed {
+        let side = if ticket.side == Side::Service { SERVICE } else { MONOLITH };
+        answer.parts.headers.insert(SIDE, side);
+    }
+    if ticket.fell_back {
+        answer.parts.headers.insert(FALLBACK, MONOLITH);
+    }
+    answer.parts.headers.entry(identify::REQUEST_ID).or_insert(request_id);
+    ticket.status = Some(answer.parts.status.as_u16());
+    answer.into_response(ticket)
+}
+
+/// A refusal, and whether a side had been chosen by then.
+struct Refused {
+    refusal: Refusal,
+    routed: bool,
+}
+
+async fn through(
+    worker: &Rc<Worker>,
+    client: &Client,
+    mut parts: request::Parts,
+    incoming: Incoming,
+    ticket: &mut Ticket,
+) -> Result<Answer, Refused> {
+    admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
+    let route = route::route(&worker.plan, parts.uri.path());
+    ticket.context = route.context;
+    let decision = decide::decide(worker, &route, &parts, client).await;
+    let Decision { side, upstream, canary, write } =
+        decision.map_err(|refusal| Refused { refusal, routed: false })?;
+    (ticket.side, ticket.write) = (side, write);
+    drop(route);
+
+    headers::to_upstream(&mut parts, &client.address);
+    let failed = |refusal| Refused { refusal, routed: true };
+    parts.uri = origin_form(parts.uri);
+    let body = RequestBody::new(incoming, worker.plan.limits.body_idle);
+    let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
+    match ticket.context {
+        Some(context) if canary && is_repeatable => {
+            let head = Head::take(parts);
+            fallback::read(worker, context, upstream, head, ticket).await.map_err(failed)
+        }
+        _ => {
+            let head = is_repeatable.then(|| Head::copy(&parts));
+            let request = Request::from_parts(parts, body);
+            let limit = worker.plan.limits.header;
+            let sent = forward::forward(worker, upstream, request, head.as_ref(), limit).await;
+            sent.map_err(|failure| failed(failure.refusal(worker, upstream)))
+        }
+    }
+}
+
+/// An absolute target means the same as its path with the host beside it, which the upstream gets either way.
+fn origin_form(uri: Uri) -> Uri {
+    if uri.authority().is_none() {
+        return uri;
+    }
+    let mut parts = UriParts::default();
+    parts.path_and_query = uri.path_and_query().cloned().or_else(|| Some(PathAndQuery::from_static("/")));
+    Uri::from_parts(parts).unwrap_or_default()
+}

@@ -1,0 +1,72 @@
+//! Fall back: a canary read that the service fails is answered by the monolith, once.
+//!
+//! Invariant: the client sees the whole of one answer. A small answer is held until it is complete, because one that
+//! has begun can no longer be taken back.
+
+use std::future::poll_fn;
+
+use control::Side;
+use http::header::CONTENT_TYPE;
+use tokio::time::{Instant, timeout_at};
+
+use crate::answer::{Answer, Refusal};
+use crate::body::BoxError;
+use crate::phases::forward::{Head, forward};
+use crate::phases::record::Ticket;
+use crate::plan::{ContextId, FallbackPlan, UpstreamId};
+use crate::worker::Worker;
+
+pub(crate) async fn read(
+    worker: &Worker,
+    context: ContextId,
+    service: UpstreamId,
+    head: Head,
+    ticket: &mut Ticket,
+) -> Result<Answer, Refusal> {
+    let limits = &worker.plan.limits;
+    let request = head.clone().into_request();
+    let reason = match forward(worker, service, request, Some(&head), limits.canary_header).await {
+        Err(failure) => failure.to_string(),
+        Ok(answer) if worker.plan.fallback.statuses.contains(&answer.parts.status) => {
+            format!("it answered {}", answer.parts.status.as_u16())
+        }
+        Ok(answer) => match hold(answer, &worker.plan.fallback).await {
+            Ok(answer) => return Ok(answer),
+            Err(error) => format!("its answer broke off: {error}"),
+        },
+    };
+    // Not a warning: with the service gone there would be one for every read. The counter tells.
+    tracing::debug!(reason, "the monolith answers instead of the service: {reason}");
+    worker.stats.fell_back(context);
+    (ticket.side, ticket.fell_back) = (Side::Monolith, true);
+    let monolith = worker.plan.monolith;
+    let request = head.clone().into_request();
+    let answer = forward(worker, monolith, request, Some(&head), limits.header).await;
+    answer.map_err(|failure| failure.refusal(worker, monolith))
+}
+
+/// Reads a small answer to its end. What is large, or trickles, or never ends, goes on as it comes.
+async fn hold(answer: Answer, plan: &FallbackPlan) -> Result<Answer, BoxError> {
+    let Answer { parts, mut held, rest: Some(mut body) } = answer else { return Ok(answer) };
+    let most = plan.hold_bytes;
+    let is_large = usize::try_from(body.size_hint().lower()).map_or(true, |length| length > most);
+    let is_endless =
+        parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    if is_large || is_endless {
+        return Ok(Answer { parts, held, rest: Some(body) });
+    }
+    let deadline = Instant::now() + plan.hold;
+    let mut size = 0;
+    while !body.is_end_stream() && size <= most {
+        match timeout_at(deadline, poll_fn(|cx| body.poll_frame(cx))).await {
+            Err(_) | Ok(None) => break,
+            Ok(Some(frame)) => {
+                let frame = frame?;
+                size += frame.data_ref().map_or(0, bytes::Bytes::len);
+                held.push_back(frame);
+            }
+        }
+    }
+    let rest = (!body.is_end_stream()).then_some(body);
+    Ok(Answer { parts, held, rest })
+}

@@ -1,0 +1,106 @@
+//! Identify: which request this is. Its id is the client's where that is sane, else a new one; a trace passes as it is.
+
+use std::cell::{Cell, RefCell};
+use std::fmt::Write;
+
+use bytes::{Bytes, BytesMut};
+use http::HeaderMap;
+use http::header::{Entry, HeaderName, HeaderValue};
+use uuid::Uuid;
+
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// Characters of an id: as many as of a UUID without dashes.
+const LENGTH: usize = 32;
+/// Ids made per allocation.
+const BATCH: usize = 64;
+
+/// Makes ids: half of one is this worker's own random number, the other half counts.
+#[derive(Debug)]
+pub(crate) struct RequestIds {
+    prefix: u64,
+    next: Cell<u64>,
+    made: RefCell<Bytes>,
+}
+
+impl RequestIds {
+    pub(crate) fn new() -> Self {
+        let (prefix, next) = Uuid::new_v4().as_u64_pair();
+        Self { prefix, next: Cell::new(next), made: RefCell::default() }
+    }
+
+    fn next(&self) -> HeaderValue {
+        let mut made = self.made.borrow_mut();
+        if made.len() < LENGTH {
+            *made = self.batch();
+        }
+        // Hexadecimal digits are a header value.
+        HeaderValue::from_maybe_shared(made.split_to(LENGTH)).unwrap_or(HeaderValue::from_static("-"))
+    }
+
+    fn batch(&self) -> Bytes {
+        let mut batch = BytesMut::with_capacity(BATCH * LENGTH);
+        for _ in 0..BATCH {
+            let number = self.next.get();
+            self.next.set(number.wrapping_add(1));
+            // Writing into a buffer that grows cannot fail.
+            let _ = write!(batch, "{:016x}{number:016x}", self.prefix);
+        }
+        batch.freeze()
+    }
+}
+
+/// The request's id, which its headers hold afterwards exactly once.
+pub(crate) fn identify(ids: &RequestIds, headers: &mut HeaderMap) -> HeaderValue {
+    match headers.entry(REQUEST_ID) {
+        Entry::Vacant(entry) => {
+            let id = ids.next();
+            entry.insert(id.clone());
+            id
+        }
+        Entry::Occupied(mut entry) => {
+            let is_one = entry.iter().nth(1).is_none();
+            if is_one && is_sane(entry.get().as_bytes()) {
+                return entry.get().clone();
+            }
+            let id = ids.next();
+            entry.insert(id.clone());
+            id
+        }
+    }
+}
+
+/// Short and of harmless characters, so that it can stand in logs as it is.
+fn is_sane(id: &[u8]) -> bool {
+    (1..=64).contains(&id.len())
+        && id.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(byte))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn a_sane_id_is_kept_and_any_other_replaced() {
+        let ids = RequestIds::new();
+        let mut headers = HeaderMap::new();
+        headers.insert(REQUEST_ID, HeaderValue::from_static("abc-1"));
+        assert_eq!(identify(&ids, &mut headers), "abc-1");
+        for bad in ["", "a b", "<script>", &"x".repeat(65)] {
+            headers.insert(REQUEST_ID, HeaderValue::from_str(bad).unwrap());
+            let id = identify(&ids, &mut headers);
+            assert_eq!((id.len(), &headers[REQUEST_ID]), (LENGTH, &id));
+        }
+        headers.append(REQUEST_ID, HeaderValue::from_static("second"));
+        identify(&ids, &mut headers);
+        assert_eq!(headers.get_all(REQUEST_ID).iter().count(), 1);
+    }
+
+    #[test]
+    fn ids_do_not_repeat() {
+        let ids = RequestIds::new();
+        let made: HashSet<_> = (0..1_000).map(|_| ids.next().as_bytes().to_vec()).collect();
+        assert_eq!(made.len(), 1_000);
+    }
+}

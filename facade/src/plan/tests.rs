@@ -1,0 +1,72 @@
+//! What a plan refuses, and that it says everything at once.
+
+use control::ControlSettings;
+
+use super::Plan;
+use crate::settings::{ContextSettings, KeySource, RouteSettings, Settings, UpstreamSettings};
+
+fn settings() -> Settings {
+    let upstream = |url: &str| UpstreamSettings { url: url.to_owned() };
+    Settings {
+        upstreams: [
+            ("monolith".to_owned(), upstream("http://127.0.0.1:3000")),
+            ("svc".to_owned(), upstream("http://svc")),
+        ]
+        .into(),
+        contexts: [(
+            "users".to_owned(),
+            ContextSettings { service: "svc".to_owned(), ..ContextSettings::default() },
+        )]
+        .into(),
+        routes: vec![RouteSettings { prefix: "/users/".to_owned(), context: "users".to_owned() }],
+        control: ControlSettings { path: "control.db".into(), ..ControlSettings::default() },
+        ..Settings::default()
+    }
+}
+
+#[test]
+fn sound_settings_become_a_plan() {
+    let plan = Plan::new(&settings()).unwrap();
+    assert_eq!(plan.context_names().collect::<Vec<_>>(), ["users"]);
+    assert_eq!(plan.upstreams.iter().find(|u| u.name == "svc").unwrap().authority, "svc:80");
+    assert!(plan.routes.find("/users/7").is_some() && plan.routes.find("/users").is_some());
+}
+
+#[test]
+fn every_error_is_told_at_once() {
+    let mut settings = settings();
+    settings.monolith = "monolit".to_owned();
+    settings.admin_listen = "0.0.0.0:8081".to_owned();
+    settings.timeouts.connect_ms = 0;
+    settings.fallback.statuses = vec![200];
+    settings.upstreams.insert("bad".to_owned(), UpstreamSettings { url: "https://x/y".to_owned() });
+    settings.routes.push(RouteSettings { prefix: "/users".to_owned(), context: "users".to_owned() });
+    settings.routes.push(RouteSettings { prefix: "orders".to_owned(), context: "order".to_owned() });
+    let users = settings.contexts.get_mut("users").unwrap();
+    users.service = "nobody".to_owned();
+    users.key = vec![KeySource::Header("x y".to_owned())];
+    let error = Plan::new(&settings).unwrap_err().to_string();
+    for part in [
+        "`monolit`",
+        "admin_token",
+        "timeouts.connect_ms",
+        "holds 200",
+        "upstreams.bad.url",
+        "`/users` stands there twice",
+        "route `orders`: a prefix",
+        "context `order`",
+        "upstream `nobody`",
+        "`x y` is no header name",
+    ] {
+        assert!(error.contains(part), "{part} is missing in {error}");
+    }
+}
+
+#[test]
+fn an_upstream_with_path_or_user_or_other_scheme_is_refused() {
+    for url in ["http://a/b", "http://u@a", "ftp://a", "a:1", "", "http://"] {
+        let mut settings = settings();
+        settings.upstreams.insert("svc".to_owned(), UpstreamSettings { url: url.to_owned() });
+        assert!(Plan::new(&settings).unwrap_err().to_string().contains("upstreams.svc.url"), "{url}");
+    }
+}

@@ -1,0 +1,158 @@
+//! What `facade.toml` may say.
+//!
+//! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
+
+use std::collections::BTreeMap;
+
+use control::{ControlSettings, DataMode};
+use platform::settings::Secret;
+use serde::{Deserialize, Serialize};
+
+/// Name of the settings file that is read when none is named.
+pub const DEFAULT_FILE: &str = "facade.toml";
+
+/// Everything that can be set.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Settings {
+    /// Where clients connect; port 0 takes a free one, which is printed.
+    pub listen: String,
+    /// Where the admin API listens. Without `admin_token` only a loopback address is accepted.
+    pub admin_listen: String,
+    /// Bearer token that the admin API asks for; empty means none.
+    pub admin_token: Secret,
+    /// Worker threads of the data plane; 0 means one per core.
+    pub workers: usize,
+    /// Seconds that requests in flight get to end at shutdown.
+    pub shutdown_timeout_s: u64,
+    /// Name of the upstream that gets everything no route claims, and what a context's service does not own.
+    pub monolith: String,
+    /// Where flags live.
+    pub control: ControlSettings,
+    /// How long upstreams and clients may take.
+    pub timeouts: Timeouts,
+    /// When the monolith answers for a failing service.
+    pub fallback: Fallback,
+    /// Servers by name.
+    pub upstreams: BTreeMap<String, UpstreamSettings>,
+    /// Contexts by name.
+    pub contexts: BTreeMap<String, ContextSettings>,
+    /// Which paths belong to which context; the longest prefix wins.
+    pub routes: Vec<RouteSettings>,
+}
+
+/// How long upstreams and clients may take, in milliseconds; 0 is refused.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Timeouts {
+    /// For a connection to an upstream to be made. Too low turns packet loss into errors.
+    pub connect_ms: u64,
+    /// From the end of a request to the head of its answer; then the client gets 504.
+    pub header_ms: u64,
+    /// The same for reads in canary, where the monolith can answer instead: low, so that a frozen service is not felt.
+    pub canary_header_ms: u64,
+    /// Between two pieces of a body, in either direction.
+    pub body_idle_ms: u64,
+    /// For a client to send the head of a request, and to begin the next one on a connection kept open.
+    pub client_header_ms: u64,
+}
+
+/// When the monolith answers for a failing service. Only canary reads ever fall back.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Fallback {
+    /// Statuses of the service that count as failed.
+    pub statuses: Vec<u16>,
+    /// Answers up to this many bytes are held until complete, so that a body that breaks off falls back too.
+    pub hold_bytes: usize,
+    /// An answer that trickles is passed on after this many milliseconds, complete or not.
+    pub hold_ms: u64,
+}
+
+/// A server that requests are forwarded to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct UpstreamSettings {
+    /// `http://host:port`, without a path.
+    pub url: String,
+}
+
+/// A context: the part of the application that is being taken out.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct ContextSettings {
+    /// Name of the upstream that is the extracted service.
+    pub service: String,
+    /// `replicated`: each side has its own database, ownership moves with `migrate switch`.
+    /// `shared`: both use one, so writes may be moved by hand.
+    pub data: DataMode,
+    /// Where the sticky key is found, in this order; the first that is there counts.
+    pub key: Vec<KeySource>,
+}
+
+impl Default for ContextSettings {
+    fn default() -> Self {
+        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new() }
+    }
+}
+
+/// One place where a sticky key may be found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum KeySource {
+    /// A path with `{key}` in place of the key: `/api/v1/users/{key}`.
+    PathSegment(String),
+    /// A request header by name.
+    Header(String),
+    /// A cookie by name.
+    Cookie(String),
+    /// The address of the client's connection.
+    ClientAddress(bool),
+}
+
+/// A path prefix and the context it belongs to.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct RouteSettings {
+    /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`.
+    pub prefix: String,
+    /// Name of the context.
+    pub context: String,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            admin_listen: "127.0.0.1:8081".to_owned(),
+            admin_token: Secret::default(),
+            workers: 0,
+            shutdown_timeout_s: 10,
+            monolith: "monolith".to_owned(),
+            control: ControlSettings::default(),
+            timeouts: Timeouts::default(),
+            fallback: Fallback::default(),
+            upstreams: BTreeMap::new(),
+            contexts: BTreeMap::new(),
+            routes: Vec::new(),
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect_ms: 1_000,
+            header_ms: 30_000,
+            canary_header_ms: 2_000,
+            body_idle_ms: 60_000,
+            client_header_ms: 60_000,
+        }
+    }
+}
+
+impl Default for Fallback {
+    fn default() -> Self {
+        Self { statuses: vec![500, 502, 503, 504], hold_bytes: 64 * 1024, hold_ms: 1_000 }
+    }
+}

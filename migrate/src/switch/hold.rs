@@ -1,0 +1,153 @@
+//! The steps of a switch while writes are held: from the first acknowledgement to the flip.
+//!
+//! Invariant: every step checks that enough of the hold is left; none may outlive the deadline after which facades
+//! let go by themselves.
+
+use std::thread;
+use std::time::Duration;
+
+use control::{Hold, InstanceKind, Who};
+
+use crate::error::MigrateError;
+use crate::extraction::{Extraction, now_ms};
+use crate::flow::Flow;
+use crate::sqlite::Pair;
+use crate::switch::SwitchReport;
+use crate::verify::Comparison;
+
+/// Pause between two looks at something awaited.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
+/// What the flip itself may take, in milliseconds.
+const FLIP_MS: i64 = 25;
+
+/// A switch under way, before its flip.
+pub(super) struct UnderHold<'a> {
+    extraction: &'a Extraction,
+    flow: Flow,
+    hold: Hold,
+    old_owner: Pair,
+    new_owner: Pair,
+}
+
+impl<'a> UnderHold<'a> {
+    pub(super) fn new(extraction: &'a Extraction, flow: Flow, hold: Hold) -> Result<Self, MigrateError> {
+        extraction.points.pass("switch_held")?;
+        let old_owner = Pair::writing(&extraction.files, flow.from)?;
+        let new_owner = Pair::writing(&extraction.files, flow.to)?;
+        Ok(Self { extraction, flow, hold, old_owner, new_owner })
+    }
+
+    /// Everything up to and including the flip.
+    pub(super) fn carry_out(
+        &self,
+        comparison: &mut Comparison<'_>,
+        report: &mut SwitchReport,
+        who: &Who,
+    ) -> Result<(), MigrateError> {
+        let points = &self.extraction.points;
+        self.await_that("the facades hold the writes", || self.all_hold())?;
+        points.pass("switch_acknowledged")?;
+        self.close_fence()?;
+        report.drained = self.old_owner.backlog(self.flow.from, self.context())?.pending;
+        points.pass("switch_fenced")?;
+        self.await_that("the old owner's images are delivered", || self.drained())?;
+        points.pass("switch_drained")?;
+        report.dirty_keys = self.compare_changed(comparison)?;
+        points.pass("switch_compared")?;
+        self.prepare_new_owner(report)?;
+        points.pass("switch_prepared")?;
+        self.left("the flip")?;
+        self.extraction.store.flip(self.context(), self.hold.token, who)?;
+        Ok(())
+    }
+
+    fn context(&self) -> &str {
+        self.extraction.context()
+    }
+
+    /// How much of the hold is left, or an error that names the step it did not suffice for.
+    fn left(&self, step: &str) -> Result<Duration, MigrateError> {
+        let left = self.hold.deadline_ms - FLIP_MS - now_ms();
+        match u64::try_from(left) {
+            Ok(left) if left > 0 => Ok(Duration::from_millis(left)),
+            _ => {
+                let limit = self.hold.deadline_ms - self.hold.began_ms;
+                Err(MigrateError::failed(format!(
+                    "writes may be held for {limit} ms, which did not suffice until {step}"
+                )))
+            }
+        }
+    }
+
+    fn await_that(
+        &self,
+        what: &str,
+        done: impl Fn() -> Result<bool, MigrateError>,
+    ) -> Result<(), MigrateError> {
+        while !done()? {
+            self.left(what)?;
+            thread::sleep(LOOK_AGAIN);
+        }
+        self.left(what).map(drop)
+    }
+
+    /// Whether every living facade that routes the context holds its writes, with none in flight.
+    fn all_hold(&self) -> Result<bool, MigrateError> {
+        let instances = self.extraction.store.instances()?;
+        let facades =
+            instances.iter().filter(|instance| instance.live && instance.kind == InstanceKind::Facade);
+        let mut acks = facades.flat_map(|facade| &facade.acks).filter(|ack| ack.context == self.context());
+        Ok(acks.all(|ack| ack.held && ack.token == self.hold.token))
+    }
+
+    /// From the commit on, no client write can happen at the old owner: each one reads the fence in its own
+    /// transaction, and SQLite has one writer at a time.
+    fn close_fence(&self) -> Result<(), MigrateError> {
+        self.old_owner.wait_for_locks(self.left("the old owner's fence is closed")?)?;
+        self.old_owner.write(|pair| {
+            let state = pair.known_context(self.flow.from, self.context())?;
+            if state.closed || state.fence_token >= self.hold.token {
+                return Err(MigrateError::failed(format!(
+                    "the fence of the {} was moved by a later switch",
+                    self.flow.from.side()
+                )));
+            }
+            pair.move_fence(self.flow.from, self.context(), state.fence_token, self.hold.token, "closed")
+                .map(drop)
+        })
+    }
+
+    fn drained(&self) -> Result<bool, MigrateError> {
+        Ok(!self.old_owner.anything_pending(self.flow.from, self.context())?)
+    }
+
+    fn compare_changed(&self, comparison: &mut Comparison<'_>) -> Result<u64, MigrateError> {
+        let keys = comparison.changed()?;
+        let report = &comparison.report;
+        if report.differences() > 0 || report.moving > 0 {
+            return Err(MigrateError::failed(format!(
+                "{} rows that changed lately differ and {} move although nothing may write",
+                report.differences(),
+                report.moving
+            )));
+        }
+        Ok(keys)
+    }
+
+    /// Its fence is still closed, so nothing of this shows before the flip, and repeating it is harmless.
+    fn prepare_new_owner(&self, report: &mut SwitchReport) -> Result<(), MigrateError> {
+        self.new_owner.wait_for_locks(self.left("the new owner is prepared")?)?;
+        let (manifest, end) = (&self.extraction.manifest, self.flow.to);
+        let root = manifest.tables(end);
+        let kind = self.new_owner.key_kind(end, &root.root, &root.key)?;
+        let sequences = self.new_owner.write(|pair| {
+            if !pair.known_context(end, self.context())?.closed {
+                return Err(MigrateError::failed(format!("the {} opened its fence too early", end.side())));
+            }
+            pair.set_dual_write(end, self.context(), true)?;
+            pair.move_sequences(manifest, end, kind)
+        })?;
+        report.sequences = Some(sequences);
+        Ok(())
+    }
+}

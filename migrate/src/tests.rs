@@ -1,0 +1,12 @@
+//! Tests of the whole library on database files, with the application simulated in SQL.
+//!
+//! Invariant: the simulation shares no code with the engine; it follows the dual-write contract as an application in
+//! any language would.
+
+mod application;
+mod backfilling;
+mod interleaving;
+mod planning;
+mod switching;
+mod verifying;
+mod world;

@@ -1,0 +1,18 @@
+//! The binary `monolith`.
+//!
+//! Invariant: an error is one line on standard error, with its causes, and exit code 1.
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use monolith::cli::Cli;
+
+fn main() -> ExitCode {
+    match Cli::parse().run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", platform::error::chain(error.as_ref()));
+            ExitCode::FAILURE
+        }
+    }
+}

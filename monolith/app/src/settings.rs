@@ -1,0 +1,168 @@
+//! The monolith's settings, one struct per concern.
+//!
+//! Invariant: with no setting at all the monolith runs alone, and owns everything.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+use control::ControlSettings;
+use db::DatabaseSettings;
+use platform::http::HttpSettings;
+use platform::settings::{Loaded, Secret};
+use serde::{Deserialize, Serialize};
+
+/// The settings file that is read when none is named.
+pub const DEFAULT_FILE: &str = "monolith.toml";
+
+/// All settings of the monolith.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Settings {
+    /// Where it serves.
+    pub http: HttpSettings,
+    /// Its database.
+    pub database: DatabaseSettings,
+    /// The control store that it shares with facades and services.
+    pub control: ControlSettings,
+    /// What stands behind the users port.
+    pub users: UsersSettings,
+    /// Dual-write with the other side.
+    pub replication: ReplicationSettings,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            http: HttpSettings::default(),
+            database: DatabaseSettings { path: PathBuf::from("monolith.db"), ..DatabaseSettings::default() },
+            control: ControlSettings::default(),
+            users: UsersSettings::default(),
+            replication: ReplicationSettings::default(),
+        }
+    }
+}
+
+/// What stands behind the users port for the other contexts of this process.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct UsersSettings {
+    /// `embedded`: always the context in this process; `flag`: the side that the context's flag says. With
+    /// `embedded`, orders go on asking here after the users have moved out.
+    pub wiring: Wiring,
+    /// The extracted users service.
+    pub remote: RemoteSettings,
+}
+
+/// What stands behind a port.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Wiring {
+    /// The context in this process.
+    #[default]
+    Embedded,
+    /// The side that the context's flag says.
+    Flag,
+}
+
+/// How to reach an extracted service.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct RemoteSettings {
+    /// Its base URL, such as `http://127.0.0.1:3001`; empty while there is none, and then nothing is dual-written.
+    pub url: String,
+    /// The token that its private endpoints demand.
+    pub token: Secret,
+    /// How long one call may take, in milliseconds. Too short and a busy service looks dead; too long and requests
+    /// wait for a dead one.
+    pub timeout_ms: u64,
+}
+
+impl Default for RemoteSettings {
+    fn default() -> Self {
+        Self { url: String::new(), token: Secret::default(), timeout_ms: 500 }
+    }
+}
+
+/// Dual-write with the other side.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReplicationSettings {
+    /// The token that this process's private endpoints demand; while it is empty there are none.
+    pub token: Secret,
+    /// How long a write waits for the other side before it is answered, in milliseconds. Longer means that fewer
+    /// writes are late; shorter that a slow other side costs clients less.
+    pub deadline_ms: u64,
+}
+
+impl Default for ReplicationSettings {
+    fn default() -> Self {
+        Self { token: Secret::default(), deadline_ms: 250 }
+    }
+}
+
+/// Loads the settings, with paths of the file made relative to its folder, and checks them against each other.
+pub fn load(file: Option<&Path>) -> Result<Loaded<Settings>> {
+    let mut loaded = platform::settings::load::<Settings>(file, DEFAULT_FILE)?;
+    loaded.settings.database.path = located(&loaded, "database.path", &loaded.settings.database.path);
+    loaded.settings.control.path = located(&loaded, "control.path", &loaded.settings.control.path);
+    check(&loaded.settings)?;
+    Ok(loaded)
+}
+
+fn located(loaded: &Loaded<Settings>, key: &str, path: &Path) -> PathBuf {
+    let Some(file) = &loaded.file else {
+        return path.to_owned();
+    };
+    let origin = file.display().to_string();
+    let is_from_file = loaded.rows.iter().any(|row| row.key == key && row.origin == origin);
+    match file.parent() {
+        Some(folder) if is_from_file && !path.as_os_str().is_empty() => folder.join(path),
+        _ => path.to_owned(),
+    }
+}
+
+/// Every contradiction at once.
+fn check(settings: &Settings) -> Result<()> {
+    let mut faults = Vec::new();
+    let has_remote = !settings.users.remote.url.is_empty();
+    if settings.users.wiring == Wiring::Flag && !settings.control.is_set() {
+        faults.push("users.wiring = \"flag\" needs control.path, where the flag is");
+    }
+    if settings.users.wiring == Wiring::Flag && !has_remote {
+        faults.push("users.wiring = \"flag\" needs users.remote.url, where the service is");
+    }
+    if has_remote && settings.users.remote.token.expose().is_empty() {
+        faults.push("users.remote.url needs users.remote.token, the replication.token of the service");
+    }
+    if has_remote && settings.replication.token.expose().is_empty() {
+        faults.push("users.remote.url needs replication.token, which the service shows when it writes back");
+    }
+    if settings.users.remote.timeout_ms == 0 {
+        faults.push("users.remote.timeout_ms must be above zero");
+    }
+    if !faults.is_empty() {
+        bail!("the settings contradict each other: {}", faults.join("; "));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn without_settings_the_monolith_runs_alone() {
+        assert!(check(&Settings::default()).is_ok());
+    }
+
+    #[test]
+    fn all_contradictions_are_told_at_once() {
+        let mut settings = Settings::default();
+        settings.users.wiring = Wiring::Flag;
+        let text = check(&settings).unwrap_err().to_string();
+        assert!(text.contains("control.path") && text.contains("users.remote.url"), "{text}");
+        settings.users.remote.url = "http://127.0.0.1:1".to_owned();
+        let text = check(&settings).unwrap_err().to_string();
+        assert!(text.contains("users.remote.token") && text.contains("replication.token"), "{text}");
+    }
+}

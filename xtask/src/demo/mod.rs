@@ -1,0 +1,192 @@
+//! `cargo xtask demo`: a shop with real data moves its users to their own service under load, and takes them home.
+//!
+//! Invariant: the load never retries. The run fails if any request failed, if a read showed what was never written,
+//! if the owner showed an old state, if an acknowledged write is missing, or if any row differs at the end.
+
+mod books;
+mod moves;
+mod print;
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Result, bail};
+use clap::Args;
+use harness::load::{Load, LoadSettings};
+use harness::{Cluster, Part, databases, http};
+use serde_json::Value;
+
+use print::{Report, millis};
+
+/// How long the load runs at each resting place.
+const SECONDS_PER_STEP: u32 = 3;
+
+/// What the demo may be told.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Leave everything running at the end, to look around.
+    #[arg(long)]
+    keep: bool,
+    /// Generated users beside the imported ones.
+    #[arg(long, default_value_t = 200_000, value_parser = clap::value_parser!(u32).range(1_000..))]
+    users: u32,
+    /// Where generated users and the load's random numbers begin.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Print one JSON document at the end instead of steps.
+    #[arg(long)]
+    json: bool,
+}
+
+pub(crate) fn run(options: &Options) -> Result<()> {
+    let binaries = crate::shell::release_binaries()?;
+    let mut report = Report::new(options.json);
+    let cluster = Cluster::prepare(binaries)?;
+    let mut demo = Demo { options, report: &mut report, cluster, faults: Vec::new() };
+    let outcome = demo.play();
+    let mut faults = std::mem::take(&mut demo.faults);
+    if let Err(error) = &outcome {
+        faults.push(format!("{error:#}"));
+    }
+    if options.keep {
+        demo.keep();
+    } else if outcome.is_ok() {
+        demo.report.note("to leave everything running and look around: cargo xtask demo --keep");
+    }
+    report.end(&faults);
+    match faults.len() {
+        0 => Ok(()),
+        1 => bail!("the demo found a fault"),
+        many => bail!("the demo found {many} faults"),
+    }
+}
+
+struct Demo<'a> {
+    options: &'a Options,
+    report: &'a mut Report,
+    cluster: Cluster,
+    faults: Vec<String>,
+}
+
+impl Demo<'_> {
+    fn play(&mut self) -> Result<()> {
+        self.fill()?;
+        self.start()?;
+        let load = self.start_load()?;
+        self.begin_dual_write(&load)?;
+        self.backfill_with_a_kill(&load)?;
+        self.verify(&load)?;
+        self.ramp(&load, 10)?;
+        self.ramp(&load, 50)?;
+        self.kill_the_service(&load)?;
+        self.ramp(&load, 100)?;
+        self.switch(&load, "service")?;
+        self.switch(&load, "monolith")?;
+        for percent in [50, 10, 0] {
+            self.ramp(&load, percent)?;
+        }
+        self.close_the_books(load)
+    }
+
+    fn fill(&mut self) -> Result<()> {
+        self.report.step("Import the sample data and add generated users");
+        let started = Instant::now();
+        let imported = self.cluster.import()?.ok()?;
+        self.report.figure("imported in", millis(started.elapsed()));
+        let summary = imported.json()?;
+        self.figures(
+            &summary,
+            &[
+                ("/lines", "lines of the file"),
+                ("/imported", "  imported"),
+                ("/rejected", "  rejected, each with its reason"),
+                ("/orders_added", "orders"),
+                ("/cancellations_added", "cancellations"),
+            ],
+        );
+        let started = Instant::now();
+        self.cluster.seed(self.options.users, self.options.seed)?.ok()?;
+        self.report.figure("generated users", self.options.users);
+        self.report.figure("generated in", millis(started.elapsed()));
+        for table in ["users_users", "catalog_products", "orders_orders"] {
+            let rows =
+                databases::number(&self.cluster.monolith_db(), &format!("SELECT count(*) FROM {table}"))?;
+            self.report.figure(&format!("rows in {table}"), rows);
+        }
+        Ok(())
+    }
+
+    fn start(&mut self) -> Result<()> {
+        self.report.step("Start monolith, users service and facade");
+        for part in Part::ALL {
+            self.cluster.start(part)?;
+            let url = self.cluster.server(part)?.url()?.to_owned();
+            self.report.figure(part.name(), url);
+        }
+        let admin = self.cluster.server(Part::Facade)?.admin_url()?.to_owned();
+        self.report.figure("admin API of the facade", admin);
+        Ok(())
+    }
+
+    fn start_load(&mut self) -> Result<Load> {
+        self.report.step("Start the load: mixed reads and writes through the facade, never retried");
+        let settings =
+            LoadSettings { seed: self.options.seed, ..LoadSettings::new(self.cluster.facade_url()) };
+        self.report.figure("connections", settings.workers);
+        self.report.figure("requests per second", settings.rate);
+        let load = Load::start(&settings)?;
+        self.rest(&load, OnOwner::Yes)?;
+        Ok(load)
+    }
+
+    /// Lets the load run for a while and reports what it saw.
+    fn rest(&mut self, load: &Load, on_owner: OnOwner) -> Result<()> {
+        let requests = u64::from(LoadSettings::new("").rate * SECONDS_PER_STEP);
+        load.wait_for_requests(requests, Duration::from_secs(120))?;
+        self.lap(load, on_owner);
+        Ok(())
+    }
+
+    /// Reports what the load saw since the last report, and notes what must not be.
+    fn lap(&mut self, load: &Load, on_owner: OnOwner) {
+        let lap = load.lap();
+        self.report.lap(&lap);
+        if lap.faults() > 0 || (on_owner == OnOwner::Yes && lap.stale > 0) {
+            self.faults.push(lap.faults_in_words());
+        }
+    }
+
+    /// Which side answers a read of each of some users. A hundred of them show any step of the ramp.
+    fn sides_of_some_users(&self) -> Result<Vec<Option<String>>> {
+        let side = |id: u32| -> Result<Option<String>> {
+            let ask = http::Ask::get(format!("/api/v1/users/{id}"));
+            Ok(http::call(self.cluster.facade_url(), ask)?.header("banyan-side").map(str::to_owned))
+        };
+        (1..=100).map(side).collect()
+    }
+
+    /// Puts figures of a command's JSON into the report, by name.
+    fn figures(&mut self, from: &Value, names: &[(&str, &str)]) {
+        for (pointer, name) in names {
+            if let Some(value) = from.pointer(pointer) {
+                self.report.figure(name, value.clone());
+            }
+        }
+    }
+
+    fn keep(self) {
+        let facade = self.cluster.facade_url().to_owned();
+        let folder = self.cluster.folder().display().to_string();
+        let pids: Vec<String> = self.cluster.keep().iter().map(u32::to_string).collect();
+        self.report.step("Everything keeps running");
+        self.report.figure("facade", facade);
+        self.report.figure("settings, databases and logs", folder);
+        self.report.figure("stop it with", format!("kill {}", pids.join(" ")));
+    }
+}
+
+/// Whether all reads of a lap come from the owner, where none may be stale.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum OnOwner {
+    Yes,
+    No,
+}

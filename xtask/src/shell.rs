@@ -1,0 +1,64 @@
+//! Commands of the tool chain and of the system.
+
+use std::env;
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+
+use anyhow::{Context, Result, ensure};
+use harness::{Binaries, binaries};
+use serde_json::Value;
+
+/// Cargo itself, in the workspace's root.
+pub(crate) fn cargo(arguments: &[&str]) -> Command {
+    let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let mut command = Command::new(program);
+    command.args(arguments).current_dir(binaries::workspace());
+    command
+}
+
+/// Runs a command with its output shown; another exit status than 0 is an error.
+pub(crate) fn run(command: &mut Command) -> Result<()> {
+    let line = line(command);
+    eprintln!("$ {line}");
+    let status = command.status().with_context(|| format!("cannot run `{line}`"))?;
+    ensure!(status.success(), "`{line}` ended with {status}");
+    Ok(())
+}
+
+/// Whether a command exists and ends well; its output is not shown.
+pub(crate) fn works(command: &mut Command) -> bool {
+    command.stdout(Stdio::null()).stderr(Stdio::null()).status().is_ok_and(|status| status.success())
+}
+
+/// Runs a command and returns what it printed.
+pub(crate) fn output(command: &mut Command) -> Result<String> {
+    let line = line(command);
+    let output = command.output().with_context(|| format!("cannot run `{line}`"))?;
+    let told = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "`{line}` ended with {}: {}", output.status, told.trim());
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// The folder that Cargo builds into.
+pub(crate) fn target_folder() -> Result<PathBuf> {
+    let text = output(&mut cargo(&["metadata", "--no-deps", "--format-version", "1"]))?;
+    let metadata: Value = serde_json::from_str(&text).context("cargo metadata printed no JSON")?;
+    let folder = metadata.get("target_directory").and_then(Value::as_str);
+    Ok(PathBuf::from(folder.context("cargo metadata names no target folder")?))
+}
+
+/// Builds the project's binaries with optimisation.
+pub(crate) fn release_binaries() -> Result<Binaries> {
+    let mut arguments = vec!["build", "--release", "--bins"];
+    arguments.extend(Binaries::NAMES.into_iter().flat_map(|name| ["--package", name]));
+    run(&mut cargo(&arguments))?;
+    Binaries::in_folder(target_folder()?.join("release"))
+}
+
+fn line(command: &Command) -> String {
+    let program = PathBuf::from(command.get_program());
+    let name = program.file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let arguments = command.get_args().map(|argument| argument.to_string_lossy().into_owned());
+    [name].into_iter().chain(arguments).collect::<Vec<_>>().join(" ")
+}
