@@ -46,6 +46,9 @@ struct SeenHold {
     token: i64,
     until: Instant,
     attempts: u32,
+    /// Seen at rest once. It stays so while the gate is closed: a count that rises again is of a write that is
+    /// just being turned back.
+    drained: bool,
     let_go: bool,
 }
 
@@ -118,7 +121,7 @@ impl Flags {
             }
             let left = Duration::from_millis(u64::try_from(hold.deadline_ms - now_ms).unwrap_or(0));
             let until = now + left.min(self.hold_limit);
-            *seen = Some(SeenHold { token: hold.token, until, attempts: 0, let_go: false });
+            *seen = Some(SeenHold { token: hold.token, until, attempts: 0, drained: false, let_go: false });
             gate.hold();
         }
         self.table.store(Arc::new(FlagTable { flags }));
@@ -139,17 +142,17 @@ impl Flags {
 
     /// Which token is served, per context, and whether its writes are at rest.
     pub(crate) fn acks(&self) -> Vec<Ack> {
-        let state = self.state();
+        let mut state = self.state();
         let table = self.table.load();
-        let contexts = table.flags.iter().zip(&state.holds).zip(&self.gates);
+        let contexts = table.flags.iter().zip(&mut state.holds).zip(&self.gates);
         contexts
             .map(|((flag, seen), gate)| {
-                let holding = seen.as_ref().filter(|seen| !seen.let_go && gate.is_drained());
-                Ack {
-                    context: flag.context.clone(),
-                    token: holding.map_or(flag.token, |seen| seen.token),
-                    held: holding.is_some(),
-                }
+                let holding = seen.as_mut().filter(|seen| !seen.let_go).and_then(|seen| {
+                    seen.drained |= gate.is_drained();
+                    seen.drained.then_some(seen.token)
+                });
+                let context = flag.context.clone();
+                Ack { context, token: holding.unwrap_or(flag.token), held: holding.is_some() }
             })
             .collect()
     }

@@ -65,6 +65,9 @@ impl Gate {
     }
 
     fn try_enter(self: &Arc<Self>) -> Option<WriteGuard> {
+        if self.held.load(Ordering::SeqCst) {
+            return None;
+        }
         self.in_flight.fetch_add(1, Ordering::SeqCst);
         let guard = WriteGuard(Arc::clone(self));
         (!self.held.load(Ordering::SeqCst)).then_some(guard)

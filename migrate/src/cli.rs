@@ -1,7 +1,7 @@
 //! The command line: parse, call, render.
 //!
 //! Invariant: results go to standard output, everything else to standard error; the exit code says which kind of
-//! outcome it was (see [`EXIT_CODES`]).
+//! outcome it was; `--help` lists them.
 
 use std::path::PathBuf;
 use std::process::ExitCode;

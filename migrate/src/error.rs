@@ -69,18 +69,6 @@ impl MigrateError {
             Self::Unreachable { .. } => 4,
         }
     }
-
-    /// Whether trying again a moment later may succeed: the database was busy.
-    pub fn is_busy(&self) -> bool {
-        let (Self::Failed { source: Some(source), .. } | Self::Unreachable { source: Some(source), .. }) =
-            self
-        else {
-            return false;
-        };
-        source.downcast_ref::<rusqlite::Error>().and_then(rusqlite::Error::sqlite_error_code).is_some_and(
-            |code| matches!(code, rusqlite::ErrorCode::DatabaseBusy | rusqlite::ErrorCode::DatabaseLocked),
-        )
-    }
 }
 
 impl From<rusqlite::Error> for MigrateError {

@@ -13,7 +13,7 @@ use crate::extraction::Extraction;
 use crate::flow::{End, Flow};
 use crate::sqlite::{Pair, describe};
 
-/// Keys per second to expect; measured, see docs/benchmarks.md.
+/// Keys per second to expect of small rows on two cores; only for a first idea.
 const KEYS_PER_SECOND: i64 = 100_000;
 
 /// What would move.

@@ -66,6 +66,9 @@ impl Ownership {
             return Ok(standing(seen));
         };
         let flag = settle(control, self.context).await?;
+        if seen.token > flag.token {
+            return Err(self.foreign(seen, &flag));
+        }
         match decide(self.side, seen, &flag) {
             Move::Leave(standing) => Ok(standing),
             Move::Open => {
@@ -92,13 +95,28 @@ impl Ownership {
         }
     }
 
+    /// The fence was read first, so the control store must have reached its token, unless it is another store.
+    fn foreign(&self, seen: FenceState, flag: &Flag) -> Unavailable {
+        let reason = format!(
+            "the fence of {} was moved under token {}, which the control store has not reached (it is at {}); set \
+             control.path to the store that the switch was made in",
+            self.context, seen.token, flag.token
+        );
+        Unavailable { context: "control store".to_owned(), reason, maybe_done: false }
+    }
+
     /// What to do about a write that met a closed fence: waits out a switch in progress until `until`.
     pub async fn heal(&self, until: Instant) -> Standing {
+        let mut is_told = false;
         loop {
             match self.reconcile().await {
                 Ok(Standing::Undecided) => {}
                 Ok(decided) => return decided,
-                Err(error) => tracing::warn!("cannot tell who owns {}: {error}", self.context),
+                Err(error) if !is_told => {
+                    tracing::warn!("cannot tell who owns {}: {error}", self.context);
+                    is_told = true;
+                }
+                Err(_) => {}
             }
             if Instant::now() + STEP >= until {
                 return Standing::Undecided;
@@ -125,9 +143,8 @@ fn decide(side: Side, fence: FenceState, flag: &Flag) -> Move {
     if flag.data == DataMode::Shared {
         return Move::Leave(standing(fence));
     }
-    // Only the switcher moves fences while a switch is in progress. A fence that is moved under a newer token than the
-    // control store has was moved by another control store: two of them must not pull at one fence.
-    if flag.hold.is_some() || fence.token > flag.token {
+    // Only the switcher moves fences while a switch is in progress.
+    if flag.hold.is_some() {
         return Move::Leave(if fence.closed { Standing::Undecided } else { Standing::Ours });
     }
     match (ours, fence.closed) {
@@ -152,9 +169,70 @@ async fn settle(control: ControlStore, context: &'static str) -> Result<Flag, Un
 
 #[cfg(test)]
 mod tests {
-    use control::Hold;
+    use std::sync::Mutex;
+
+    use async_trait::async_trait;
+    use control::{ControlSettings, Hold};
 
     use super::*;
+
+    /// A fence in memory.
+    struct Gate(Mutex<FenceState>);
+
+    impl Gate {
+        fn moved(&self, seen: i64, to: FenceState) -> Result<bool, Unavailable> {
+            let mut state = self.0.lock().unwrap();
+            let is_seen = state.token == seen;
+            if is_seen {
+                *state = to;
+            }
+            Ok(is_seen)
+        }
+    }
+
+    #[async_trait]
+    impl Fence for Gate {
+        async fn state(&self) -> Result<FenceState, Unavailable> {
+            Ok(*self.0.lock().unwrap())
+        }
+        async fn open(&self, seen: i64, token: i64) -> Result<bool, Unavailable> {
+            self.moved(seen, fence(false, token))
+        }
+        async fn close(&self, seen: i64, token: i64) -> Result<bool, Unavailable> {
+            self.moved(seen, fence(true, token))
+        }
+    }
+
+    /// Both sides of a context that the monolith owns, each with its fence as given.
+    fn owned_by_the_monolith(fence: FenceState) -> (tempfile::TempDir, Arc<Gate>, [Ownership; 2]) {
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            ControlSettings { path: folder.path().join("control.db"), ..ControlSettings::default() };
+        let control = ControlStore::open(&settings).unwrap();
+        control.declare("users", DataMode::Replicated).unwrap();
+        let gate = Arc::new(Gate(Mutex::new(fence)));
+        let of = |side| Ownership::new("users", side, gate.clone(), Some(control.clone()));
+        let sides = [of(Side::Monolith), of(Side::Service)];
+        (folder, gate, sides)
+    }
+
+    #[tokio::test]
+    async fn a_fence_left_shut_at_the_owner_is_opened_and_one_left_open_elsewhere_is_shut() {
+        let (_folder, gate, [monolith, service]) = owned_by_the_monolith(fence(true, 0));
+        assert_eq!(monolith.heal(Instant::now()).await, Standing::Ours);
+        assert!(!gate.0.lock().unwrap().closed);
+        assert_eq!(service.reconcile().await, Ok(Standing::Theirs));
+        assert!(gate.0.lock().unwrap().closed);
+    }
+
+    #[tokio::test]
+    async fn a_fence_of_another_control_store_is_left_alone() {
+        let (_folder, gate, [monolith, _]) = owned_by_the_monolith(fence(true, 9));
+        let error = monolith.reconcile().await.unwrap_err();
+        assert!(error.reason.contains("control.path"), "{error}");
+        assert_eq!(monolith.heal(Instant::now()).await, Standing::Undecided);
+        assert_eq!(*gate.0.lock().unwrap(), fence(true, 9));
+    }
 
     fn flag(writes: Side, token: i64, hold: Option<bool>) -> Flag {
         let hold =
@@ -186,12 +264,6 @@ mod tests {
                 assert_eq!(decide(Side::Service, fence(false, 5), &flag), Move::Leave(Standing::Ours));
             }
         }
-    }
-
-    #[test]
-    fn a_fence_of_another_control_store_is_left_alone() {
-        let flag = flag(Side::Monolith, 3, None);
-        assert_eq!(decide(Side::Monolith, fence(true, 9), &flag), Move::Leave(Standing::Undecided));
     }
 
     #[test]

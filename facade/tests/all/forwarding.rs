@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex};
 
-use crate::support::{Fixture, Message, Upstream, Wire, eventually, ok};
+use crate::support::{Fixture, Message, Upstream, eventually, ok};
 
 fn in_front_of(upstream: &Upstream) -> Fixture {
     Fixture::new(upstream.address, Upstream::nobody())

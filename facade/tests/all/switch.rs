@@ -11,8 +11,16 @@ use crate::support::{Fixture, Message, Upstream, eventually, ok, replicated, who
 
 const POST: &str = "POST /users HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi";
 
+/// Holds last longer than any of a switch's steps takes on a slow disk.
 fn fixture(monolith: &Upstream, service: &Upstream) -> Arc<Fixture> {
-    let fixture = Fixture::with(monolith.address, service.address, replicated);
+    fixture_holding_for(10_000, monolith, service)
+}
+
+fn fixture_holding_for(hold_limit_ms: i64, monolith: &Upstream, service: &Upstream) -> Arc<Fixture> {
+    let fixture = Fixture::with(monolith.address, service.address, |settings| {
+        replicated(settings);
+        settings.control.hold_limit_ms = hold_limit_ms;
+    });
     fixture.prepare_switch();
     Arc::new(fixture)
 }
@@ -67,7 +75,7 @@ fn reads_go_on_while_writes_are_held() {
 #[test]
 fn a_switch_that_nobody_finishes_is_given_up_and_the_write_succeeds() {
     let (monolith, service) = (Upstream::saying("monolith"), Upstream::saying("service"));
-    let fixture = fixture(&monolith, &service);
+    let fixture = fixture_holding_for(1_000, &monolith, &service);
     let hold = fixture.store.begin_switch("users", Side::Service, &who()).unwrap();
     eventually("writes are at rest", || fixture.acked(|ack| ack.token == hold.token && ack.held));
     let began = Instant::now();
@@ -82,7 +90,7 @@ fn a_switch_that_nobody_finishes_is_given_up_and_the_write_succeeds() {
 #[test]
 fn a_switch_whose_end_was_lost_is_finished_forward() {
     let (monolith, service) = (Upstream::saying("monolith"), Upstream::saying("service"));
-    let fixture = fixture(&monolith, &service);
+    let fixture = fixture_holding_for(2_000, &monolith, &service);
     let hold = fixture.store.begin_switch("users", Side::Service, &who()).unwrap();
     eventually("writes are at rest", || fixture.acked(|ack| ack.token == hold.token && ack.held));
     let waiting = post_in_background(&fixture);

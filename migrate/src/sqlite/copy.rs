@@ -57,7 +57,7 @@ impl Pair {
         again: bool,
     ) -> Result<Copied, MigrateError> {
         self.unstage()?;
-        let pending = 0; let _ = synced;
+        let pending = self.stage_pending(job.manifest, job.flow, job.kind, synced)?;
         if pending == 0 && !again && !self.holds_any(job.manifest, job.flow.to, range)? {
             let loaded = self.guarded(|pair| pair.load(job, range))?;
             if let Some(copied) = loaded {

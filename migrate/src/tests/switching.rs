@@ -7,6 +7,7 @@ use std::time::Duration;
 use control::{Ack, FlagChange, Heartbeat, InstanceKind, Side, Who};
 use rusqlite::Connection;
 
+use crate::backfill::BackfillOptions;
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 use crate::meter::Meter;
@@ -50,9 +51,11 @@ fn assert_owner(world: &World, owner: Side, why: &str) {
 
 #[test]
 fn ownership_goes_to_the_service_and_comes_home() {
-    let world = World::copied(40);
+    let world = World::new();
+    world.seed(40);
     world.delete(40);
-    world.deliver_all();
+    world.dual_write(true);
+    world.backfill(BackfillOptions::default());
     let report = to(&world, Side::Service).unwrap();
     assert!(report.switched);
     assert_eq!(report.sequences.unwrap().last_id, Some(40));

@@ -162,7 +162,9 @@ impl Cli {
     /// Carries out the command.
     pub fn run(self) -> Result<()> {
         if let Command::Completions { shell } = self.command {
-            clap_complete::generate(shell, &mut Self::command(), "monolith", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Self::command(), "monolith", &mut script);
+            platform::table::print_line(String::from_utf8_lossy(&script).trim_end());
             return Ok(());
         }
         let loaded = settings::load(self.config.as_deref())?;

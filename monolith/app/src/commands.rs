@@ -18,6 +18,9 @@ use crate::progress::{Lines, Users};
 use crate::settings::Settings;
 use crate::wiring::{self, SCHEMAS};
 
+/// Memory for pages while importing, in KiB.
+const IMPORT_CACHE_KIB: u32 = 1_024;
+
 pub(crate) fn schema(settings: &Settings, command: &Schema) -> Result<()> {
     let db = Db::open(&settings.database)?;
     let (done, output) = match command {
@@ -50,7 +53,7 @@ pub(crate) fn import(settings: &Settings, command: Import) -> Result<()> {
     let rejects = rejects.unwrap_or_else(|| default_rejects(&input));
     let source = Source::open(input)?;
     let progress = Lines::new(source.size());
-    let (db, control) = open(settings)?;
+    let (db, control) = open(&with_small_cache(settings))?;
     let ports = wiring::loading(&db, control);
     let summary = runtime()?.block_on(crate::import::import(source, ports, Path::new(&rejects), &progress));
     progress.finish();
@@ -101,6 +104,14 @@ fn open(settings: &Settings) -> Result<(Db, Option<ControlStore>)> {
         }
     }
     Ok((wiring::open_database(settings)?, control))
+}
+
+/// An import writes in order and reads little of what it wrote: more page memory would not make it faster, and it
+/// would fill as the file grows.
+fn with_small_cache(settings: &Settings) -> Settings {
+    let mut settings = settings.clone();
+    settings.database.cache_kib = settings.database.cache_kib.min(IMPORT_CACHE_KIB);
+    settings
 }
 
 fn runtime() -> Result<tokio::runtime::Runtime> {

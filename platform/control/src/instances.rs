@@ -85,27 +85,7 @@ impl Instance {
 impl ControlStore {
     /// Takes a sign of life.
     pub fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError> {
-        self.write(|conn| {
-            diesel::replace_into(instances::table)
-                .values((
-                    instances::instance.eq(&heartbeat.instance),
-                    instances::kind.eq(heartbeat.kind.as_str()),
-                    instances::heartbeat_at_ms.eq(now_ms()),
-                ))
-                .execute(conn)?;
-            diesel::delete(acks::table.filter(acks::instance.eq(&heartbeat.instance))).execute(conn)?;
-            for ack in &heartbeat.acks {
-                diesel::insert_into(acks::table)
-                    .values((
-                        acks::instance.eq(&heartbeat.instance),
-                        acks::context.eq(&ack.context),
-                        acks::token.eq(ack.token),
-                        acks::held.eq(ack.held),
-                    ))
-                    .execute(conn)?;
-            }
-            Ok(())
-        })
+        self.write(|conn| write_heartbeat(conn, heartbeat))
     }
 
     /// All instances that were seen within the last hour.
@@ -141,4 +121,30 @@ impl ControlStore {
             Ok(())
         })
     }
+}
+
+/// Takes a sign of life within a transaction of the caller's.
+pub(crate) fn write_heartbeat(
+    conn: &mut SqliteConnection,
+    heartbeat: &Heartbeat,
+) -> Result<(), ControlError> {
+    diesel::replace_into(instances::table)
+        .values((
+            instances::instance.eq(&heartbeat.instance),
+            instances::kind.eq(heartbeat.kind.as_str()),
+            instances::heartbeat_at_ms.eq(now_ms()),
+        ))
+        .execute(conn)?;
+    diesel::delete(acks::table.filter(acks::instance.eq(&heartbeat.instance))).execute(conn)?;
+    for ack in &heartbeat.acks {
+        diesel::insert_into(acks::table)
+            .values((
+                acks::instance.eq(&heartbeat.instance),
+                acks::context.eq(&ack.context),
+                acks::token.eq(ack.token),
+                acks::held.eq(ack.held),
+            ))
+            .execute(conn)?;
+    }
+    Ok(())
 }

@@ -6,14 +6,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
 use diesel::sql_types::BigInt;
 
 use crate::error::ControlError;
 use crate::flag::Flag;
 use crate::flags::load_all;
-use crate::instances::{Ack, Heartbeat, InstanceKind};
-use crate::store::{ControlStore, connect};
+use crate::instances::{Ack, Heartbeat, InstanceKind, write_heartbeat};
+use crate::store::{ControlSettings, ControlStore, connect};
 
 /// A running watch. Dropping it ends the thread and retires the instance.
 pub struct Watcher {
@@ -137,7 +138,7 @@ where
     fn look(&mut self) -> Result<(), ControlError> {
         let conn = match &mut self.conn {
             Some(conn) => conn,
-            None => self.conn.insert(connect(self.store.settings())?),
+            None => self.conn.insert(watching(self.store.settings())?),
         };
         let version = diesel::sql_query("PRAGMA data_version").get_result::<DataVersion>(conn)?.data_version;
         if self.seen == Some(version) {
@@ -161,7 +162,9 @@ where
             return Ok(());
         }
         let (instance, kind) = (self.instance.clone(), self.kind);
-        self.store.heartbeat(&Heartbeat { instance, kind, acks: acks.clone() })?;
+        let heartbeat = Heartbeat { instance, kind, acks: acks.clone() };
+        let Some(conn) = &mut self.conn else { return Ok(()) };
+        conn.immediate_transaction(|conn| write_heartbeat(conn, &heartbeat))?;
         self.told = Some((acks, Instant::now()));
         Ok(())
     }
@@ -173,6 +176,14 @@ where
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.poked = false;
     }
+}
+
+/// A connection whose commits do not wait for the disk: a sign of life lost in a power cut is no loss, and whoever
+/// waits for a slow disk notices a change of a flag late.
+fn watching(settings: &ControlSettings) -> Result<SqliteConnection, ControlError> {
+    let mut conn = connect(settings)?;
+    conn.batch_execute("PRAGMA synchronous = NORMAL;")?;
+    Ok(conn)
 }
 
 #[derive(QueryableByName)]

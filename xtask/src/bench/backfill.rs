@@ -98,7 +98,8 @@ INSERT INTO contact (person_id, kind, value) SELECT id, 'email', email FROM sour
 INSERT INTO contact (person_id, kind, value)
 SELECT id, 'phone', phone FROM source.users_users WHERE phone IS NOT NULL;
 INSERT INTO address (person_id, position, label, street, city, postcode, country)
-SELECT id, key, value ->> 'label', value ->> 'street', value ->> 'city', value ->> 'postcode', value ->> 'country'
-FROM source.users_users, json_each(addresses);
+SELECT u.id, a.key, a.value ->> 'label', a.value ->> 'street', a.value ->> 'city', a.value ->> 'postcode',
+       a.value ->> 'country'
+FROM source.users_users u, json_each(u.addresses) a;
 COMMIT;
 ";

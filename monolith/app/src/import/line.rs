@@ -113,8 +113,8 @@ impl Parser {
                 ReadRecordResult::InputEmpty => {}
                 ReadRecordResult::Record if count == FIELDS && read > line.len() => return Ok(()),
                 ReadRecordResult::Record | ReadRecordResult::OutputEndsFull => {
-                    let found = if count > FIELDS { "more".to_owned() } else { count.to_string() };
-                    return Err((Reason::Broken, format!("{found} fields instead of {FIELDS}")));
+                    let found = if count > FIELDS { "more than".to_owned() } else { format!("{count} of") };
+                    return Err((Reason::Broken, format!("{found} {FIELDS} fields")));
                 }
                 ReadRecordResult::OutputFull | ReadRecordResult::End => break,
             }
