@@ -48,9 +48,13 @@ impl Gate {
 
     /// Lets a write pass, or makes it wait for at most `limit`.
     pub(crate) async fn enter(self: &Arc<Self>, limit: Duration) -> Result<Entered, StillHeld> {
-        if let Some(guard) = self.try_enter() {
-            return Ok(Entered { guard, waited: None });
+        match self.try_enter() {
+            Some(guard) => Ok(Entered { guard, waited: None }),
+            None => Box::pin(self.wait(limit)).await,
         }
+    }
+
+    async fn wait(self: &Arc<Self>, limit: Duration) -> Result<Entered, StillHeld> {
         let since = Instant::now();
         loop {
             let released = self.released.notified();

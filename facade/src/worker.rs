@@ -4,11 +4,13 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::future::poll_fn;
 use std::io;
 use std::net::{SocketAddr, TcpListener as StdListener};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
@@ -157,11 +159,21 @@ async fn serve(
         async move { Ok::<_, Infallible>(phases::answer(worker, client, request).await) }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let ended = tokio::select! {
-        biased;
-        ended = connection.as_mut() => Some(ended),
-        _ = drain.wait_for(|drain| *drain) => None,
-    };
+    let probe = drain.clone();
+    let mut draining = pin!(drain.wait_for(|drain| *drain));
+    let mut is_waiting = false;
+    // Once it waits, the drain is only asked again when it has begun: asking takes a lock that all workers share.
+    let ended = poll_fn(|cx| {
+        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        if is_waiting && matches!(probe.has_changed(), Ok(false)) {
+            return Poll::Pending;
+        }
+        is_waiting = true;
+        draining.as_mut().poll(cx).map(|_| None)
+    })
+    .await;
     let ended = match ended {
         Some(ended) => ended,
         None => {

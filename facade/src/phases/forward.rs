@@ -84,8 +84,8 @@ pub(crate) async fn forward(
             Err(Attempt::Failed(failure)) => return Err(failure),
         }
     }
-    let lease = pool.connect().await.map_err(Failure::Connect)?;
-    exchange(worker, lease, request, limit).await.map_err(|attempt| match attempt {
+    let lease = Box::pin(pool.connect()).await.map_err(Failure::Connect)?;
+    Box::pin(exchange(worker, lease, request, limit)).await.map_err(|attempt| match attempt {
         Attempt::Unsent(_) => Failure::Broken("the connection closed before the request was sent".to_owned()),
         Attempt::Failed(failure) => failure,
     })
@@ -109,7 +109,7 @@ async fn exchange(
     let sending = lease.sender.try_send_request(request);
     let sent = match progress {
         None => timeout(limit, sending).await.ok(),
-        Some(progress) => while_it_moves(limit, &progress, sending).await,
+        Some(progress) => Box::pin(while_it_moves(limit, &progress, sending)).await,
     };
     match sent {
         None => Err(Attempt::Failed(Failure::Silent)),
