@@ -1,7 +1,8 @@
 //! The users port for callers in this process that follow the flag, together with the facade.
 //!
 //! Invariant: only a canary read falls back, once, to the embedded context: as soon as the service owns the users,
-//! the data here is behind and a failing service is a failure.
+//! the data here is behind and a failing service is a failure. Until then the data there may be behind, so that the
+//! service does not know a user is no answer.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -55,6 +56,10 @@ impl Users for FlagUsers {
         match answer {
             Err(UsersError::Unavailable(cause)) if side == Side::Service && flag.may_fall_back() => {
                 tracing::warn!("a canary read of user {id} is answered here instead: {cause}");
+                self.embedded.get(ctx, id).await
+            }
+            // The service may not have a new user yet; whether there is one is for the owner to say.
+            Err(UsersError::NotFound { .. }) if side == Side::Service && flag.may_fall_back() => {
                 self.embedded.get(ctx, id).await
             }
             answer => answer,

@@ -133,8 +133,11 @@ impl Demo<'_> {
         );
         self.lap(load, OnOwner::No);
         self.report.step(&format!("Work with the {to} as the owner"));
-        self.rest(load, OnOwner::No)?;
-        self.relay(if to == "service" { Part::Service } else { Part::Monolith })
+        // Under the service all reads are the owner's; under the monolith, those in canary are not.
+        let (owner, on_owner) =
+            if to == "service" { (Part::Service, OnOwner::Yes) } else { (Part::Monolith, OnOwner::No) };
+        self.rest(load, on_owner)?;
+        self.relay(owner)
     }
 }
 

@@ -7,15 +7,20 @@ use control::{Flag, Weight};
 
 use super::*;
 
-/// A context that knows every user, remembers what it was asked, and can be down.
+/// A context that knows every user or nobody, remembers what it was asked, and can be down.
 struct Fake {
     asked: Mutex<Vec<&'static str>>,
     is_down: bool,
+    knows_nobody: bool,
 }
 
 impl Fake {
     fn new(is_down: bool) -> Arc<Self> {
-        Arc::new(Self { asked: Mutex::new(Vec::new()), is_down })
+        Arc::new(Self { asked: Mutex::new(Vec::new()), is_down, knows_nobody: false })
+    }
+
+    fn empty() -> Arc<Self> {
+        Arc::new(Self { asked: Mutex::new(Vec::new()), is_down: false, knows_nobody: true })
     }
 
     fn answer<T>(&self, method: &'static str, value: T) -> Result<T, UsersError> {
@@ -51,7 +56,8 @@ impl Users for Fake {
         self.answer("create", user(one(), details))
     }
     async fn get(&self, _: &CallContext, id: UserId) -> Result<User, UsersError> {
-        self.answer("get", user(id, ann()))
+        let found = self.answer("get", user(id, ann()))?;
+        if self.knows_nobody { Err(UsersError::NotFound { id }) } else { Ok(found) }
     }
     async fn update(&self, _: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
         self.answer("update", user(id, details))
@@ -99,6 +105,22 @@ async fn a_failed_canary_read_is_answered_here_once() {
     let users = FlagUsers::new(embedded.clone(), remote.clone(), Flags::new(flag(10_000, Side::Monolith)));
     assert!(users.get(&ctx(), one()).await.is_ok());
     assert_eq!((embedded.asked(), remote.asked()), (vec!["get"], vec!["get"]));
+}
+
+#[tokio::test]
+async fn a_user_whom_the_canary_does_not_know_yet_is_found_here() {
+    let (embedded, remote) = (Fake::new(false), Fake::empty());
+    let users = FlagUsers::new(embedded.clone(), remote.clone(), Flags::new(flag(10_000, Side::Monolith)));
+    assert!(users.get(&ctx(), one()).await.is_ok());
+    assert_eq!((embedded.asked(), remote.asked()), (vec!["get"], vec!["get"]));
+}
+
+#[tokio::test]
+async fn a_user_whom_the_owning_service_does_not_know_is_not_there() {
+    let (embedded, remote) = (Fake::new(false), Fake::empty());
+    let users = FlagUsers::new(embedded.clone(), remote, Flags::new(flag(10_000, Side::Service)));
+    assert!(matches!(users.get(&ctx(), one()).await, Err(UsersError::NotFound { .. })));
+    assert!(embedded.asked().is_empty());
 }
 
 #[tokio::test]
