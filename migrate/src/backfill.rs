@@ -48,7 +48,7 @@ pub struct BackfillOptions {
 impl Default for BackfillOptions {
     fn default() -> Self {
         Self {
-            chunk_rows: 5_000,
+            chunk_rows: 1_000,
             throttle: Duration::ZERO,
             give_way: GIVE_WAY,
             again: false,

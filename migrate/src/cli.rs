@@ -69,13 +69,13 @@ enum Command {
     },
     /// Copy the owner's rows to the other side while both are in use; goes on where it stopped
     #[command(
-        after_help = "Examples:\n  migrate backfill users\n  migrate backfill users --chunk-rows 1000 --throttle-ms 50\n  migrate backfill users --again    # after a changed mapping, or to repair what verify found"
+        after_help = "Examples:\n  migrate backfill users\n  migrate backfill users --chunk-rows 200 --throttle-ms 50\n  migrate backfill users --again    # after a changed mapping, or to repair what verify found"
     )]
     Backfill {
         /// The context
         context: String,
         /// Keys per transaction; larger is faster and locks the filled side for longer
-        #[arg(long, default_value_t = 5_000, value_name = "N")]
+        #[arg(long, default_value_t = 1_000, value_name = "N")]
         chunk_rows: u32,
         /// Pause after each chunk
         #[arg(long, default_value_t = 0, value_name = "MS")]

@@ -5,7 +5,7 @@
 //! | 1 | settle what an earlier switch left behind; gates; health | | nothing changed |
 //! | 2 | verify everything, then what changed meanwhile | `switch_verified` | nothing changed |
 //! | 3 | begin: facades hold the writes | `switch_held` | abort once the deadline has passed |
-//! | 4 | wait until all facades hold and nothing is in flight | `switch_acknowledged` | abort |
+//! | 4 | wait until all processes hold and nothing is in flight | `switch_acknowledged` | abort |
 //! | 5 | close the old owner's fence | `switch_fenced` | abort, fence reopened |
 //! | 6 | wait until the old owner's images are delivered | `switch_drained` | abort, fence reopened |
 //! | 7 | verify what changed since step 2 | `switch_compared` | abort, fence reopened |

@@ -6,7 +6,7 @@
 use std::thread;
 use std::time::Duration;
 
-use control::{Hold, InstanceKind, Who};
+use control::{Hold, Who};
 
 use crate::error::MigrateError;
 use crate::extraction::{Extraction, now_ms};
@@ -45,7 +45,7 @@ impl<'a> UnderHold<'a> {
         who: &Who,
     ) -> Result<(), MigrateError> {
         let points = &self.extraction.points;
-        self.await_that("the facades hold the writes", || self.all_hold())?;
+        self.await_that("all processes hold the writes", || self.all_hold())?;
         points.pass("switch_acknowledged")?;
         self.close_fence()?;
         report.drained = self.old_owner.backlog(self.flow.from, self.context())?.pending;
@@ -91,12 +91,12 @@ impl<'a> UnderHold<'a> {
         self.left(what).map(drop)
     }
 
-    /// Whether every living facade that routes the context holds its writes, with none in flight.
+    /// Whether every living process that serves the context's flag, facades and both sides alike, holds its writes
+    /// with none in flight. One that died counts until its lease is over.
     fn all_hold(&self) -> Result<bool, MigrateError> {
         let instances = self.extraction.store.instances()?;
-        let facades =
-            instances.iter().filter(|instance| instance.live && instance.kind == InstanceKind::Facade);
-        let mut acks = facades.flat_map(|facade| &facade.acks).filter(|ack| ack.context == self.context());
+        let living = instances.iter().filter(|instance| instance.live);
+        let mut acks = living.flat_map(|instance| &instance.acks).filter(|ack| ack.context == self.context());
         Ok(acks.all(|ack| ack.held && ack.token == self.hold.token))
     }
 

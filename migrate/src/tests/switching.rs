@@ -224,7 +224,7 @@ fn a_facade_that_does_not_hold_ends_the_switch_in_time() {
     let heartbeat = Heartbeat { instance: "facade-1".to_owned(), kind: InstanceKind::Facade, acks };
     world.extraction.store.heartbeat(&heartbeat).unwrap();
     let error = platform::error::chain(&to(&world, Side::Service).unwrap_err());
-    assert!(error.contains("the facades hold the writes"), "{error}");
+    assert!(error.contains("all processes hold the writes"), "{error}");
     assert_owner(&world, Side::Monolith, "facade");
 }
 
