@@ -1,5 +1,6 @@
 //! The whole move of a small shop under load, out and home again.
 
+use control::{ControlSettings, ControlStore, FlagChange, Weight, Who};
 use harness::Cluster;
 use harness::load::Load;
 
@@ -47,8 +48,16 @@ fn a_flag_that_flips_often_fails_no_request() {
     let cluster = cluster(500);
     let load = load(&cluster);
     copy_users(&cluster);
-    for round in 0..40_u32 {
-        cluster.set_reads([0, 100, 37, 1][(round % 4) as usize]).unwrap().ok().unwrap();
+    let path = cluster.folder().join("control.db");
+    let store = ControlStore::open(&ControlSettings { path, ..ControlSettings::default() }).unwrap();
+    let who = Who::new("test", "flips often");
+    let weights: [Weight; 4] = ["0", "100", "37", "1"].map(|percent| percent.parse().unwrap());
+    for round in 0..1_000 {
+        let change = FlagChange { reads: Some(weights[round % 4]), ..FlagChange::default() };
+        store.set_flag("users", change, &who).unwrap();
+        if round % 100 == 0 {
+            work(&load, 20);
+        }
     }
     work(&load, 100);
     let report = load.stop().unwrap();
