@@ -28,12 +28,16 @@ pub struct HttpSettings {
     /// Address and port; port 0 takes a free one, which is printed.
     pub listen: String,
     /// Largest request body in bytes; larger ones are refused with 413.
+    #[serde(deserialize_with = "crate::settings::within::<1, 1_073_741_824, _, _>")]
     pub body_limit_bytes: usize,
     /// Threads that handle requests; 0 means one per core.
+    #[serde(deserialize_with = "crate::settings::within::<0, 512, _, _>")]
     pub workers: usize,
     /// Milliseconds within which a client must send its request's headers.
+    #[serde(deserialize_with = "crate::settings::within::<1, 3_600_000, _, _>")]
     pub header_timeout_ms: u64,
     /// Seconds that requests in flight get to end at shutdown.
+    #[serde(deserialize_with = "crate::settings::within::<0, 3_600, _, _>")]
     pub shutdown_timeout_s: u64,
 }
 

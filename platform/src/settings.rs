@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use figment::providers::{Env, Format, Serialized, Toml};
 use figment::value::{Dict, Value};
 use figment::{Figment, Source};
-use serde::de::DeserializeOwned;
-use serde::{Deserialize, Serialize};
+use serde::de::{self, DeserializeOwned};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::table;
 
@@ -50,6 +50,39 @@ pub struct Loaded<T> {
     pub rows: Vec<SettingRow>,
     /// The file that was read, if any: paths in it are relative to its folder.
     pub file: Option<PathBuf>,
+}
+
+impl<T> Loaded<T> {
+    /// A path as a file system call needs it: one that stands in the settings file is relative to that file's folder,
+    /// one from anywhere else to the working directory.
+    pub fn located(&self, key: &str, path: &Path) -> PathBuf {
+        let Some(file) = &self.file else {
+            return path.to_owned();
+        };
+        let origin = file.display().to_string();
+        let is_from_file = self.rows.iter().any(|row| row.key == key && row.origin == origin);
+        match file.parent() {
+            Some(folder) if is_from_file && !path.as_os_str().is_empty() => folder.join(path),
+            _ => path.to_owned(),
+        }
+    }
+}
+
+/// Deserialises a whole number from `MIN` to `MAX`, for `#[serde(deserialize_with = "…")]`: a value out of bounds is
+/// then refused with the name of its setting and the place it came from.
+pub fn within<'de, const MIN: u64, const MAX: u64, D, T>(deserializer: D) -> Result<T, D::Error>
+where
+    D: Deserializer<'de>,
+    T: TryFrom<u64>,
+{
+    let number = i64::deserialize(deserializer)?;
+    u64::try_from(number)
+        .ok()
+        .filter(|number| (MIN..=MAX).contains(number))
+        .and_then(|number| T::try_from(number).ok())
+        .ok_or_else(|| {
+            de::Error::custom(format!("{number} is out of bounds: from {MIN} to {MAX} is allowed"))
+        })
 }
 
 /// One setting as `config` prints it.
@@ -193,6 +226,7 @@ mod tests {
     #[serde(deny_unknown_fields)]
     struct Replication {
         token: Secret,
+        #[serde(deserialize_with = "within::<0, 60_000, _, _>")]
         deadline_ms: u64,
     }
 
@@ -217,6 +251,14 @@ mod tests {
     fn a_wrong_type_is_named_with_its_key() {
         let error = load_text("[replication]\ndeadline_ms = \"soon\"").unwrap_err().to_string();
         assert!(error.contains("`replication.deadline_ms`"), "{error}");
+    }
+
+    #[test]
+    fn a_number_out_of_bounds_is_refused_with_its_key_and_the_bounds() {
+        for number in ["-1", "60001"] {
+            let error = load_text(&format!("[replication]\ndeadline_ms = {number}")).unwrap_err().to_string();
+            assert!(error.contains("`replication.deadline_ms`") && error.contains("60000"), "{error}");
+        }
     }
 
     #[test]

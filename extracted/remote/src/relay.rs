@@ -88,7 +88,7 @@ impl RelayHandle {
     }
 
     /// Pokes the relay and waits until everything up to `version` is delivered, or `deadline`, or delivery is known
-    /// to fail, in which case there is no waiting at all.
+    /// to fail or to be far behind, in which case there is no waiting at all.
     pub async fn wait_passed(&self, version: i64, deadline: Instant) -> Delivery {
         self.0.shared.wait_passed(version, deadline).await
     }
@@ -121,7 +121,10 @@ impl Worker {
             // Counted before the log is read: whoever poked up to here had committed by then.
             let pokes = self.shared.pokes.load(Ordering::Acquire);
             match self.round().await {
-                Ok(Round::Full) => backoff.reset(),
+                Ok(Round::Full) => {
+                    backoff.reset();
+                    self.shared.fell_behind();
+                }
                 Ok(Round::Drained) => {
                     backoff.reset();
                     self.shared.drained(pokes);

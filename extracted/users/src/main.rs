@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use db::Db;
 use db::schema::{self, Rows, StepStatus};
-use platform::settings::{self, Loaded};
+use platform::settings;
 use platform::{error, table, telemetry};
 use users_service::process::{self, SCHEMAS};
 use users_service::settings::{DEFAULT_FILE, Settings};
@@ -84,13 +84,15 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         clap_complete::generate(shell, &mut Arguments::command(), "users-service", &mut io::stdout());
         return Ok(());
     }
-    let Loaded { settings, rows, .. } =
-        settings::load::<Settings>(arguments.config.as_deref(), DEFAULT_FILE)?;
+    let loaded = settings::load::<Settings>(arguments.config.as_deref(), DEFAULT_FILE)?;
+    let mut settings = loaded.settings.clone();
+    settings.database.path = loaded.located("database.path", &settings.database.path);
+    settings.control.path = loaded.located("control.path", &settings.control.path);
     match arguments.command {
         Command::Serve => Ok(actix_web::rt::System::new().block_on(process::serve(&settings))?),
         Command::Schema(command) => run_schema(command, &settings),
         Command::Config { json } => {
-            settings::print(&rows, json);
+            settings::print(&loaded.rows, json);
             Ok(())
         }
         Command::Completions { .. } => Ok(()),

@@ -52,8 +52,10 @@ pub struct ReplicationSettings {
     pub token: Secret,
     /// How long a write waits until the monolith has it, too, in milliseconds. Too long and clients feel the
     /// monolith's trouble; too short and its data is behind more often. Nothing is lost either way.
+    #[serde(deserialize_with = "platform::settings::within::<0, 60_000, _, _>")]
     pub deadline_ms: u64,
     /// How long one image may travel, in milliseconds. Too short and a busy monolith looks dead.
+    #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub timeout_ms: u64,
 }
 
@@ -92,7 +94,6 @@ impl Settings {
                 !self.replication.token.expose().is_empty(),
                 "replication.token is not set: the token that the monolith demands",
             ),
-            (self.replication.timeout_ms > 0, "replication.timeout_ms is 0: no image could ever arrive"),
         ];
         let faults: Vec<_> = rules.into_iter().filter(|(kept, _)| !kept).map(|(_, fault)| fault).collect();
         if faults.is_empty() { Ok(()) } else { Err(Incomplete { faults }) }

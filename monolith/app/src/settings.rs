@@ -74,6 +74,7 @@ pub struct RemoteSettings {
     pub token: Secret,
     /// How long one call may take, in milliseconds. Too short and a busy service looks dead; too long and requests
     /// wait for a dead one.
+    #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub timeout_ms: u64,
 }
 
@@ -91,6 +92,7 @@ pub struct ReplicationSettings {
     pub token: Secret,
     /// How long a write waits for the other side before it is answered, in milliseconds. Longer means that fewer
     /// writes are late; shorter that a slow other side costs clients less.
+    #[serde(deserialize_with = "platform::settings::within::<0, 60_000, _, _>")]
     pub deadline_ms: u64,
 }
 
@@ -103,22 +105,10 @@ impl Default for ReplicationSettings {
 /// Loads the settings, with paths of the file made relative to its folder, and checks them against each other.
 pub fn load(file: Option<&Path>) -> Result<Loaded<Settings>> {
     let mut loaded = platform::settings::load::<Settings>(file, DEFAULT_FILE)?;
-    loaded.settings.database.path = located(&loaded, "database.path", &loaded.settings.database.path);
-    loaded.settings.control.path = located(&loaded, "control.path", &loaded.settings.control.path);
+    loaded.settings.database.path = loaded.located("database.path", &loaded.settings.database.path);
+    loaded.settings.control.path = loaded.located("control.path", &loaded.settings.control.path);
     check(&loaded.settings)?;
     Ok(loaded)
-}
-
-fn located(loaded: &Loaded<Settings>, key: &str, path: &Path) -> PathBuf {
-    let Some(file) = &loaded.file else {
-        return path.to_owned();
-    };
-    let origin = file.display().to_string();
-    let is_from_file = loaded.rows.iter().any(|row| row.key == key && row.origin == origin);
-    match file.parent() {
-        Some(folder) if is_from_file && !path.as_os_str().is_empty() => folder.join(path),
-        _ => path.to_owned(),
-    }
 }
 
 /// Every contradiction at once.
@@ -136,9 +126,6 @@ fn check(settings: &Settings) -> Result<()> {
     }
     if has_remote && settings.replication.token.expose().is_empty() {
         faults.push("users.remote.url needs replication.token, which the service shows when it writes back");
-    }
-    if settings.users.remote.timeout_ms == 0 {
-        faults.push("users.remote.timeout_ms must be above zero");
     }
     if !faults.is_empty() {
         bail!("the settings contradict each other: {}", faults.join("; "));

@@ -13,14 +13,17 @@ pub struct DatabaseSettings {
     /// The SQLite file; created when it is not there. Its folder must exist.
     pub path: PathBuf,
     /// Connections for reading. Too few and reads wait for each other; each costs a file handle and a cache.
+    #[serde(deserialize_with = "platform::settings::within::<1, 256, _, _>")]
     pub readers: u32,
     /// How long a call waits for a free connection or for another process's lock, in milliseconds. Too short and
     /// a backfill beside the application makes writes fail; too long and a stuck process shows late.
+    #[serde(deserialize_with = "platform::settings::within::<0, 600_000, _, _>")]
     pub busy_timeout_ms: u64,
     /// What a commit waits for.
     pub synchronous: Synchronous,
     /// Memory for pages at the connection that writes, in KiB. Too little and scattered writes read from the disk;
     /// too much is memory that a process of its own (an import) takes beside the server.
+    #[serde(deserialize_with = "platform::settings::within::<64, 16_777_216, _, _>")]
     pub cache_kib: u32,
 }
 

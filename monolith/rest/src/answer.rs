@@ -49,7 +49,7 @@ pub(crate) fn users_problem(error: UsersError) -> Problem {
             .detail(error.to_string())
             .field("email", "is taken by another user"),
         UsersError::NotOwner => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
-            .detail("users are changing sides; nothing was changed, try again")
+            .detail("users are written on the other side now, or are about to be; nothing was changed; send the request through the facade")
             .retry_after(RETRY_AFTER_S),
         UsersError::Unavailable(cause) => unavailable(&cause),
     }

@@ -181,6 +181,9 @@ pub struct Flag {
     pub hold: Option<Hold>,
     /// Whether the present state was reached past a shut gate.
     pub forced: bool,
+    /// Whether the owner just reported that its writes reach the other side too late to be read there. Follows from
+    /// the reported lag; no change of the flag.
+    pub late: bool,
     /// When it was last changed, in milliseconds since 1970.
     pub changed_at_ms: i64,
 }
@@ -212,13 +215,21 @@ impl Flag {
             data: DataMode::Replicated,
             hold: None,
             forced: false,
+            late: false,
             changed_at_ms: 0,
         }
     }
 
-    /// Who answers a read with this key. The owner, but for canary reads.
+    /// Who answers a read with this key. The owner, but for canary reads; and those, too, while the service's data is
+    /// known to be late.
     pub fn side_of_read(&self, key: &[u8]) -> Side {
-        if self.writes == Side::Service || self.reads == Weight::FULL {
+        if self.writes == Side::Service {
+            return Side::Service;
+        }
+        if self.late {
+            return Side::Monolith;
+        }
+        if self.reads == Weight::FULL {
             return Side::Service;
         }
         if self.reads == Weight::ZERO || !self.reads.holds(bucket(&self.context, key)) {
@@ -265,6 +276,14 @@ mod tests {
         for text in ["", "101", "100.01", "-1", "1.234", "ten", "1e1", "+5", ".5", "5."] {
             assert!(text.parse::<Weight>().is_err(), "{text:?} was taken for a weight");
         }
+    }
+
+    #[test]
+    fn late_data_is_not_read_unless_its_side_owns_it() {
+        let canary = Flag { reads: Weight::FULL, late: true, ..Flag::unmoved("users") };
+        assert_eq!(canary.side_of_read(b"1"), Side::Monolith);
+        let owned = Flag { writes: Side::Service, ..canary };
+        assert_eq!(owned.side_of_read(b"1"), Side::Service);
     }
 
     #[test]

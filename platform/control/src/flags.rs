@@ -8,8 +8,9 @@ use diesel::prelude::*;
 use crate::audit::{Entry, Who, record};
 use crate::error::ControlError;
 use crate::flag::{DataMode, Flag, Hold, Side, Weight};
-use crate::schema::{backfills, flags, verifications};
-use crate::store::{ControlStore, now_ms};
+use crate::records::Lag;
+use crate::schema::{backfills, flags, lag, verifications};
+use crate::store::{ControlSettings, ControlStore, now_ms};
 
 /// What to change about a flag; what is absent stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -34,7 +35,7 @@ impl ControlStore {
 
     /// All flags, by name of context.
     pub fn flags(&self) -> Result<Vec<Flag>, ControlError> {
-        load_all(&mut *self.connection()?)
+        load_all(&mut *self.connection()?, self.settings())
     }
 
     /// One context's flag.
@@ -205,6 +206,7 @@ impl TryFrom<FlagRow> for Flag {
             data: if row.data == "shared" { DataMode::Shared } else { DataMode::Replicated },
             hold,
             forced: row.forced,
+            late: false,
             changed_at_ms: row.changed_at_ms,
         })
     }
@@ -230,9 +232,25 @@ impl From<&Flag> for FlagRow {
     }
 }
 
-pub(crate) fn load_all(conn: &mut SqliteConnection) -> Result<Vec<Flag>, ControlError> {
-    let rows = flags::table.select(FlagRow::as_select()).order(flags::context).load(conn)?;
-    rows.into_iter().map(Flag::try_from).collect()
+/// Columns of a lag report: pending, oldest, when.
+type Reported = Option<(i64, i64, i64)>;
+
+/// All flags, each with what its owner last reported of its lag.
+pub(crate) fn load_all(
+    conn: &mut SqliteConnection,
+    settings: &ControlSettings,
+) -> Result<Vec<Flag>, ControlError> {
+    let rows: Vec<(FlagRow, Reported)> = flags::table
+        .left_join(lag::table.on(lag::context.eq(flags::context)))
+        .select((FlagRow::as_select(), (lag::pending, lag::oldest_ms, lag::at_ms).nullable()))
+        .order(flags::context)
+        .load(conn)?;
+    let with_lag = |(row, reported): (FlagRow, Reported)| {
+        let reported = reported.map(|(pending, oldest_ms, at_ms)| Lag { pending, oldest_ms, at_ms });
+        let late = reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms));
+        Ok(Flag { late, ..Flag::try_from(row)? })
+    };
+    rows.into_iter().map(with_lag).collect()
 }
 
 fn find(conn: &mut SqliteConnection, context: &str) -> Result<Option<Flag>, ControlError> {

@@ -45,6 +45,14 @@ pub struct Lag {
     pub at_ms: i64,
 }
 
+impl Lag {
+    /// Whether the oldest write waits for longer than `limit_ms`, by a report that is younger than `lease_ms`: an old
+    /// report says nothing.
+    pub(crate) fn is_over(&self, limit_ms: i64, lease_ms: i64) -> bool {
+        self.oldest_ms > limit_ms && now_ms() - self.at_ms < lease_ms
+    }
+}
+
 impl ControlStore {
     /// Records that the context's rows were copied to the end.
     pub fn record_backfill(&self, context: &str, rows: i64) -> Result<(), ControlError> {
@@ -135,19 +143,17 @@ impl ControlStore {
         Ok(())
     }
 
-    /// The lag gate: what the owner last reported must not be late. A report that is itself old says nothing.
+    /// The lag gate: what the owner last reported must not be late.
     pub(crate) fn gate_lag(&self, conn: &mut SqliteConnection, context: &str) -> Result<(), ControlError> {
         let limit = self.settings().lag_limit_ms;
         match load_lag(conn, context)? {
-            Some(lag) if now_ms() - lag.at_ms < self.settings().lease_ms && lag.oldest_ms > limit => {
-                Err(ControlError::Refused {
-                    reason: format!(
-                        "{} writes of {context} wait for the other side, the oldest for {} ms; the limit is {limit} ms",
-                        lag.pending, lag.oldest_ms
-                    ),
-                    remedy: "look at the other side's health and wait until it has caught up".to_owned(),
-                })
-            }
+            Some(lag) if lag.is_over(limit, self.settings().lease_ms) => Err(ControlError::Refused {
+                reason: format!(
+                    "{} writes of {context} wait for the other side, the oldest for {} ms; the limit is {limit} ms",
+                    lag.pending, lag.oldest_ms
+                ),
+                remedy: "look at the other side's health and wait until it has caught up".to_owned(),
+            }),
             _ => Ok(()),
         }
     }

@@ -155,6 +155,8 @@ diesel::table! {
     }
 }
 
+diesel::allow_tables_to_appear_in_same_query!(flags, lag);
+
 #[derive(QueryableByName)]
 struct UserVersion {
     #[diesel(sql_type = BigInt)]

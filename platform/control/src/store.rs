@@ -21,14 +21,23 @@ pub struct ControlSettings {
     /// The SQLite file, shared by all processes; empty where a process runs without one.
     pub path: PathBuf,
     /// Milliseconds between two looks at the store: how soon a change of a flag takes effect.
+    #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub poll_ms: u64,
     /// Milliseconds without a sign of life after which an instance no longer counts.
+    #[serde(deserialize_with = "platform::settings::within::<100, 3_600_000, _, _>")]
     pub lease_ms: i64,
     /// Seconds after which a verification is too old to raise reads or to switch.
+    #[serde(deserialize_with = "platform::settings::within::<1, 31_536_000, _, _>")]
     pub verification_max_age_s: i64,
     /// Milliseconds that the oldest undelivered write may be old when reads are raised.
+    #[serde(deserialize_with = "platform::settings::within::<1, 86_400_000, _, _>")]
     pub lag_limit_ms: i64,
+    /// Milliseconds that the oldest undelivered write may be old before canary reads go back to the owner. Shorter means
+    /// fewer stale reads after the service was away; too short, and every hiccup moves reads.
+    #[serde(deserialize_with = "platform::settings::within::<1, 86_400_000, _, _>")]
+    pub read_lag_limit_ms: i64,
     /// Milliseconds that a switch may hold writes before it is given up.
+    #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub hold_limit_ms: i64,
 }
 
@@ -40,6 +49,7 @@ impl Default for ControlSettings {
             lease_ms: 3_000,
             verification_max_age_s: 3_600,
             lag_limit_ms: 5_000,
+            read_lag_limit_ms: 500,
             hold_limit_ms: 1_000,
         }
     }

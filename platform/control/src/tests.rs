@@ -76,6 +76,26 @@ fn reads_are_refused_while_the_other_side_is_late() {
 }
 
 #[test]
+fn canary_reads_stay_with_the_owner_while_its_writes_arrive_late() {
+    let (_folder, store) = ready(ControlSettings::default());
+    store.set_flag("users", reads("100"), &who()).unwrap();
+    let side = || store.flags().unwrap()[0].side_of_read(b"42");
+    assert_eq!(side(), Side::Service);
+    store.record_lag("users", 3, 501).unwrap();
+    assert_eq!(side(), Side::Monolith);
+    store.record_lag("users", 3, 500).unwrap();
+    assert_eq!(side(), Side::Service);
+}
+
+#[test]
+fn an_old_report_of_lag_says_nothing() {
+    let (_folder, store) = ready(ControlSettings { lease_ms: 0, ..ControlSettings::default() });
+    store.record_lag("users", 3, 60_000).unwrap();
+    assert_eq!(store.set_flag("users", reads("100"), &who()).unwrap().stage(), Stage::Canary);
+    assert!(!store.flags().unwrap()[0].late);
+}
+
+#[test]
 fn an_old_verification_opens_no_gate() {
     let (_folder, store) = ready(ControlSettings::default());
     let hours_ago = Verification { at_ms: crate::store::now_ms() - 7_200_000, ..verification(0) };

@@ -16,6 +16,9 @@ use crate::flags::load_all;
 use crate::instances::{Ack, Heartbeat, InstanceKind, write_heartbeat};
 use crate::store::{ControlSettings, ControlStore, connect};
 
+/// The flags are read that often without a commit by others, too: a report of lag grows old by itself.
+const LOOK_ANYHOW: Duration = Duration::from_secs(1);
+
 /// A running watch. Dropping it ends the thread and retires the instance.
 pub struct Watcher {
     shared: Arc<Shared>,
@@ -99,8 +102,9 @@ struct Watch<F> {
     shared: Arc<Shared>,
     on_change: F,
     conn: Option<SqliteConnection>,
-    /// `PRAGMA data_version` at the last reading: it changes with every commit by another connection.
-    seen: Option<i64>,
+    /// `PRAGMA data_version` at the last reading, and when that was: it changes with every commit by another
+    /// connection.
+    seen: Option<(i64, Instant)>,
     /// What `on_change` was last told; nothing after an error.
     flags: Option<Vec<Flag>>,
     /// What the store was last told, and when.
@@ -141,11 +145,11 @@ where
             None => self.conn.insert(watching(self.store.settings())?),
         };
         let version = diesel::sql_query("PRAGMA data_version").get_result::<DataVersion>(conn)?.data_version;
-        if self.seen == Some(version) {
+        if self.seen.is_some_and(|(seen, at)| seen == version && at.elapsed() < LOOK_ANYHOW) {
             return Ok(());
         }
-        let flags = load_all(conn)?;
-        self.seen = Some(version);
+        let flags = load_all(conn, self.store.settings())?;
+        self.seen = Some((version, Instant::now()));
         if self.flags.as_ref() != Some(&flags) {
             let acks = (self.on_change)(Ok(&flags));
             self.flags = Some(flags);

@@ -19,7 +19,7 @@ pub enum Delivery {
     Passed,
     /// The other side did not answer in time; the relay goes on.
     Late,
-    /// Delivery is failing; the relay goes on.
+    /// Delivery is failing or far behind, so there was no waiting; the relay goes on.
     Failing,
 }
 
@@ -37,6 +37,9 @@ pub(super) struct Progress {
     /// Pokes that were answered by an empty log.
     drained: u64,
     pub(super) failing: Option<(SystemTime, Trouble)>,
+    /// More waits in the log than the writes in flight can have put there: a write that waited for its turn would
+    /// wait for its whole deadline.
+    is_behind: bool,
 }
 
 #[derive(Debug, Default)]
@@ -67,7 +70,9 @@ impl Shared {
     pub(super) async fn wait_passed(&self, version: i64, deadline: Instant) -> Delivery {
         let poke = self.poke();
         let mut progress = self.progress.subscribe();
-        let decided = |progress: &Progress| progress.failing.is_some() || progress.holds(version, poke);
+        let decided = |progress: &Progress| {
+            progress.failing.is_some() || progress.is_behind || progress.holds(version, poke)
+        };
         let waited = timeout_at(deadline, progress.wait_for(|progress| decided(progress))).await.is_ok();
         // Looked at again under the lock that `settle` takes, so that a delivery just now is not missed.
         let mut late = self.lock();
@@ -87,8 +92,14 @@ impl Shared {
         self.settle();
     }
 
+    /// Takes note that a backlog has built up; it ends when the log is next found empty.
+    pub(super) fn fell_behind(&self) {
+        self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.is_behind, true));
+    }
+
     pub(super) fn drained(&self, pokes: u64) {
         self.recovered();
+        self.progress.send_if_modified(|progress| std::mem::replace(&mut progress.is_behind, false));
         let is_news = self.progress.borrow().drained < pokes;
         if is_news {
             self.progress.send_modify(|progress| progress.drained = pokes);
@@ -114,7 +125,10 @@ impl Shared {
                 trouble.what
             );
         }
-        self.progress.send_modify(|progress| progress.failing = Some((since, trouble)));
+        self.progress.send_modify(|progress| {
+            progress.failing = Some((since, trouble));
+            progress.is_behind = true;
+        });
     }
 
     pub(super) fn trouble(&self) -> Option<(SystemTime, Trouble)> {

@@ -70,7 +70,7 @@ impl Reason {
             Self::BadCountry => "bad country",
             Self::CustomerChanges => "customer changes within the invoice",
             Self::InvoiceTooLong => "invoice too long",
-            Self::InvoiceDiffers => "invoice is there with other lines",
+            Self::InvoiceDiffers => "invoice is there already with other lines",
         }
     }
 }

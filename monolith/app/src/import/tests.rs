@@ -101,8 +101,8 @@ async fn an_invoice_that_comes_again_with_other_lines_is_rejected_and_left_as_it
     assert_eq!((summary.imported, summary.unchanged, summary.rejected), (2, 1, 2));
     let rejects = fs::read_to_string(shop.rejects()).unwrap();
     let expected = format!(
-        "line,reason,detail,text\n4,invoice is there with other lines,invoice 536365,\"{SALE}\"\n\
-          5,invoice is there with other lines,invoice 536365,\"{SALE_2}\"\n"
+        "line,reason,detail,text\n4,invoice is there already with other lines,invoice 536365,\"{SALE}\"\n\
+          5,invoice is there already with other lines,invoice 536365,\"{SALE_2}\"\n"
     );
     assert_eq!(rejects, expected);
 }
