@@ -169,33 +169,42 @@ fn run(cli: Cli) -> Result<u8, MigrateError> {
     match cli.command {
         Command::Completions { .. } => Ok(0),
         Command::Plan { context } => {
-            let plan = plan::run(&open(&context)?)?;
+            let plan = open(&context)?.carry_out(plan::run)?;
             output::plan(&plan, json)
         }
         Command::DualWrite { context, state, who } => {
-            let done = dual_write::set(&open(&context)?, state == OnOff::On, &who.who())?;
+            let (on, who) = (state == OnOff::On, who.who());
+            let done = open(&context)?.carry_out(|extraction| dual_write::set(extraction, on, &who))?;
             output::dual_write(&done, json)
         }
         Command::Backfill { context, chunk_rows, throttle_ms, again } => {
             let throttle = Duration::from_millis(throttle_ms);
             let options = BackfillOptions { chunk_rows, throttle, again, ..BackfillOptions::default() };
-            let report = backfill::run(&open(&context)?, options, &mut meter(format!("backfill {context}")))?;
+            let mut meter = meter(format!("backfill {context}"));
+            let report =
+                open(&context)?.carry_out(|extraction| backfill::run(extraction, options, &mut meter))?;
             output::backfill(&report, json)
         }
         Command::Verify { context, limit, patience } => {
             let options =
                 VerifyOptions { limit, patience: Duration::from_secs(patience), ..VerifyOptions::default() };
-            let report = verify::run(&open(&context)?, options, &mut meter(format!("verify {context}")))?;
+            let mut meter = meter(format!("verify {context}"));
+            let report =
+                open(&context)?.carry_out(|extraction| verify::run(extraction, options, &mut meter))?;
             output::verify(&report, json)
         }
         Command::Switch { context, to, who } => {
             let (options, mut meter) = (VerifyOptions::default(), meter(format!("verify {context}")));
-            let report = switch::run(&open(&context)?, to, &who.who(), options, &mut meter)?;
+            let who = who.who();
+            let report = open(&context)?
+                .carry_out(|extraction| switch::run(extraction, to, &who, options, &mut meter))?;
             output::switch(&report, json)
         }
-        Command::Status { context: Some(context) } => output::status(&status::run(&open(&context)?)?, json),
+        Command::Status { context: Some(context) } => {
+            output::status(&open(&context)?.carry_out(status::run)?, json)
+        }
         Command::Status { context: None } => {
-            let all = settings.extractions.keys().map(|context| status::run(&open(context)?));
+            let all = settings.extractions.keys().map(|context| open(context)?.carry_out(status::run));
             output::statuses(&all.collect::<Result<Vec<_>, _>>()?, json)
         }
     }

@@ -5,6 +5,7 @@
 use control::ControlError;
 
 use crate::manifest::ManifestError;
+use crate::sqlite::words;
 
 /// Why a command did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -38,6 +39,9 @@ pub enum MigrateError {
         #[source]
         source: Option<Box<dyn std::error::Error + Send + Sync>>,
     },
+    /// A database failed; `Pair::locate` says which one, where it is and what to do. Exit code 1.
+    #[error("the database failed: {}", words(.0))]
+    Database(rusqlite::Error),
     /// A fail point stood in for a crash: nothing may be cleaned up. Only tests see it.
     #[error("crashed at the fail point {0}")]
     Crashed(&'static str),
@@ -54,16 +58,10 @@ impl MigrateError {
         Self::Refused { reason: reason.into(), remedy: remedy.into() }
     }
 
-    /// Says what was being done when a database failed.
-    pub fn while_doing(what: impl Into<String>) -> impl FnOnce(rusqlite::Error) -> Self {
-        let message = what.into();
-        move |error| Self::Failed { message, source: Some(Box::new(error)) }
-    }
-
     /// The process's exit code.
     pub fn exit_code(&self) -> u8 {
         match self {
-            Self::Failed { .. } | Self::Crashed(_) => 1,
+            Self::Failed { .. } | Self::Database(_) | Self::Crashed(_) => 1,
             Self::Usage(_) => 2,
             Self::Refused { .. } => 3,
             Self::Unreachable { .. } => 4,
@@ -73,7 +71,7 @@ impl MigrateError {
 
 impl From<rusqlite::Error> for MigrateError {
     fn from(error: rusqlite::Error) -> Self {
-        Self::Failed { message: "the database failed".to_owned(), source: Some(Box::new(error)) }
+        Self::Database(error)
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use control::{ControlStore, DataMode, Flag};
+use control::{ControlError, ControlSettings, ControlStore, DataMode, Flag};
 
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -40,17 +40,27 @@ impl Extraction {
             let (file, other) = (extraction.manifest.display(), &manifest.context);
             return Err(MigrateError::Usage(format!("{file} is the manifest of {other}, not of {context}")));
         }
-        let store = ControlStore::open(&settings.control)?;
+        let files = Files { source: extraction.source.clone(), target: extraction.target.clone() };
+        let store = open_store(&settings.control)?;
+        needs_store_of_fences(&store, &files, context)?;
         store.declare(context, DataMode::Replicated)?;
         Ok(Self {
             manifest,
-            files: Files { source: extraction.source.clone(), target: extraction.target.clone() },
+            files,
             store,
             points: FailPoints::from_env(),
             target_health: extraction.target_health.clone(),
             source_health: extraction.source_health.clone(),
             health_timeout: Duration::from_millis(extraction.health_timeout_ms.unwrap_or(2_000)),
         })
+    }
+
+    /// Runs a command; if a database fails outside of any transaction, the error says where the databases are.
+    pub fn carry_out<T>(
+        &self,
+        command: impl FnOnce(&Self) -> Result<T, MigrateError>,
+    ) -> Result<T, MigrateError> {
+        command(self).map_err(|error| self.files.locate(error))
     }
 
     /// The context.
@@ -85,6 +95,48 @@ impl Extraction {
             )),
         }
     }
+}
+
+/// Opens the control store that the facades use. One created here would know nothing and look right all the same.
+fn open_store(settings: &ControlSettings) -> Result<ControlStore, MigrateError> {
+    ControlStore::open_existing(settings).map_err(|error| match error {
+        ControlError::CannotOpen { path, reason } => {
+            let place = if settings.is_set() { format!(" {path}") } else { String::new() };
+            MigrateError::Unreachable {
+                message: format!(
+                    "cannot open the control store{place}: {reason}; start the facade first, or set control.path to the \
+                     store it uses"
+                ),
+                source: None,
+            }
+        }
+        other => other.into(),
+    })
+}
+
+/// Refuses if a fence was moved under a token that the control store never gave out: ownership is then decided in
+/// another store. Fences are read before the flag, so a switch that goes on meanwhile is not taken for one. A side
+/// that cannot be read is left to the command.
+fn needs_store_of_fences(store: &ControlStore, files: &Files, context: &str) -> Result<(), MigrateError> {
+    let fence = |end| Pair::alone(files, end)?.context_state(end, context);
+    let states = [End::Source, End::Target].map(fence);
+    let moved = states.into_iter().flatten().flatten().map(|state| state.fence_token).max().unwrap_or(0);
+    let reached = match store.flag(context) {
+        Ok(flag) => flag.token,
+        Err(ControlError::UnknownContext { .. }) => 0,
+        Err(error) => return Err(error.into()),
+    };
+    if moved <= reached {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!(
+            "the fence of {context} was moved under token {moved}, which the control store {} has not reached (it is \
+             at {reached})",
+            store.settings().path.display()
+        ),
+        "set control.path to the store that the switch was made in",
+    ))
 }
 
 /// Milliseconds since 1970.

@@ -53,9 +53,9 @@ impl Meter {
 
     /// Begins with `done` of `total` rows, so that rate and ETA count only what is done from now on.
     pub fn begin(&mut self, done: u64, total: u64) {
-        (self.total, self.begun_at, self.began) = (total, done, Instant::now());
+        (self.total, self.begun_at, self.began) = (total.max(done), done, Instant::now());
         if let Look::Bar(bar) = &self.look {
-            bar.set_length(total);
+            bar.set_length(self.total);
             bar.set_position(done);
             bar.reset_eta();
         }
@@ -64,10 +64,8 @@ impl Meter {
 
     /// `done` rows are done.
     pub fn advance(&mut self, done: u64) {
+        self.grow(done);
         if let Look::Bar(bar) = &self.look {
-            if done > self.total {
-                bar.set_length(done);
-            }
             bar.set_position(done);
         }
         self.line(done, false);
@@ -75,10 +73,22 @@ impl Meter {
 
     /// Ends at `done` rows.
     pub fn end(&mut self, done: u64) {
+        self.grow(done);
         if let Look::Bar(bar) = &self.look {
             bar.finish_and_clear();
         }
         self.line(done, true);
+    }
+
+    /// Rows that are added meanwhile are copied, too: there are at least as many as are done.
+    fn grow(&mut self, done: u64) {
+        if done <= self.total {
+            return;
+        }
+        self.total = done;
+        if let Look::Bar(bar) = &self.look {
+            bar.set_length(done);
+        }
     }
 
     fn line(&mut self, done: u64, always: bool) {
@@ -87,12 +97,16 @@ impl Meter {
             return;
         }
         self.printed = Some(Instant::now());
+        // Progress that nobody reads any more is no reason to stop.
+        let _ = writeln!(io::stderr(), "{}", self.text(done));
+    }
+
+    fn text(&self, done: u64) -> String {
         let rate = rate(done.saturating_sub(self.begun_at), self.began.elapsed());
         let left = self.total.saturating_sub(done);
         let eta = left.checked_div(rate).map_or_else(|| "?".to_owned(), |seconds| format!("{seconds} s"));
         let (label, total) = (&self.label, self.total);
-        // Progress that nobody reads any more is no reason to stop.
-        let _ = writeln!(io::stderr(), "{label}: {done}/{total} rows, {rate} rows/s, ETA {eta}");
+        format!("{label}: {done}/{total} rows, {rate} rows/s, ETA {eta}")
     }
 }
 
@@ -100,4 +114,23 @@ impl Meter {
 pub fn rate(rows: u64, time: Duration) -> u64 {
     let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
     rows.saturating_mul(1000) / millis
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_total_grows_with_what_is_added_meanwhile() {
+        let mut meter = Meter::new("backfill users".to_owned(), Look::Silent);
+        meter.begin(0, 20_029);
+        meter.advance(20_000);
+        assert!(meter.text(20_000).starts_with("backfill users: 20000/20029 rows"));
+        meter.advance(20_050);
+        assert!(meter.text(20_050).starts_with("backfill users: 20050/20050 rows"));
+        meter.end(20_072);
+        assert!(meter.text(20_072).starts_with("backfill users: 20072/20072 rows"));
+        meter.begin(30, 20);
+        assert!(meter.text(30).starts_with("backfill users: 30/30 rows"));
+    }
 }

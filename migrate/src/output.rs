@@ -248,12 +248,22 @@ fn status_rows(status: &Status) -> Vec<[String; 2]> {
     rows
 }
 
-fn backfill_text(status: &Status) -> String {
+/// Rows may be added while they are copied, so there may be more than were expected.
+pub(crate) fn backfill_text(status: &Status) -> String {
     let Some(backfill) = &status.backfill else { return "none since dual-write was turned on".to_owned() };
     let progress = &backfill.progress;
     let state = if progress.done { "done" } else { "not done" };
+    let (from, into) = (backfill.fills.other(), backfill.fills);
+    let none_back = if backfill.into_follower {
+        String::new()
+    } else {
+        format!("; none from the {into} to the {from} since dual-write was turned on there")
+    };
     format!(
-        "{state}: {}/{} keys in {} chunks, {} refused",
-        progress.rows, progress.expected, progress.chunks, backfill.refused
+        "{state}, from the {from} to the {into}: {}/{} keys in {} chunks, {} refused{none_back}",
+        progress.rows,
+        progress.expected.max(progress.rows),
+        progress.chunks,
+        backfill.refused
     )
 }

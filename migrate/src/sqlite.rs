@@ -9,6 +9,7 @@ mod compare;
 mod copy;
 mod dirty;
 mod explain;
+mod fault;
 mod fit;
 mod ownership;
 mod profile;
@@ -16,6 +17,7 @@ mod progress;
 mod sql;
 mod values;
 
+use std::cell::Cell;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -27,6 +29,7 @@ pub(crate) use compare::{key_places, order_rows, same_value};
 pub(crate) use copy::Job;
 pub use copy::{Copied, Deferred};
 pub use dirty::KeyState;
+pub(crate) use fault::words;
 pub(crate) use fit::describe;
 pub use ownership::{Backlog, ContextState, SequenceMove};
 pub use profile::Profile;
@@ -37,6 +40,9 @@ pub use values::{Key, Row, show};
 
 use crate::error::MigrateError;
 use crate::flow::End;
+
+/// How long a lock is waited for, unless said otherwise.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Where the two databases are.
 #[derive(Debug, Clone)]
@@ -51,7 +57,10 @@ pub struct Files {
 #[derive(Debug)]
 pub struct Pair {
     conn: Connection,
+    files: Files,
     writable: Option<End>,
+    /// How long a lock is waited for.
+    patience: Cell<Duration>,
 }
 
 impl Files {
@@ -76,34 +85,48 @@ impl Pair {
     }
 
     fn open(files: &Files, writable: Option<End>) -> Result<Self, MigrateError> {
-        let flags =
-            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
-        let conn = Connection::open_with_flags(":memory:", flags)?;
-        conn.busy_timeout(Duration::from_secs(5))?;
-        conn.execute_batch("PRAGMA temp_store = memory; PRAGMA foreign_keys = off")?;
-        let pair = Self { conn, writable };
+        let pair = Self::empty(files, writable)?;
         // BEGIN IMMEDIATE locks in the order of attachment: the end that is written must come first.
         let first = writable.unwrap_or(End::Source);
-        pair.attach(files, first)?;
-        pair.attach(files, first.other())?;
+        pair.attach(first)?;
+        pair.attach(first.other())?;
         if let Some(end) = writable {
             // A power failure may undo the last chunks, but only together with the progress recorded in them.
-            pair.conn.execute_batch(&format!("PRAGMA {}.synchronous = normal", end.schema()))?;
+            pair.conn
+                .execute_batch(&format!("PRAGMA {}.synchronous = normal", end.schema()))
+                .map_err(pair.at(end))?;
         }
         pair.conn
             .execute_batch("CREATE TEMP TABLE banyan_keys (key ANY PRIMARY KEY) STRICT, WITHOUT ROWID")?;
         Ok(pair)
     }
 
-    fn attach(&self, files: &Files, end: End) -> Result<(), MigrateError> {
-        let file = files.of(end);
-        let unreachable = |source: Option<Box<dyn std::error::Error + Send + Sync>>| {
-            let (file, side) = (file.display(), end.side());
-            let message =
-                format!("cannot open the {end} database {file}; start the {side} once, or check its path");
-            MigrateError::Unreachable { message, source }
-        };
-        std::fs::metadata(file).map_err(|error| unreachable(Some(Box::new(error))))?;
+    /// Opens one end read-only, and only that one.
+    pub(crate) fn alone(files: &Files, end: End) -> Result<Self, MigrateError> {
+        let pair = Self::empty(files, None)?;
+        pair.attach(end)?;
+        Ok(pair)
+    }
+
+    fn empty(files: &Files, writable: Option<End>) -> Result<Self, MigrateError> {
+        let flags =
+            OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_URI | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+        let conn = Connection::open_with_flags(":memory:", flags)?;
+        conn.busy_timeout(PATIENCE)?;
+        conn.execute_batch("PRAGMA temp_store = memory; PRAGMA foreign_keys = off")?;
+        Ok(Self { conn, files: files.clone(), writable, patience: Cell::new(PATIENCE) })
+    }
+
+    fn attach(&self, end: End) -> Result<(), MigrateError> {
+        let file = self.files.of(end);
+        std::fs::metadata(file).map_err(|error| MigrateError::Unreachable {
+            message: format!(
+                "cannot open the {end} database {}; start the {} once, or check its path",
+                file.display(),
+                end.side()
+            ),
+            source: Some(Box::new(error)),
+        })?;
         let mode = if self.writable == Some(end) { "rw" } else { "ro" };
         let uri = format!("file:{}?mode={mode}", escape(&file.display().to_string()));
         let journal = self
@@ -113,7 +136,7 @@ impl Pair {
                 let pragma = format!("PRAGMA {}.journal_mode", end.schema());
                 self.conn.query_row(&pragma, [], |row| row.get::<_, String>(0))
             })
-            .map_err(|error| unreachable(Some(Box::new(error))))?;
+            .map_err(|error| self.cannot_open(end, &error))?;
         if journal != "wal" {
             let reason = format!(
                 "the {end} database {} is in journal mode {journal}, so reading it would lock its application out",
@@ -126,6 +149,7 @@ impl Pair {
 
     /// Shortens or lengthens how long a lock is waited for.
     pub fn wait_for_locks(&self, at_most: Duration) -> Result<(), MigrateError> {
+        self.patience.set(at_most);
         Ok(self.conn.busy_timeout(at_most)?)
     }
 
@@ -147,15 +171,15 @@ impl Pair {
         begin: &str,
         work: impl FnOnce(&Self) -> Result<T, MigrateError>,
     ) -> Result<T, MigrateError> {
-        self.conn.execute_batch(begin)?;
+        self.conn.execute_batch(begin).map_err(|error| self.locate(error.into()))?;
         let done = work(self).and_then(|value| {
             self.conn.execute_batch("COMMIT")?;
             Ok(value)
         });
         if done.is_err() && !self.conn.is_autocommit() {
-            self.conn.execute_batch("ROLLBACK")?;
+            self.conn.execute_batch("ROLLBACK").map_err(|error| self.locate(error.into()))?;
         }
-        done
+        done.map_err(|error| self.locate(error))
     }
 }
 

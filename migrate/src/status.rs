@@ -21,7 +21,7 @@ pub struct Status {
     pub flag: Flag,
     /// Both sides.
     pub sides: Vec<SideStatus>,
-    /// The backfill, as the filled side recorded it.
+    /// The backfill under way, or the last one that finished, in whichever direction.
     pub backfill: Option<BackfillStatus>,
     /// The last comparison since dual-write was turned on.
     pub verification: Option<Verification>,
@@ -51,6 +51,9 @@ pub struct SideStatus {
 pub struct BackfillStatus {
     /// The side that is filled.
     pub fills: Side,
+    /// Whether one into the side that follows now is recorded since dual-write was turned on. Directly after a switch
+    /// there is none, and none is needed: the new owner was filled by it, the old one had it all.
+    pub into_follower: bool,
     /// How far it has come.
     pub progress: Progress,
     /// Keys that could not be stored.
@@ -114,8 +117,15 @@ fn side(pair: &Result<Pair, MigrateError>, end: End, context: &str) -> SideStatu
     }
 }
 
-fn backfill(pair: &Pair, filled: End, context: &str) -> Result<Option<BackfillStatus>, MigrateError> {
-    let Some(progress) = pair.progress(filled, context)? else { return Ok(None) };
+fn backfill(pair: &Pair, follower: End, context: &str) -> Result<Option<BackfillStatus>, MigrateError> {
+    let recorded = |end: End| Ok::<_, MigrateError>(pair.progress(end, context)?.map(|found| (end, found)));
+    let (ours, other) = (recorded(follower)?, recorded(follower.other())?);
+    let into_follower = ours.is_some();
+    let under_way = ours.as_ref().is_some_and(|(_, progress)| !progress.done);
+    let last = ours.into_iter().chain(other.filter(|_| !under_way));
+    let Some((filled, progress)) = last.max_by_key(|(_, progress)| (progress.done, progress.epoch)) else {
+        return Ok(None);
+    };
     let refused = u64::try_from(pair.deferred(filled, context)?.len()).unwrap_or_default();
-    Ok(Some(BackfillStatus { fills: filled.side(), progress, refused }))
+    Ok(Some(BackfillStatus { fills: filled.side(), into_follower, progress, refused }))
 }

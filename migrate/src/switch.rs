@@ -211,6 +211,6 @@ fn explain_abort(error: MigrateError, extraction: &Extraction) -> MigrateError {
         message: format!(
             "the switch of {context} was given up and {goes_on}; when the cause is gone, run it again"
         ),
-        source: Some(Box::new(error)),
+        source: Some(Box::new(extraction.files.locate(error))),
     }
 }

@@ -5,6 +5,7 @@
 
 mod application;
 mod backfilling;
+mod control_path;
 mod interleaving;
 mod planning;
 mod switching;

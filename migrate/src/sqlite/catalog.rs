@@ -142,7 +142,7 @@ impl Pair {
     pub fn has_table(&self, end: End, table: &str) -> Result<bool, MigrateError> {
         let sql =
             format!("SELECT count(*) FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1", end.schema());
-        Ok(self.conn.query_row(&sql, [table], |row| row.get::<_, i64>(0))? > 0)
+        Ok(self.conn.query_row(&sql, [table], |row| row.get::<_, i64>(0)).map_err(self.at(end))? > 0)
     }
 
     /// How the root's keys are written as text.
@@ -207,7 +207,7 @@ impl Pair {
     /// How many rows a table holds.
     pub fn count(&self, end: End, table: &str) -> Result<i64, MigrateError> {
         let sql = format!("SELECT count(*) FROM {}.{}", end.schema(), quote(table));
-        Ok(self.conn.query_row(&sql, [], |row| row.get(0))?)
+        self.conn.query_row(&sql, [], |row| row.get(0)).map_err(self.at(end))
     }
 
     /// Whether any of these tables holds a row.

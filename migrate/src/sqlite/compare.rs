@@ -46,8 +46,12 @@ impl Pair {
             for map in manifest.maps_into(end) {
                 let mut mapped = self.conn.prepare(&sql::mapped(map, keys))?;
                 let mut stored = self.conn.prepare(&sql::stored(end, map, keys))?;
-                merge(map, &mut mapped, &mut stored, keys, &mut scan)
-                    .map_err(MigrateError::while_doing(format!("comparing {} failed", map.table)))?;
+                merge(map, &mut mapped, &mut stored, keys, &mut scan).map_err(|error| {
+                    MigrateError::Failed {
+                        message: format!("comparing {} failed", map.table),
+                        source: Some(Box::new(self.locate(error.into()))),
+                    }
+                })?;
             }
         }
         Ok(scan)

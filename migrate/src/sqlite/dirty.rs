@@ -61,7 +61,7 @@ impl Pair {
             "SELECT {key} FROM {root} WHERE {} ORDER BY {key} LIMIT 1 OFFSET {skip}",
             keys.condition(&key)
         );
-        Ok(self.conn.query_row(&sql, keys.params().as_slice(), |row| row.get(0)).optional()?)
+        self.conn.query_row(&sql, keys.params().as_slice(), |row| row.get(0)).optional().map_err(self.at(end))
     }
 
     /// How many keys a range holds.
@@ -70,7 +70,7 @@ impl Pair {
         let keys = Keys::Range(range);
         let condition = keys.condition(&quote(&tables.key));
         let sql = format!("SELECT count(*) FROM {} WHERE {condition}", table(end, &tables.root));
-        Ok(self.conn.query_row(&sql, keys.params().as_slice(), |row| row.get(0))?)
+        self.conn.query_row(&sql, keys.params().as_slice(), |row| row.get(0)).map_err(self.at(end))
     }
 
     /// The greatest key of a root table.

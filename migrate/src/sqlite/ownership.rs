@@ -62,7 +62,7 @@ impl Pair {
                 fence_token: row.get(3)?,
             })
         });
-        Ok(state.optional()?)
+        state.optional().map_err(self.at(end))
     }
 
     /// As [`Pair::context_state`], but refuses if there is none.
@@ -86,15 +86,15 @@ impl Pair {
         );
         let backlog = self.conn.query_row(&sql, [context], |row| {
             Ok(Backlog { pending: row.get(0)?, oldest_at_ms: row.get(1)? })
-        })?;
-        Ok(backlog)
+        });
+        backlog.map_err(self.at(end))
     }
 
     /// Whether anything waits at one side.
     pub fn anything_pending(&self, end: End, context: &str) -> Result<bool, MigrateError> {
         let sql =
             format!("SELECT EXISTS (SELECT 1 FROM {} WHERE context = ?1)", table(end, "banyan_intents"));
-        Ok(self.conn.query_row(&sql, [context], |row| row.get(0))?)
+        self.conn.query_row(&sql, [context], |row| row.get(0)).map_err(self.at(end))
     }
 
     /// Turns intents on or off at one side, inside the caller's transaction.

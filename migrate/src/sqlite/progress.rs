@@ -85,7 +85,7 @@ impl Pair {
                 done: row.get(8)?,
             })
         });
-        Ok(row.optional()?)
+        row.optional().map_err(self.at(end))
     }
 
     /// Records progress in place of `before`, or refuses if something else stands there by now.

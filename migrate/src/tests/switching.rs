@@ -281,3 +281,18 @@ fn status_shows_both_sides() {
     assert_eq!(status.backfill.unwrap().progress.rows, 5);
     assert!(status.sides[1].state.unwrap().closed);
 }
+
+#[test]
+fn status_tells_the_last_backfill_and_its_direction_also_after_a_switch() {
+    let world = World::copied(5);
+    let text = || crate::output::backfill_text(&status::run(&world.extraction).unwrap());
+    assert_eq!(text(), "done, from the monolith to the service: 5/5 keys in 1 chunks, 0 refused");
+    to(&world, Side::Service).unwrap();
+    assert_eq!(
+        text(),
+        "done, from the monolith to the service: 5/5 keys in 1 chunks, 0 refused; none from the service to the monolith \
+         since dual-write was turned on there"
+    );
+    to(&world, Side::Monolith).unwrap();
+    assert_eq!(text(), "done, from the monolith to the service: 5/5 keys in 1 chunks, 0 refused");
+}

@@ -5,7 +5,7 @@
 use std::ops::Deref;
 use std::path::Path;
 
-use control::{ControlSettings, Who};
+use control::{ControlSettings, ControlStore, Who};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -26,6 +26,7 @@ pub(super) const MANIFEST: &str = include_str!("../../../extracted/users/extract
 
 pub(super) struct World {
     pub(super) folder: TempDir,
+    pub(super) settings: Settings,
     pub(super) extraction: Extraction,
     pub(super) application: Application,
 }
@@ -62,19 +63,18 @@ impl World {
         let source = database(&at("monolith.db"), monolith, "open");
         let target = database(&at("users-service.db"), service, "closed");
         std::fs::write(at("extraction.toml"), manifest).unwrap();
+        let control = ControlSettings { path: at("control.db"), ..ControlSettings::default() };
+        ControlStore::open(&control).unwrap();
         let extraction = ExtractionSettings {
             manifest: at("extraction.toml"),
             source: at("monolith.db"),
             target: at("users-service.db"),
             ..ExtractionSettings::default()
         };
-        let settings = Settings {
-            control: ControlSettings { path: at("control.db"), ..ControlSettings::default() },
-            extractions: [("users".to_owned(), extraction)].into(),
-        };
+        let settings = Settings { control, extractions: [("users".to_owned(), extraction)].into() };
         let mut extraction = Extraction::open(&settings, "users").unwrap();
         extraction.points = FailPoints::none();
-        Self { folder, extraction, application: Application { source, target } }
+        Self { folder, settings, extraction, application: Application { source, target } }
     }
 
     /// With `count` users, dual-write on and everything copied.

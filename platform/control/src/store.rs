@@ -3,6 +3,7 @@
 //! Invariant: every write runs in a transaction that is a writer from its start, so what it checked is still true
 //! when it commits.
 
+use std::io::ErrorKind;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
@@ -93,6 +94,20 @@ impl ControlStore {
         Ok(Self { pool, settings: settings.clone() })
     }
 
+    /// Opens a store that some other process created; where there is no file, none is made.
+    pub fn open_existing(settings: &ControlSettings) -> Result<Self, ControlError> {
+        if settings.is_set() {
+            std::fs::metadata(&settings.path).map_err(|error| ControlError::CannotOpen {
+                path: settings.path.display().to_string(),
+                reason: match error.kind() {
+                    ErrorKind::NotFound => "there is no such file".to_owned(),
+                    _ => error.to_string(),
+                },
+            })?;
+        }
+        Self::open(settings)
+    }
+
     /// The settings under which the store was opened.
     pub fn settings(&self) -> &ControlSettings {
         &self.settings
@@ -146,4 +161,24 @@ fn prepare(conn: &mut SqliteConnection) -> QueryResult<()> {
     conn.batch_execute(
         "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_must_exist_is_not_created() {
+        let folder = tempfile::tempdir().unwrap();
+        let settings =
+            ControlSettings { path: folder.path().join("control.db"), ..ControlSettings::default() };
+        let Err(ControlError::CannotOpen { path, reason }) = ControlStore::open_existing(&settings) else {
+            panic!("a missing store was opened");
+        };
+        assert_eq!((path, reason.as_str()), (settings.path.display().to_string(), "there is no such file"));
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+
+        ControlStore::open(&settings).unwrap();
+        assert!(ControlStore::open_existing(&settings).unwrap().flags().unwrap().is_empty());
+    }
 }
