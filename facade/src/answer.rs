@@ -66,6 +66,10 @@ impl Refusal {
         self
     }
 
+    pub(crate) fn closes(&self) -> bool {
+        self.closes
+    }
+
     #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status

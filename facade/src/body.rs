@@ -2,14 +2,13 @@
 //!
 //! Invariant: no body is ever held whole; a side that stops sending ends its exchange after the idle time.
 
-use std::cell::Cell;
 use std::collections::VecDeque;
 use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
@@ -18,6 +17,7 @@ use tokio::time::{Sleep, sleep};
 
 use crate::phases::record::Ticket;
 use crate::pool::Lease;
+use crate::upload::Upload;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -69,16 +69,6 @@ impl Patience {
     }
 }
 
-/// When the request's body last moved; the wait for an answer counts from there.
-#[derive(Debug, Clone)]
-pub(crate) struct Progress(Rc<Cell<Instant>>);
-
-impl Progress {
-    pub(crate) fn last(&self) -> Instant {
-        self.0.get()
-    }
-}
-
 /// A request's body on its way to an upstream.
 #[derive(Debug)]
 pub(crate) enum RequestBody {
@@ -91,24 +81,23 @@ pub(crate) enum RequestBody {
 /// A body that a client sends.
 #[derive(Debug)]
 pub(crate) struct ClientBody {
-    incoming: Incoming,
+    upload: Rc<Upload>,
     patience: Patience,
-    progress: Progress,
 }
 
 impl RequestBody {
-    pub(crate) fn new(incoming: Incoming, idle: Duration) -> Self {
-        if incoming.is_end_stream() {
-            return Self::Empty;
-        }
-        let progress = Progress(Rc::new(Cell::new(Instant::now())));
-        Self::Client(Box::new(ClientBody { incoming, patience: Patience::new(idle), progress }))
+    pub(crate) fn new(upload: Option<&Rc<Upload>>, idle: Duration) -> Self {
+        upload.map_or(Self::Empty, |upload| {
+            let patience = Patience::new(idle);
+            Self::Client(Box::new(ClientBody { upload: Rc::clone(upload), patience }))
+        })
     }
 
-    pub(crate) fn progress(&self) -> Option<Progress> {
+    /// What knows when the body last moved.
+    pub(crate) fn upload(&self) -> Option<Rc<Upload>> {
         match self {
             Self::Empty => None,
-            Self::Client(body) => Some(body.progress.clone()),
+            Self::Client(body) => Some(Rc::clone(&body.upload)),
         }
     }
 }
@@ -122,11 +111,10 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let Self::Client(body) = self.get_mut() else { return Poll::Ready(None) };
-        match Pin::new(&mut body.incoming).poll_frame(cx) {
+        match body.upload.poll_frame(cx) {
             Poll::Ready(frame) => {
                 body.patience.something_came();
-                body.progress.0.set(Instant::now());
-                Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyFault::Broken)))
+                Poll::Ready(frame)
             }
             Poll::Pending => {
                 ready!(body.patience.poll_over(cx));
@@ -138,14 +126,14 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Client(body) => body.incoming.is_end_stream(),
+            Self::Client(body) => body.upload.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Client(body) => body.incoming.size_hint(),
+            Self::Client(body) => body.upload.size_hint(),
         }
     }
 }

@@ -38,10 +38,10 @@ pub struct Explanation {
     pub key: Option<String>,
     /// Its bucket, 0 to 9999.
     pub bucket: Option<u16>,
-    /// Which side answers.
-    pub side: Side,
+    /// Which side answers; none for a private path.
+    pub side: Option<Side>,
     /// Its URL.
-    pub upstream: String,
+    pub upstream: Option<String>,
     /// The reason in words.
     pub why: String,
 }
@@ -61,19 +61,28 @@ pub fn explain(
     }
     let headers = headers(&question.headers)?;
     let found = route(plan, uri.path());
-    let url =
-        |id| plan.upstream(id).map_or_else(String::new, |upstream| format!("http://{}", upstream.authority));
+    let url = |id| plan.upstream(id).map(|upstream| format!("http://{}", upstream.authority));
+    let nobody = Explanation {
+        route: None,
+        context: None,
+        flag: None,
+        key_from: None,
+        key: None,
+        bucket: None,
+        side: None,
+        upstream: None,
+        why: String::new(),
+    };
+    if let Some(prefix) = found.private {
+        let why = format!("the path is private by `{prefix}`, so nobody gets it and the answer is 404");
+        return Ok(Explanation { route: Some(prefix.to_owned()), why, ..nobody });
+    }
     let Some((id, context)) = found.context.and_then(|id| Some((id, plan.context(id)?))) else {
         return Ok(Explanation {
-            route: None,
-            context: None,
-            flag: None,
-            key_from: None,
-            key: None,
-            bucket: None,
-            side: Side::Monolith,
+            side: Some(Side::Monolith),
             upstream: url(plan.monolith),
             why: "no route claims this path, so the monolith answers".to_owned(),
+            ..nobody
         });
     };
     let flag = flag_of(&context.name);
@@ -99,7 +108,7 @@ pub fn explain(
         key_from: key.map(|(_, rule)| rule.to_string()),
         key: key.map(|(key, _)| String::from_utf8_lossy(key).into_owned()),
         bucket,
-        side,
+        side: Some(side),
         upstream: url(upstream_of(plan, context, side)),
         why,
     })

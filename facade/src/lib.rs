@@ -24,5 +24,7 @@ mod key;
 mod metrics;
 mod phases;
 mod pool;
+mod private;
 mod routing;
+mod upload;
 mod worker;

@@ -22,6 +22,7 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
 use crate::headers;
+use crate::upload::Upload;
 use crate::worker::{Client, Worker};
 use decide::Decision;
 use forward::Head;
@@ -42,10 +43,16 @@ pub(crate) async fn answer(
     let mut ticket = Ticket::begin(&worker, &parts);
     let request_id = identify::identify(&worker.ids, &mut parts.headers);
     ticket.identified(request_id.as_bytes());
-    let done = through(&worker, &client, parts, incoming, &mut ticket).await;
+    let upload = Upload::new(incoming, &parts.headers);
+    let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket).await;
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
-        Err(Refused { refusal, routed }) => (refusal.into_answer(&request_id), routed),
+        Err(Refused { refusal, routed }) => {
+            // Nothing more comes of a write that was refused; a switch need not wait until its body is read.
+            ticket.write = None;
+            let refusal = Box::pin(read_away(upload.as_deref(), refusal)).await;
+            (refusal.into_answer(&request_id), routed)
+        }
     };
     if routed {
         let side = if ticket.side == Side::Service { SERVICE } else { MONOLITH };
@@ -59,6 +66,14 @@ pub(crate) async fn answer(
     answer.into_response(ticket)
 }
 
+/// A client hears the answer for certain once it has sent its body; what is too long for that is cut off after it.
+async fn read_away(upload: Option<&Upload>, refusal: Refusal) -> Refusal {
+    match upload {
+        Some(upload) if !refusal.closes() && !upload.discard().await => refusal.closing(),
+        _ => refusal,
+    }
+}
+
 /// A refusal, and whether a side had been chosen by then.
 struct Refused {
     refusal: Refusal,
@@ -69,11 +84,14 @@ async fn through(
     worker: &Rc<Worker>,
     client: &Client,
     mut parts: request::Parts,
-    incoming: Incoming,
+    upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
     admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
     let route = route::route(&worker.plan, parts.uri.path());
+    if route.private.is_some() {
+        return Err(Refused { refusal: route::unknown(), routed: false });
+    }
     ticket.context = route.context;
     let decision = decide::decide(worker, &route, &parts, client).await;
     let Decision { side, upstream, canary, write } =
@@ -84,7 +102,7 @@ async fn through(
     headers::to_upstream(&mut parts, &client.address);
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
-    let body = RequestBody::new(incoming, worker.plan.limits.body_idle);
+    let body = RequestBody::new(upload, worker.plan.limits.body_idle);
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
     match ticket.context {
         Some(context) if canary && is_repeatable => {

@@ -13,8 +13,12 @@ use platform::settings::Secret;
 
 use crate::admin::{RouteView, views};
 use crate::key::KeyRule;
+use crate::private::{PrivatePaths, is_prefix};
 use crate::routing::{RouteTable, normal};
 use crate::settings::{ContextSettings, RouteSettings, Settings};
+
+/// Worker threads that a facade may be told to start.
+const MOST_WORKERS: usize = 512;
 
 /// A context's place in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +40,7 @@ pub struct Plan {
     pub(crate) monolith: UpstreamId,
     pub(crate) contexts: Vec<ContextPlan>,
     pub(crate) routes: RouteTable,
+    pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
 }
@@ -92,6 +97,7 @@ impl Plan {
             .map(|(name, context)| context_plan(name, context, &upstreams, &mut errors))
             .collect();
         let routes = routes(&settings.routes, &settings.contexts, &mut errors);
+        let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
         check_listeners(settings, &mut errors);
@@ -102,7 +108,7 @@ impl Plan {
             );
         }
         if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, limits, fallback });
+            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
         }
         Err(PlanError(errors))
     }
@@ -220,6 +226,31 @@ fn routes(
     RouteTable::new(table)
 }
 
+fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
+    let mut prefixes: Vec<String> = Vec::new();
+    for prefix in &settings.private {
+        let trimmed = prefix.trim_end_matches('/').to_owned();
+        if !is_prefix(prefix) {
+            errors.push(format!(
+                "setting `private` holds `{prefix}`; a prefix is a plain path that begins with `/`, and not the root"
+            ));
+        } else if prefixes.contains(&trimmed) {
+            errors.push(format!("setting `private` holds `{prefix}` twice; leave one"));
+        } else {
+            prefixes.push(trimmed);
+        }
+    }
+    let private = PrivatePaths::new(prefixes);
+    for RouteSettings { prefix, .. } in &settings.routes {
+        if let Some(found) = private.find(prefix) {
+            errors.push(format!(
+                "route `{prefix}` lies under `{found}` in setting `private`, so nothing would ever take it"
+            ));
+        }
+    }
+    private
+}
+
 fn limits(settings: &Settings, errors: &mut Vec<String>) -> Limits {
     let timeouts = &settings.timeouts;
     let mut duration = |name: &str, ms: u64| {
@@ -252,9 +283,9 @@ fn fallback(settings: &Settings, errors: &mut Vec<String>) -> FallbackPlan {
 
 /// An admin API that anybody can reach would let anybody move traffic.
 fn check_listeners(settings: &Settings, errors: &mut Vec<String>) {
-    if settings.workers > 1024 {
+    if settings.workers > MOST_WORKERS {
         errors.push(format!(
-            "setting `workers` is {}; at most 1024, and more than cores does not help",
+            "setting `workers` is {}; at most {MOST_WORKERS}, and more than cores does not help",
             settings.workers
         ));
     }

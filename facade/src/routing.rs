@@ -27,12 +27,9 @@ impl RouteTable {
 
     /// The prefix that claims a path in normal form, and its context.
     pub(crate) fn route(&self, path: &str) -> Option<(&str, ContextId)> {
-        let claims = |prefix: &str| {
-            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         self.routes
             .iter()
-            .find(|(prefix, _)| claims(prefix))
+            .find(|(prefix, _)| claims(prefix, path))
             .map(|(prefix, context)| (prefix.as_str(), *context))
     }
 
@@ -40,6 +37,11 @@ impl RouteTable {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, ContextId)> {
         self.routes.iter().map(|(prefix, context)| (prefix.as_str(), *context))
     }
+}
+
+/// Whether a path begins with a prefix that has no slash at its end, and goes on with a new segment.
+pub(crate) fn claims(prefix: &str, path: &str) -> bool {
+    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
 }
 
 /// The path as an upstream understands it: unreserved characters decoded, `.` and `..` resolved, slashes single
@@ -75,7 +77,8 @@ fn decode_unreserved(path: &str) -> String {
     decoded
 }
 
-fn resolve(path: &str) -> String {
+/// `.` and `..` resolved, slashes single.
+pub(crate) fn resolve(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {

@@ -27,6 +27,8 @@ pub struct Settings {
     pub shutdown_timeout_s: u64,
     /// Name of the upstream that gets everything no route claims, and what a context's service does not own.
     pub monolith: String,
+    /// Path prefixes on which upstreams speak to each other: never forwarded, but answered with 404.
+    pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
     /// How long upstreams and clients may take.
@@ -129,6 +131,7 @@ impl Default for Settings {
             workers: 0,
             shutdown_timeout_s: 10,
             monolith: "monolith".to_owned(),
+            private: Vec::new(),
             control: ControlSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),

@@ -290,7 +290,8 @@ fn write_settings(folder: &Path, ports: &[u16; 4], manifest: &Path) -> Result<()
     write(
         "facade",
         format!(
-            "listen = \"127.0.0.1:{facade}\"\nadmin_listen = \"127.0.0.1:{admin}\"\nmonolith = \"monolith\"\n\n{control}\n\
+            "listen = \"127.0.0.1:{facade}\"\nadmin_listen = \"127.0.0.1:{admin}\"\nmonolith = \"monolith\"\n\
+             private = [\"/replica\", \"/internal\"]\n\n{control}\n\
              [upstreams.monolith]\nurl = \"http://127.0.0.1:{monolith}\"\n\n\
              [upstreams.users-service]\nurl = \"http://127.0.0.1:{service}\"\n\n\
              [contexts.users]\nservice = \"users-service\"\ndata = \"replicated\"\n\

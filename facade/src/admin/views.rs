@@ -55,8 +55,10 @@ pub struct RouteView {
     pub prefix: String,
     /// The context, or null for the rest, which the monolith alone answers.
     pub context: Option<String>,
-    /// The monolith's URL.
-    pub monolith: String,
+    /// Never forwarded, but answered with 404.
+    pub private: bool,
+    /// The monolith's URL; null for a private prefix.
+    pub monolith: Option<String>,
     /// The service's URL.
     pub service: Option<String>,
     /// Where the sticky key is found, in order.
@@ -66,12 +68,21 @@ pub struct RouteView {
 /// The route table in the order in which it is tried.
 pub(crate) fn routes(plan: &Plan) -> Vec<RouteView> {
     let url = |id: UpstreamId| plan.upstream(id).map(|upstream| format!("http://{}", upstream.authority));
-    let monolith = url(plan.monolith).unwrap_or_default();
+    let monolith = url(plan.monolith);
+    let private = plan.private.iter().map(|prefix| RouteView {
+        prefix: prefix.to_owned(),
+        context: None,
+        private: true,
+        monolith: None,
+        service: None,
+        key: Vec::new(),
+    });
     let claimed = plan.routes.iter().filter_map(|(prefix, id)| {
         let context = plan.context(id)?;
         Some(RouteView {
             prefix: if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() },
             context: Some(context.name.clone()),
+            private: false,
             monolith: monolith.clone(),
             service: url(context.service),
             key: context.keys.iter().map(ToString::to_string).collect(),
@@ -80,12 +91,13 @@ pub(crate) fn routes(plan: &Plan) -> Vec<RouteView> {
     let rest = RouteView {
         prefix: "/".to_owned(),
         context: None,
+        private: false,
         monolith: monolith.clone(),
         service: None,
         key: Vec::new(),
     };
     let has_root = plan.routes.iter().any(|(prefix, _)| prefix.is_empty());
-    claimed.chain((!has_root).then_some(rest)).collect()
+    private.chain(claimed).chain((!has_root).then_some(rest)).collect()
 }
 
 fn instant(ms: i64) -> String {

@@ -16,10 +16,11 @@ pub(crate) fn routes(settings: &Settings, json: bool) -> Result<()> {
         table::print_line(&serde_json::to_string_pretty(&routes)?);
         return Ok(());
     }
-    let cells = routes.into_iter().map(|RouteView { prefix, context, monolith, service, key }| {
+    let cells = routes.into_iter().map(|RouteView { prefix, context, private, monolith, service, key }| {
         let none = || "-".to_owned();
         let key = if key.is_empty() { none() } else { key.join(", then ") };
-        [prefix, context.unwrap_or_else(none), monolith, service.unwrap_or_else(none), key]
+        let context = if private { "(private: 404)".to_owned() } else { context.unwrap_or_else(none) };
+        [prefix, context, monolith.unwrap_or_else(none), service.unwrap_or_else(none), key]
     });
     table::print(["prefix", "context", "monolith", "service", "key"], cells);
     Ok(())
@@ -60,8 +61,8 @@ pub(crate) fn explain(settings: &Settings, arguments: ExplainArgs) -> Result<()>
         ("flag", flag),
         ("key", key.zip(key_from).map(|(key, from)| format!("{key} ({from})"))),
         ("bucket", bucket.map(|bucket| bucket.to_string())),
-        ("side", Some(side.to_string())),
-        ("upstream", Some(upstream)),
+        ("side", side.map(|side| side.to_string())),
+        ("upstream", upstream),
         ("why", Some(why)),
     ];
     table::print(

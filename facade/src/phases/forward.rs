@@ -13,10 +13,11 @@ use hyper::client::conn::TrySendError;
 use tokio::time::{timeout, timeout_at};
 
 use crate::answer::{Answer, Refusal};
-use crate::body::{BodyFault, Progress, RequestBody, UpstreamBody};
+use crate::body::{BodyFault, RequestBody, UpstreamBody};
 use crate::headers;
 use crate::plan::UpstreamId;
 use crate::pool::{ConnectError, Lease};
+use crate::upload::Upload;
 use crate::worker::Worker;
 
 /// A request without a body, kept so that it can be sent again.
@@ -105,11 +106,11 @@ async fn exchange(
     request: Request<RequestBody>,
     limit: Duration,
 ) -> Result<Answer, Attempt> {
-    let progress = request.body().progress();
+    let upload = request.body().upload();
     let sending = lease.sender.try_send_request(request);
-    let sent = match progress {
+    let sent = match upload {
         None => timeout(limit, sending).await.ok(),
-        Some(progress) => Box::pin(while_it_moves(limit, &progress, sending)).await,
+        Some(upload) => Box::pin(while_it_moves(limit, &upload, sending)).await,
     };
     match sent {
         None => Err(Attempt::Failed(Failure::Silent)),
@@ -124,16 +125,16 @@ async fn exchange(
 /// The wait for the answer begins anew with each piece of the request's body.
 async fn while_it_moves(
     limit: Duration,
-    progress: &Progress,
+    upload: &Upload,
     sending: impl Future<Output = Sent>,
 ) -> Option<Sent> {
     tokio::pin!(sending);
     loop {
-        let deadline = progress.last() + limit;
+        let deadline = upload.last() + limit;
         if let Ok(sent) = timeout_at(deadline.into(), &mut sending).await {
             return Some(sent);
         }
-        if progress.last() + limit <= Instant::now() {
+        if upload.last() + limit <= Instant::now() {
             return None;
         }
     }

@@ -2,6 +2,9 @@
 
 use std::borrow::Cow;
 
+use http::StatusCode;
+
+use crate::answer::Refusal;
 use crate::plan::{ContextId, Plan};
 use crate::routing::normal;
 
@@ -11,10 +14,18 @@ pub(crate) struct Route<'r> {
     /// The path in normal form.
     pub(crate) path: Cow<'r, str>,
     pub(crate) context: Option<ContextId>,
+    /// The private prefix that the path lies under, in whichever reading: nobody gets the request then.
+    pub(crate) private: Option<&'r str>,
 }
 
-pub(crate) fn route<'r>(plan: &Plan, path: &'r str) -> Route<'r> {
+pub(crate) fn route<'r>(plan: &'r Plan, path: &'r str) -> Route<'r> {
+    let private = plan.private.find(path);
     let path = normal(path);
     let context = plan.routes.find(&path);
-    Route { path, context }
+    Route { path, context, private }
+}
+
+/// What stands under a private path does not exist for clients.
+pub(crate) fn unknown() -> Refusal {
+    Refusal::new(StatusCode::NOT_FOUND, "there is nothing at this path")
 }

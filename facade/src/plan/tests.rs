@@ -38,6 +38,8 @@ fn every_error_is_told_at_once() {
     settings.monolith = "monolit".to_owned();
     settings.admin_listen = "0.0.0.0:8081".to_owned();
     settings.timeouts.connect_ms = 0;
+    settings.workers = 513;
+    settings.private = ["/", "/a", "/a/", "/%61", "/users"].map(str::to_owned).into();
     settings.fallback.statuses = vec![200];
     settings.upstreams.insert("bad".to_owned(), UpstreamSettings { url: "https://x/y".to_owned() });
     settings.routes.push(RouteSettings { prefix: "/users".to_owned(), context: "users".to_owned() });
@@ -50,6 +52,11 @@ fn every_error_is_told_at_once() {
         "`monolit`",
         "admin_token",
         "timeouts.connect_ms",
+        "`workers` is 513; at most 512",
+        "`private` holds `/`",
+        "`private` holds `/a/` twice",
+        "`private` holds `/%61`",
+        "route `/users/` lies under `/users` in setting `private`",
         "holds 200",
         "upstreams.bad.url",
         "`/users` stands there twice",

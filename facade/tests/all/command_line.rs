@@ -203,6 +203,33 @@ fn settings_are_checked_as_a_whole() {
 }
 
 #[test]
+fn private_prefixes_are_shown_and_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    write_settings(folder.path(), Upstream::nobody(), Upstream::nobody());
+    let file = folder.path().join("facade.toml");
+    let rest = fs::read_to_string(&file).unwrap();
+    let write = |line: &str| fs::write(&file, format!("{line}\n{rest}")).unwrap();
+    write("private = ['/replica', '/internal']");
+    let (_, out, err) = outcome(facade(folder.path()).args(["routes", "--json"]));
+    let routes: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
+    assert_eq!((&routes[0]["prefix"], &routes[0]["private"]), (&"/replica".into(), &true.into()));
+    let (_, out, _) = outcome(facade(folder.path()).arg("routes"));
+    assert!(out.contains("/internal") && out.contains("private: 404"), "{out}");
+    let (_, out, _) =
+        outcome(facade(folder.path()).args(["explain", "PUT", "//%72eplica/users/7", "--json"]));
+    let told: serde_json::Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&told["route"], &told["upstream"]), (&"/replica".into(), &serde_json::Value::Null));
+    assert!(told["why"].as_str().unwrap().contains("private"), "{out}");
+    let check = |line: &str, parts: &[&str]| {
+        write(line);
+        assert_refused(outcome(facade(folder.path()).arg("check")), parts);
+    };
+    check("private = ['internal']", &["`private`", "`internal`", "begins with `/`"]);
+    check("private = ['/users']", &["route `/users`", "`private`"]);
+    check("workers = 513", &["`workers`", "at most 512"]);
+}
+
+#[test]
 fn a_port_in_use_and_an_open_admin_port_are_refused() {
     let folder = tempfile::tempdir().unwrap();
     write_settings(folder.path(), Upstream::nobody(), Upstream::nobody());

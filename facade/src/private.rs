@@ -1,0 +1,140 @@
+//! Paths that are no client's business, such as those on which monolith and services speak to each other.
+//!
+//! Invariant: a path that an upstream could read as a private one is private: whether it decodes once or again,
+//! resolves dots or not, and whatever it takes for a slash or the end of a segment.
+
+use std::borrow::Cow;
+
+use crate::routing::{claims, normal, resolve};
+
+/// Upstreams decode once; one that hands the path on may do so again.
+const MOST_DECODINGS: usize = 4;
+
+/// Private prefixes, without a slash at the end.
+#[derive(Debug, Default)]
+pub(crate) struct PrivatePaths {
+    prefixes: Vec<String>,
+}
+
+impl PrivatePaths {
+    /// Takes prefixes that [`is_prefix`] accepts.
+    pub(crate) fn new(prefixes: Vec<String>) -> Self {
+        Self { prefixes }
+    }
+
+    /// The prefix that claims a path as the client wrote it, in any reading of it.
+    pub(crate) fn find(&self, path: &str) -> Option<&str> {
+        if self.prefixes.is_empty() {
+            return None;
+        }
+        if matches!(normal(path), Cow::Borrowed(_)) && !path.contains([';', '\\']) {
+            return self.claiming(path);
+        }
+        let mut reading = path.to_owned();
+        for _ in 0..=MOST_DECODINGS {
+            let plain = plain(&reading);
+            let found = self.claiming(&plain).or_else(|| self.claiming(&resolve(&plain)));
+            if found.is_some() {
+                return found;
+            }
+            reading = decode(&reading);
+        }
+        None
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.prefixes.iter().map(String::as_str)
+    }
+
+    fn claiming(&self, path: &str) -> Option<&str> {
+        self.iter().find(|prefix| claims(prefix, path))
+    }
+}
+
+/// Whether every reading of a prefix is the prefix itself, and it does not claim everything.
+pub(crate) fn is_prefix(prefix: &str) -> bool {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~!$&'()+,=:@".contains(&byte);
+    prefix.starts_with('/') && prefix != "/" && prefix.bytes().all(is_plain) && normal(prefix) == prefix
+}
+
+/// Backslashes as slashes, slashes single, segments without parameters; dots stay.
+fn plain(path: &str) -> String {
+    let mut plain = String::with_capacity(path.len());
+    for segment in path.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
+        plain.push('/');
+        plain.push_str(segment.split_once(';').map_or(segment, |(name, _)| name));
+    }
+    plain
+}
+
+/// Every ASCII character decoded, once.
+fn decode(path: &str) -> String {
+    let mut decoded = String::with_capacity(path.len());
+    let mut rest = path;
+    while let Some((before, after)) = rest.split_once('%') {
+        decoded.push_str(before);
+        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match byte.filter(u8::is_ascii) {
+            Some(byte) => {
+                decoded.push(char::from(byte));
+                rest = after.get(2..).unwrap_or_default();
+            }
+            None => {
+                decoded.push('%');
+                rest = after;
+            }
+        }
+    }
+    decoded.push_str(rest);
+    decoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_spelling_leads_around_a_private_prefix() {
+        let private = PrivatePaths::new(vec!["/replica".to_owned(), "/a/internal".to_owned()]);
+        for path in [
+            "/replica",
+            "/replica/",
+            "/replica/users/7",
+            "//replica",
+            "/%72eplica",
+            "/%2572eplica",
+            "/x/../replica",
+            "/x/%2e%2E/replica",
+            "/x%2F..%2freplica",
+            "/x/%252e%252e/replica",
+            "/./replica",
+            "/replica%2Fusers",
+            "/replica/../x",
+            "/x/../replica/%2e%2e/y",
+            "/replica;v=1/users",
+            "/replica%3Bv",
+            "/x/..;/replica",
+            "\\replica",
+            "/%5Creplica",
+            "/a//internal/x",
+            "/a%2finternal",
+        ] {
+            assert!(private.find(path).is_some(), "{path}");
+        }
+        for path in ["/", "*", "", "/replicas", "/x/replica", "/a/internals", "/a", "/%", "/replic%", "/a%é"]
+        {
+            assert_eq!(private.find(path), None, "{path}");
+        }
+        assert_eq!(PrivatePaths::default().find("/replica"), None);
+    }
+
+    #[test]
+    fn a_prefix_has_one_reading() {
+        for prefix in ["/replica", "/a/b-c/", "/a.b"] {
+            assert!(is_prefix(prefix), "{prefix}");
+        }
+        for prefix in ["", "/", "//", "a", "/a//b", "/a/../b", "/%61", "/a;b", "/a?b", "/a*", "/{a}", "/é"] {
+            assert!(!is_prefix(prefix), "{prefix}");
+        }
+    }
+}

@@ -1,0 +1,142 @@
+//! A client's request body, shared by its way to an upstream and by the one who answers.
+//!
+//! Invariant: what an answer leaves unread of it is read and thrown away, within bounds; a connection that closes
+//! on a client which still sends is reset, and the client loses the answer.
+
+use std::cell::{Cell, RefCell};
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderMap;
+use http::header::{EXPECT, HeaderValue};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::time::timeout;
+
+use crate::body::BodyFault;
+
+/// Bytes that are read only to be thrown away.
+const MOST_DISCARDED: u64 = 4 * 1024 * 1024;
+/// How long that may take.
+const LONGEST_DISCARD: Duration = Duration::from_secs(2);
+
+/// A body that a client sends; whoever drops it last has the rest of it thrown away.
+#[derive(Debug)]
+pub(crate) struct Upload {
+    state: RefCell<State>,
+    moved: Cell<Instant>,
+    /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
+    waits: Cell<bool>,
+}
+
+#[derive(Debug)]
+enum State {
+    Open(Incoming),
+    Ended,
+    /// The rest is being thrown away. For an upstream it breaks off: a body with a hole in it must not look whole.
+    GivenUp,
+}
+
+impl Upload {
+    /// None where there is no body.
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> Option<Rc<Self>> {
+        (!incoming.is_end_stream()).then(|| {
+            Rc::new(Self {
+                state: RefCell::new(State::Open(incoming)),
+                moved: Cell::new(Instant::now()),
+                waits: Cell::new(headers.get(EXPECT).is_some_and(is_continue)),
+            })
+        })
+    }
+
+    /// When it last moved; the wait for an answer counts from there.
+    pub(crate) fn last(&self) -> Instant {
+        self.moved.get()
+    }
+
+    pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
+        self.waits.set(false);
+        let mut state = self.state.borrow_mut();
+        let incoming = match &mut *state {
+            State::Open(incoming) => incoming,
+            State::Ended => return Poll::Ready(None),
+            State::GivenUp => return Poll::Ready(Some(Err(BodyFault::Broken))),
+        };
+        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        self.moved.set(Instant::now());
+        if !matches!(frame, Some(Ok(_))) {
+            *state = State::Ended;
+        }
+        Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyFault::Broken)))
+    }
+
+    pub(crate) fn is_end_stream(&self) -> bool {
+        match &*self.state.borrow() {
+            State::Open(incoming) => incoming.is_end_stream(),
+            State::Ended => true,
+            State::GivenUp => false,
+        }
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match &*self.state.borrow() {
+            State::Open(incoming) => incoming.size_hint(),
+            State::Ended => SizeHint::with_exact(0),
+            State::GivenUp => SizeHint::default(),
+        }
+    }
+
+    /// Throws the rest away; false if there is more of it than is worth waiting for.
+    pub(crate) async fn discard(&self) -> bool {
+        let State::Open(mut incoming) = self.state.replace(State::GivenUp) else { return true };
+        if self.waits.get() {
+            return false;
+        }
+        let is_short = incoming.size_hint().lower() <= MOST_DISCARDED;
+        if is_short && read_away(&mut incoming).await {
+            return true;
+        }
+        linger(incoming);
+        false
+    }
+}
+
+impl Drop for Upload {
+    fn drop(&mut self) {
+        if let State::Open(incoming) = self.state.replace(State::Ended)
+            && !self.waits.get()
+            && !incoming.is_end_stream()
+        {
+            linger(incoming);
+        }
+    }
+}
+
+fn is_continue(expectation: &HeaderValue) -> bool {
+    expectation.as_bytes().eq_ignore_ascii_case(b"100-continue")
+}
+
+/// Reads on while the answer is on its way.
+fn linger(mut incoming: Incoming) {
+    tokio::task::spawn_local(async move { read_away(&mut incoming).await });
+}
+
+/// Whether the end was reached.
+async fn read_away(incoming: &mut Incoming) -> bool {
+    let all = async {
+        let mut left = MOST_DISCARDED;
+        while !incoming.is_end_stream() {
+            let Some(frame) = incoming.frame().await else { return true };
+            let Ok(frame) = frame else { return false };
+            let size = u64::try_from(frame.data_ref().map_or(0, Bytes::len)).unwrap_or(u64::MAX);
+            let Some(less) = left.checked_sub(size) else { return false };
+            left = less;
+        }
+        true
+    };
+    timeout(LONGEST_DISCARD, all).await.unwrap_or(false)
+}
