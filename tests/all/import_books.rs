@@ -92,7 +92,7 @@ fn bag(facts: impl IntoIterator<Item = String>) -> Bag {
 
 /// Facts that hold more often in one bag than in the other.
 fn only_in(one: &Bag, other: &Bag) -> Vec<String> {
-    let missing = one.iter().filter(|(fact, count)| other.get(*fact).unwrap_or(&0) < count);
+    let missing = one.iter().filter(|(fact, count)| other.get(*fact).unwrap_or(&0) < *count);
     missing.map(|(fact, count)| format!("{fact} × {count}")).collect()
 }
 
