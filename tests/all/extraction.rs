@@ -1,8 +1,9 @@
 //! The whole move of a small shop under load, out and home again.
 
 use control::{ControlSettings, ControlStore, FlagChange, Weight, Who};
-use harness::Cluster;
+use harness::http::Ask;
 use harness::load::Load;
+use harness::{Cluster, Part};
 
 use crate::support::{
     assert_no_fault, close_the_books, cluster, copy_users, is_held, load, owner, switch, verify, work,
@@ -101,4 +102,26 @@ fn orders_follow_the_owner_of_users() {
     let ask = Ask::new(hyper::Method::POST, "/api/v1/orders").json(&body);
     let placed = cluster.http(Part::Facade, ask).unwrap();
     assert_eq!(placed.status, 201, "{}", placed.text());
+}
+
+/// As many as the demo moves.
+const GENERATED: u32 = 200_000;
+
+#[test]
+fn every_generated_and_imported_user_survives_the_mapping_there_and_back() {
+    let mut cluster = cluster(GENERATED);
+    // Its verification compares inverse(map(x)) with x for every row, by the manifest's own SQL.
+    copy_users(&cluster);
+    // And the service's code puts each user together again to answer for it.
+    let first = "/api/v1/users?limit=200".to_owned();
+    let (mut next, mut seen) = (Some(first.clone()), 0);
+    while let Some(target) = next {
+        let monolith = cluster.http(Part::Monolith, Ask::get(&target)).unwrap();
+        let service = cluster.http(Part::Service, Ask::get(&target)).unwrap();
+        assert_eq!(monolith.text(), service.text(), "{target}");
+        let page = monolith.json().unwrap();
+        seen += page["items"].as_array().unwrap().len();
+        next = page["next"].as_str().map(|cursor| format!("{first}&cursor={cursor}"));
+    }
+    assert!(seen > GENERATED as usize, "{seen} users were listed: the imported ones are missing");
 }
