@@ -7,9 +7,9 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use control::{ControlError, ControlStore, Flag, InstanceKind, Watcher, Who};
+use control::{ControlError, ControlStore, Flag, InstanceKind, Watcher, Who, now_ms};
 use platform::error::chain;
 
 use crate::flags::{Flags, Overdue};
@@ -180,9 +180,4 @@ fn end_hold(store: &ControlStore, overdue: &Overdue) -> Result<(), ControlError>
         return Ok(());
     }
     store.settle(&overdue.name).map(drop)
-}
-
-fn now_ms() -> i64 {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }

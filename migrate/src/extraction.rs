@@ -138,8 +138,3 @@ fn needs_store_of_fences(store: &ControlStore, files: &Files, context: &str) -> 
         "set control.path to the store that the switch was made in",
     ))
 }
-
-/// Milliseconds since 1970.
-pub(crate) fn now_ms() -> i64 {
-    jiff::Timestamp::now().as_millisecond()
-}

@@ -3,11 +3,11 @@
 //!
 //! Invariant: a database that cannot be read is said to be so and hides nothing of what the control store knows.
 
-use control::{Flag, Instance, Side, Stage, Verification, Who};
+use control::{Flag, Instance, Side, Stage, Verification, Who, now_ms};
 use serde::Serialize;
 
 use crate::error::MigrateError;
-use crate::extraction::{Extraction, now_ms};
+use crate::extraction::Extraction;
 use crate::flow::End;
 use crate::sqlite::{Backlog, ContextState, Pair, Progress};
 use crate::switch;

@@ -25,13 +25,13 @@ mod settle;
 
 use std::time::Duration;
 
-use control::{Hold, Side, Who};
+use control::{Hold, Side, Who, now_ms};
 use serde::Serialize;
 
 pub use settle::{Settled, settle};
 
 use crate::error::MigrateError;
-use crate::extraction::{Extraction, now_ms};
+use crate::extraction::Extraction;
 use crate::flow::{End, Flow};
 use crate::meter::Meter;
 use crate::sqlite::{Pair, SequenceMove};

@@ -13,12 +13,12 @@ mod report;
 
 use std::time::{Duration, Instant};
 
-use control::Verification;
+use control::{Verification, now_ms};
 
 pub use report::{ColumnDifference, Difference, Kind, Report};
 
 use crate::error::MigrateError;
-use crate::extraction::{Extraction, now_ms};
+use crate::extraction::Extraction;
 use crate::flow::{End, Flow};
 use crate::meter::Meter;
 use crate::sqlite::{Key, KeyKind, KeyRange, Pair};

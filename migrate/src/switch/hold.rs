@@ -6,10 +6,10 @@
 use std::thread;
 use std::time::Duration;
 
-use control::{Hold, Who};
+use control::{Hold, Who, now_ms};
 
 use crate::error::MigrateError;
-use crate::extraction::{Extraction, now_ms};
+use crate::extraction::Extraction;
 use crate::flow::Flow;
 use crate::sqlite::Pair;
 use crate::switch::SwitchReport;

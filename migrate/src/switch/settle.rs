@@ -7,10 +7,10 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
-use control::{Flag, Hold, Who};
+use control::{Flag, Hold, Who, now_ms};
 
 use crate::error::MigrateError;
-use crate::extraction::{Extraction, now_ms};
+use crate::extraction::Extraction;
 use crate::flow::End;
 use crate::sqlite::Pair;
 

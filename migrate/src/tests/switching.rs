@@ -145,9 +145,9 @@ fn status_finishes_a_switch_that_was_left_behind() {
     to(&world, Side::Service).unwrap_err();
     world.extraction.points = FailPoints::none();
     let deadline = world.extraction.flag().unwrap().hold.unwrap().deadline_ms;
-    while crate::extraction::now_ms() <= deadline {
+    while control::now_ms() <= deadline {
         let within = status::run(&world.extraction).unwrap();
-        assert!(within.settled.is_empty() || crate::extraction::now_ms() > deadline);
+        assert!(within.settled.is_empty() || control::now_ms() > deadline);
     }
     status::run(&world.extraction).unwrap();
     assert_owner(&world, Side::Service, "status");

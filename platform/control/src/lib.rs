@@ -26,5 +26,5 @@ pub use flags::FlagChange;
 pub use instances::{Ack, Heartbeat, Instance, InstanceKind};
 pub use records::{Lag, Verification};
 pub use routing::{BUCKETS, bucket};
-pub use store::{ControlSettings, ControlStore};
+pub use store::{ControlSettings, ControlStore, now_ms};
 pub use watcher::Watcher;

@@ -141,8 +141,9 @@ pub(crate) fn connect(settings: &ControlSettings) -> Result<SqliteConnection, Co
     Ok(conn)
 }
 
-/// Milliseconds since 1970 by the machine's clock.
-pub(crate) fn now_ms() -> i64 {
+/// Milliseconds since 1970 by the machine's clock: the clock by which every `…_ms` of the store is set, and by which
+/// whoever compares one must go, too.
+pub fn now_ms() -> i64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
 }
