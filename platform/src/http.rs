@@ -1,57 +1,33 @@
-//! Serving HTTP with actix-web: the same limits, health checks, request ids and error documents in every process.
+//! Serving HTTP with actix-web: the same limits, health checks, metrics, request ids, security headers and error
+//! documents in every process.
 //!
-//! Invariant: whatever goes wrong before a handler runs is answered as problem+json as well.
+//! Invariant: whatever goes wrong around a handler is answered as problem+json as well. Only what is no HTTP request at
+//! all never gets here: the HTTP library refuses that with a bare 400, 408 or 431 and closes the connection.
 
+mod compress;
+mod cors;
+mod fault;
+mod headers;
 mod health;
+mod observe;
 mod request;
+mod settings;
+mod stats;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::time::Duration;
 
-use actix_web::http::StatusCode;
-use actix_web::middleware::from_fn;
+use actix_web::http::{KeepAlive, header};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
-use serde::{Deserialize, Serialize};
+use actix_web::{App, HttpResponse, HttpServer, Responder};
 
-use crate::problem::Problem;
+use crate::metrics::{self, Metrics};
 use crate::table;
 
 pub use health::Health;
 pub use request::{RequestInfo, request_info};
-
-/// Where and how a process serves HTTP.
-#[derive(Debug, Clone, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
-pub struct HttpSettings {
-    /// Address and port; port 0 takes a free one, which is printed.
-    pub listen: String,
-    /// Largest request body in bytes; larger ones are refused with 413.
-    #[serde(deserialize_with = "crate::settings::within::<1, 1_073_741_824, _, _>")]
-    pub body_limit_bytes: usize,
-    /// Threads that handle requests; 0 means one per core.
-    #[serde(deserialize_with = "crate::settings::within::<0, 512, _, _>")]
-    pub workers: usize,
-    /// Milliseconds within which a client must send its request's headers.
-    #[serde(deserialize_with = "crate::settings::within::<1, 3_600_000, _, _>")]
-    pub header_timeout_ms: u64,
-    /// Seconds that requests in flight get to end at shutdown.
-    #[serde(deserialize_with = "crate::settings::within::<0, 3_600, _, _>")]
-    pub shutdown_timeout_s: u64,
-}
-
-impl Default for HttpSettings {
-    fn default() -> Self {
-        Self {
-            listen: "127.0.0.1:3000".to_owned(),
-            body_limit_bytes: 1024 * 1024,
-            workers: 0,
-            header_timeout_ms: 10_000,
-            shutdown_timeout_s: 10,
-        }
-    }
-}
+pub use settings::HttpSettings;
 
 /// Why a process cannot serve.
 #[derive(Debug, thiserror::Error)]
@@ -112,23 +88,64 @@ pub async fn serve<F>(
 where
     F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
 {
+    // Counted all the same: a measure that nobody asks for costs less than a second way through the middleware.
+    run(listener, settings, health, &Metrics::new(), configure).await
+}
+
+/// The same with `GET /metrics`, which answers with `metrics` and those of HTTP itself.
+pub async fn serve_with_metrics<F>(
+    listener: TcpListener,
+    settings: &HttpSettings,
+    health: Health,
+    metrics: &Metrics,
+    configure: F,
+) -> Result<(), ServeError>
+where
+    F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+{
+    let data = web::Data::new(metrics.clone());
+    let configure = move |config: &mut ServiceConfig| {
+        config.app_data(data.clone()).service(web::resource("/metrics").route(web::get().to(scrape)));
+        configure(config);
+    };
+    run(listener, settings, health, metrics, configure).await
+}
+
+async fn run<F>(
+    listener: TcpListener,
+    settings: &HttpSettings,
+    health: Health,
+    metrics: &Metrics,
+    configure: F,
+) -> Result<(), ServeError>
+where
+    F: Fn(&mut ServiceConfig) + Clone + Send + 'static,
+{
     let limit = settings.body_limit_bytes;
+    let origins = settings.cors_origins.clone();
     let health = web::Data::new(health);
+    let observe = observe::Observe::new(settings, metrics);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(health.clone())
             .app_data(web::PayloadConfig::new(limit))
             .app_data(BodyLimit(limit))
-            .wrap(from_fn(request::observe))
+            .wrap(cors::layer(&origins))
+            // The last one wraps all others: it sees what they answer, too.
+            .wrap(observe.clone())
             .configure(health::routes)
             .configure(configure.clone())
-            .default_service(web::to(not_found))
     });
     let server = match settings.workers {
         0 => server,
         workers => server.workers(workers),
     };
+    let keep_alive = match settings.keep_alive_s {
+        0 => KeepAlive::Disabled,
+        seconds => KeepAlive::Timeout(Duration::from_secs(seconds)),
+    };
     server
+        .keep_alive(keep_alive)
         .client_request_timeout(Duration::from_millis(settings.header_timeout_ms))
         .shutdown_timeout(settings.shutdown_timeout_s)
         .listen(listener)?
@@ -137,10 +154,14 @@ where
     Ok(())
 }
 
+async fn scrape(metrics: web::Data<Metrics>) -> impl Responder {
+    let text = metrics.render().await;
+    HttpResponse::Ok().insert_header((header::CONTENT_TYPE, metrics::CONTENT_TYPE)).body(text)
+}
+
 /// The largest body in bytes, for extractors that read bodies themselves (`request.app_data::<BodyLimit>()`).
 #[derive(Debug, Clone, Copy)]
 pub struct BodyLimit(pub usize);
 
-async fn not_found(request: HttpRequest) -> Result<HttpResponse, Problem> {
-    Err(Problem::new(StatusCode::NOT_FOUND).detail(format!("there is nothing at {}", request.path())))
-}
+#[cfg(test)]
+mod tests;

@@ -2,21 +2,30 @@
 //!
 //! Invariant: a setting that nothing reads is an error, wherever it stands; a secret is never printed.
 
+mod document;
+mod load;
+
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
-use figment::providers::{Env, Format, Serialized, Toml};
-use figment::value::{Dict, Value};
-use figment::{Figment, Source};
-use serde::de::{self, DeserializeOwned};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::de::{self, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::table;
+
+pub use document::document;
+pub use load::load;
 
 /// Prefix of every environment variable that sets something; `__` stands for the dot between two names.
 pub const ENV_PREFIX: &str = "BANYAN_";
 /// Variables under our prefix that are no settings: they steer tests and builds.
 const NOT_SETTINGS: [&str; 2] = ["FAIL_POINT", "BIN_DIR"];
+/// How a schema marks a text that must not be seen.
+const SECRET_FORMAT: &str = "secret";
+/// What stands between a refused number and the bounds.
+const OUT_OF_BOUNDS: &str = " is out of bounds: from ";
 
 /// A text that must not be seen: tokens, passwords.
 #[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -38,6 +47,16 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+impl JsonSchema for Secret {
+    fn schema_name() -> Cow<'static, str> {
+        "Secret".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({ "type": "string", "format": SECRET_FORMAT })
     }
 }
 
@@ -75,14 +94,32 @@ where
     D: Deserializer<'de>,
     T: TryFrom<u64>,
 {
-    let number = i64::deserialize(deserializer)?;
-    u64::try_from(number)
-        .ok()
-        .filter(|number| (MIN..=MAX).contains(number))
-        .and_then(|number| T::try_from(number).ok())
-        .ok_or_else(|| {
-            de::Error::custom(format!("{number} is out of bounds: from {MIN} to {MAX} is allowed"))
-        })
+    let number = deserializer.deserialize_i64(Bounded::<MIN, MAX>)?;
+    T::try_from(number).map_err(|_| refusal::<MIN, MAX, _>(number))
+}
+
+struct Bounded<const MIN: u64, const MAX: u64>;
+
+impl<const MIN: u64, const MAX: u64> Visitor<'_> for Bounded<MIN, MAX> {
+    type Value = u64;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "a whole number from {MIN} to {MAX}")
+    }
+
+    fn visit_u64<E: de::Error>(self, number: u64) -> Result<u64, E> {
+        if (MIN..=MAX).contains(&number) { Ok(number) } else { Err(refusal::<MIN, MAX, E>(number)) }
+    }
+
+    fn visit_i64<E: de::Error>(self, number: i64) -> Result<u64, E> {
+        u64::try_from(number)
+            .map_err(|_| refusal::<MIN, MAX, E>(number))
+            .and_then(|number| self.visit_u64(number))
+    }
+}
+
+fn refusal<const MIN: u64, const MAX: u64, E: de::Error>(number: impl fmt::Display) -> E {
+    E::custom(format!("{number}{OUT_OF_BOUNDS}{MIN} to {MAX} is allowed"))
 }
 
 /// One setting as `config` prints it.
@@ -110,26 +147,6 @@ pub enum SettingsError {
     Invalid(String),
 }
 
-/// Loads `T` from its defaults, `file` (or `default_file` where that exists) and the environment.
-pub fn load<T>(file: Option<&Path>, default_file: &str) -> Result<Loaded<T>, SettingsError>
-where
-    T: Default + Serialize + DeserializeOwned,
-{
-    let file = match file {
-        Some(path) if path.is_file() => Some(path.to_owned()),
-        Some(path) => return Err(SettingsError::NoFile { path: path.display().to_string() }),
-        None => Some(PathBuf::from(default_file)).filter(|path| path.is_file()),
-    };
-    let mut figment = Figment::from(Serialized::defaults(T::default()));
-    if let Some(path) = &file {
-        figment = figment.merge(Toml::file_exact(path));
-    }
-    figment = figment.merge(Env::prefixed(ENV_PREFIX).ignore(&NOT_SETTINGS).split("__"));
-    let settings = figment.extract().map_err(|errors| SettingsError::Invalid(explain(errors)))?;
-    let rows = rows(&figment).map_err(|errors| SettingsError::Invalid(explain(*errors)))?;
-    Ok(Loaded { settings, rows, file })
-}
-
 /// Prints the settings as a table or as JSON.
 pub fn print(rows: &[SettingRow], json: bool) {
     if json {
@@ -140,75 +157,10 @@ pub fn print(rows: &[SettingRow], json: bool) {
     table::print(["setting", "value", "from"], cells);
 }
 
-/// Every error in one line, each with the key and the place it came from.
-fn explain(errors: figment::Error) -> String {
-    let lines: Vec<String> = errors
-        .into_iter()
-        .map(|error| {
-            let key = error.path.join(".");
-            let origin = error.metadata.as_ref().map(|metadata| origin(metadata, &key));
-            let what = match &error.kind {
-                figment::error::Kind::UnknownField(field, known) => {
-                    let prefix = if key.is_empty() { String::new() } else { format!("{key}.") };
-                    let field = field.strip_prefix(&prefix).unwrap_or(field);
-                    let full = if key == *field || key.ends_with(&format!(".{field}")) {
-                        key.clone()
-                    } else {
-                        format!("{prefix}{field}")
-                    };
-                    format!("unknown setting `{full}`; known here: {}", known.join(", "))
-                }
-                kind if key.is_empty() => kind.to_string(),
-                kind => format!("setting `{key}`: {kind}"),
-            };
-            match origin {
-                Some(origin) => format!("{what} (from {origin})"),
-                None => what,
-            }
-        })
-        .collect();
-    lines.join("; ").replace('\n', " ")
-}
-
-fn origin(metadata: &figment::Metadata, key: &str) -> String {
-    match &metadata.source {
-        Some(Source::File(path)) => path.display().to_string(),
-        _ if metadata.name.contains("environment") => {
-            format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"))
-        }
-        _ => "default".to_owned(),
-    }
-}
-
-fn rows(figment: &Figment) -> Result<Vec<SettingRow>, Box<figment::Error>> {
-    let all: Dict = figment.extract()?;
-    let mut rows = Vec::new();
-    flatten(figment, "", &Value::from(all), &mut rows);
-    Ok(rows)
-}
-
-fn flatten(figment: &Figment, key: &str, value: &Value, rows: &mut Vec<SettingRow>) {
-    if let Value::Dict(_, entries) = value {
-        for (name, value) in entries {
-            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-            flatten(figment, &key, value, rows);
-        }
-        return;
-    }
-    let origin = figment.find_metadata(key).map_or_else(|| "default".to_owned(), |found| origin(found, key));
-    rows.push(SettingRow { key: key.to_owned(), value: shown(key, value), origin });
-}
-
-/// A setting whose last word says that it is secret is masked; an empty one is shown as empty.
-fn shown(key: &str, value: &Value) -> String {
-    let text = match value {
-        Value::String(_, text) => text.clone(),
-        Value::Empty(..) => return "-".to_owned(),
-        other => serde_json::to_string(other).unwrap_or_default(),
-    };
+/// Whether a setting is secret: the last word of its name says so.
+fn is_secret(key: &str) -> bool {
     let name = key.rsplit('.').next().unwrap_or(key);
-    let secret = ["token", "secret", "password"].iter().any(|word| name.ends_with(word));
-    if secret && !text.is_empty() { "********".to_owned() } else { text }
+    ["token", "secret", "password"].iter().any(|word| name.ends_with(word))
 }
 
 #[cfg(test)]
@@ -259,6 +211,44 @@ mod tests {
             let error = load_text(&format!("[replication]\ndeadline_ms = {number}")).unwrap_err().to_string();
             assert!(error.contains("`replication.deadline_ms`") && error.contains("60000"), "{error}");
         }
+    }
+
+    #[test]
+    fn every_fault_of_file_and_environment_is_named_in_one_run() {
+        let text = "lisen = \"a\"\nother = 1\n[replication]\ndeadline_ms = 60001\ntoken = 77665\n[replicaton]\na = 1";
+        if std::env::var_os("BANYAN_LISTEN__PORT").is_none() {
+            // The environment belongs to the whole process, so the test runs once more in one of its own.
+            let output = std::process::Command::new(std::env::current_exe().unwrap())
+                .args(["--exact", "settings::tests::every_fault_of_file_and_environment_is_named_in_one_run"])
+                .env("BANYAN_LISTEN__PORT", "1")
+                .env("BANYAN_REPLICATION__DEADLIN_MS", "5")
+                .env("BANYAN_REPLICATION__DEADLINE_MS", "soon")
+                .output()
+                .unwrap();
+            let told = String::from_utf8_lossy(&output.stdout);
+            return assert!(output.status.success() && told.contains("1 passed"), "{told}");
+        }
+        let error = load_text(text).unwrap_err().to_string();
+        for fault in [
+            "unknown setting `lisen`; known here: listen, replication (from ",
+            "unknown setting `other`; known here: listen, replication (from ",
+            "unknown setting `replicaton`; known here: listen, replication (from ",
+            "setting `replication.deadline_ms`: 60001 is out of bounds: from 0 to 60000 is allowed (from ",
+            "expected a whole number from 0 to 60000 (from BANYAN_REPLICATION__DEADLINE_MS)",
+            "setting `replication.token`: invalid; expected a string (from ",
+            "unknown setting `replication.deadlin_ms`; known here: token, deadline_ms (from BANYAN_REPLICATION__DEADLIN_MS)",
+            "setting `listen`: invalid type: found map, expected a string (from BANYAN_LISTEN)",
+        ] {
+            assert!(error.contains(fault), "{fault} is not in: {error}");
+        }
+        assert_eq!(error.split("; unknown setting").count() + error.split("; setting").count(), 9, "{error}");
+        assert!(!error.contains("77665"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_does_not_hide_where() {
+        let error = load_text("[replication\n").unwrap_err().to_string();
+        assert!(error.contains("sample.toml"), "{error}");
     }
 
     #[test]

@@ -25,7 +25,7 @@ struct Arguments {
 enum Task {
     /// Moves the users context of a loaded shop out to its own service and back, under load, and proves every step.
     Demo(demo::Options),
-    /// Builds the binaries and runs all tests.
+    /// Builds the binaries and runs all tests, against a PostgreSQL server that lives as long as the run.
     Test {
         /// Passed on to `cargo test --workspace`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use harness::{Binaries, binaries};
 use serde_json::Value;
 
@@ -38,6 +38,23 @@ pub(crate) fn output(command: &mut Command) -> Result<String> {
     let told = String::from_utf8_lossy(&output.stderr);
     ensure!(output.status.success(), "`{line}` ended with {}: {}", output.status, told.trim());
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Whether we may change the system.
+pub(crate) fn is_root() -> Result<bool> {
+    Ok(output(Command::new("id").arg("-u"))?.trim() == "0")
+}
+
+/// Installs Debian packages when run as root; else says what to run.
+pub(crate) fn install_packages(names: &[&str]) -> Result<()> {
+    if !is_root()? {
+        bail!("missing: {}; run `sudo apt-get install {}`", names.join(", "), names.join(" "));
+    }
+    eprintln!("missing: {}; installing", names.join(", "));
+    run(Command::new("apt-get").arg("update"))?;
+    let mut install = Command::new("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive").args(["install", "--yes", "--no-install-recommends"]);
+    run(install.args(names))
 }
 
 /// The folder that Cargo builds into.

@@ -66,14 +66,20 @@ impl Users for FlagUsers {
         }
     }
 
-    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
+    async fn update(
+        &self,
+        ctx: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        expected: Option<i64>,
+    ) -> Result<User, UsersError> {
         let permit = self.begin(ctx).await?;
-        self.at(permit.side).update(ctx, id, details).await
+        self.at(permit.side).update(ctx, id, details, expected).await
     }
 
-    async fn delete(&self, ctx: &CallContext, id: UserId) -> Result<i64, UsersError> {
+    async fn delete(&self, ctx: &CallContext, id: UserId, expected: Option<i64>) -> Result<i64, UsersError> {
         let permit = self.begin(ctx).await?;
-        self.at(permit.side).delete(ctx, id).await
+        self.at(permit.side).delete(ctx, id, expected).await
     }
 
     /// A listing has no key, so it comes from the owner.

@@ -44,14 +44,20 @@ impl Users for DualWriteUsers {
         self.inner.get(ctx, id).await
     }
 
-    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
-        let user = self.inner.update(ctx, id, details).await?;
+    async fn update(
+        &self,
+        ctx: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        expected: Option<i64>,
+    ) -> Result<User, UsersError> {
+        let user = self.inner.update(ctx, id, details, expected).await?;
         self.wait(ctx, user.version).await;
         Ok(user)
     }
 
-    async fn delete(&self, ctx: &CallContext, id: UserId) -> Result<i64, UsersError> {
-        let version = self.inner.delete(ctx, id).await?;
+    async fn delete(&self, ctx: &CallContext, id: UserId, expected: Option<i64>) -> Result<i64, UsersError> {
+        let version = self.inner.delete(ctx, id, expected).await?;
         self.wait(ctx, version).await;
         Ok(version)
     }

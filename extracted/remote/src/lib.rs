@@ -9,6 +9,7 @@ pub mod dual_write;
 pub mod flags;
 pub mod follow;
 pub mod ownership;
+pub mod payment_provider;
 pub mod relay;
 pub mod replica;
 pub mod users;

@@ -4,15 +4,18 @@ use std::net::TcpListener;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use actix_web::web::ServiceConfig;
 use actix_web::{App, HttpServer};
 use async_trait::async_trait;
 use contracts::replication::{Applied, Image, ReplicaError, ReplicaSink};
 use contracts::users::{Ensured, User, UserDetails, Users, UsersError};
-use contracts::{CallContext, Page, Timestamp, Unavailable, UserId};
+use contracts::{CallContext, IdempotencyKey, KeyReused, Page, Timestamp, Unavailable, UserId};
 use platform::settings::Secret;
 use serde_json::json;
 
 use crate::{replica, users};
+
+mod twice;
 
 const TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -21,12 +24,13 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 struct Fake {
     failure: Mutex<Option<UsersError>>,
     refusal: Mutex<Option<ReplicaError>>,
-    seen: Mutex<Vec<String>>,
+    seen: Mutex<Vec<CallContext>>,
+    expected: Mutex<Vec<Option<i64>>>,
 }
 
 impl Fake {
     fn answer<T>(&self, ctx: &CallContext, value: T) -> Result<T, UsersError> {
-        self.seen.lock().unwrap().push(ctx.request_id.0.clone());
+        self.seen.lock().unwrap().push(ctx.clone());
         match self.failure.lock().unwrap().clone() {
             Some(error) => Err(error),
             None => Ok(value),
@@ -55,10 +59,18 @@ impl Users for Fake {
     async fn get(&self, ctx: &CallContext, id: UserId) -> Result<User, UsersError> {
         self.answer(ctx, user(id, details()))
     }
-    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
+    async fn update(
+        &self,
+        ctx: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        expected: Option<i64>,
+    ) -> Result<User, UsersError> {
+        self.expected.lock().unwrap().push(expected);
         self.answer(ctx, user(id, details))
     }
-    async fn delete(&self, ctx: &CallContext, _: UserId) -> Result<i64, UsersError> {
+    async fn delete(&self, ctx: &CallContext, _: UserId, expected: Option<i64>) -> Result<i64, UsersError> {
+        self.expected.lock().unwrap().push(expected);
         self.answer(ctx, 12)
     }
     async fn list(&self, ctx: &CallContext, after: Option<UserId>, _: u32) -> Result<Page<User>, UsersError> {
@@ -85,17 +97,18 @@ impl ReplicaSink for Fake {
 }
 
 fn serve(fake: &Arc<Fake>) -> String {
+    let (users, sink) = (fake.clone(), fake.clone());
+    listen(move |config| {
+        users::routes(config, users.clone(), Secret::new("t"));
+        replica::routes(config, "users", sink.clone(), Secret::new("t"));
+    })
+}
+
+fn listen(routes: impl Fn(&mut ServiceConfig) + Clone + Send + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", listener.local_addr().unwrap());
-    let fake = Arc::clone(fake);
-    let server = HttpServer::new(move || {
-        let (users, sink) = (fake.clone(), fake.clone());
-        App::new().configure(|config| {
-            users::routes(config, users, Secret::new("t"));
-            replica::routes(config, "users", sink, Secret::new("t"));
-        })
-    });
-    actix_web::rt::spawn(server.workers(1).disable_signals().listen(listener).unwrap().run());
+    let server = HttpServer::new(move || App::new().configure(routes.clone()));
+    tokio::spawn(server.workers(1).disable_signals().listen(listener).unwrap().run());
     url
 }
 
@@ -112,28 +125,45 @@ fn ctx() -> CallContext {
     CallContext::new("request-1", TIMEOUT)
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn every_method_of_the_users_port_crosses_the_wire() {
     let fake = Arc::new(Fake::default());
     let client = users_client(&serve(&fake), "t");
     assert_eq!(client.create(&ctx(), details()).await.unwrap(), user(id(1), details()));
     assert_eq!(client.get(&ctx(), id(7)).await.unwrap(), user(id(7), details()));
-    assert_eq!(client.update(&ctx(), id(7), details()).await.unwrap(), user(id(7), details()));
-    assert_eq!(client.delete(&ctx(), id(7)).await.unwrap(), 12);
+    assert_eq!(client.update(&ctx(), id(7), details(), Some(3)).await.unwrap(), user(id(7), details()));
+    assert_eq!(client.delete(&ctx(), id(7), None).await.unwrap(), 12);
     let page = client.list(&ctx(), Some(id(5)), 3).await.unwrap();
     assert_eq!((page.items.len(), page.more), (1, true));
     let ensured = client.ensure(&ctx(), vec![details(), details()]).await.unwrap();
     assert_eq!(ensured[1], Ensured { id: id(2), added: false });
-    assert!(fake.seen.lock().unwrap().iter().all(|request| request == "request-1"));
+    assert_eq!(*fake.expected.lock().unwrap(), [Some(3), None]);
+    assert!(fake.seen.lock().unwrap().iter().all(|seen| seen.request_id.0 == "request-1"));
 }
 
-#[actix_web::test]
+#[tokio::test]
+async fn trace_and_idempotency_key_cross_the_wire() {
+    let fake = Arc::new(Fake::default());
+    let client = users_client(&serve(&fake), "t");
+    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736";
+    let key = IdempotencyKey::parse("k", "Ann").unwrap();
+    let traceparent = Some(format!("{trace}-00f067aa0ba902b7-01"));
+    let ctx = CallContext { traceparent, idempotency: Some(key), ..ctx() };
+    client.create(&ctx, details()).await.unwrap();
+    let seen = fake.seen.lock().unwrap();
+    assert!(seen[0].traceparent.as_ref().unwrap().starts_with(trace), "{seen:?}");
+    assert_eq!(seen[0].idempotency, ctx.idempotency);
+}
+
+#[tokio::test]
 async fn errors_of_the_users_port_arrive_as_they_were() {
     let fake = Arc::new(Fake::default());
     let client = users_client(&serve(&fake), "t");
     for error in [
         UsersError::NotFound { id: id(3) },
         UsersError::EmailTaken { email: "s@example.com".into() },
+        UsersError::Changed { id: id(3) },
+        KeyReused { key: "k".into() }.into(),
         UsersError::NotOwner,
         UsersError::Unavailable(Unavailable {
             context: "users".into(),
@@ -146,7 +176,7 @@ async fn errors_of_the_users_port_arrive_as_they_were() {
     }
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn outcomes_of_images_arrive_as_they_were() {
     let fake = Arc::new(Fake::default());
     let client = replica_client(&serve(&fake), "t");
@@ -163,7 +193,7 @@ async fn outcomes_of_images_arrive_as_they_were() {
     }
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn a_wrong_token_is_refused_and_changes_nothing() {
     let fake = Arc::new(Fake::default());
     let url = serve(&fake);
@@ -175,7 +205,7 @@ async fn a_wrong_token_is_refused_and_changes_nothing() {
     assert!(fake.seen.lock().unwrap().is_empty());
 }
 
-#[actix_web::test]
+#[tokio::test]
 async fn nobody_listening_means_nothing_was_done() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let client = users_client(&format!("http://{free}"), "t");

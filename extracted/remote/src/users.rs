@@ -5,8 +5,8 @@
 mod client;
 mod server;
 
-use contracts::UserId;
 use contracts::users::UserDetails;
+use contracts::{IdempotencyKey, UserId};
 use serde::{Deserialize, Serialize};
 
 pub use client::{Client, ClientSettings};
@@ -19,6 +19,7 @@ const PREFIX: &str = "/internal/v1/users";
 #[serde(deny_unknown_fields)]
 struct Create {
     details: UserDetails,
+    idempotency: Option<IdempotencyKey>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -32,6 +33,14 @@ struct ById {
 struct Update {
     id: UserId,
     details: UserDetails,
+    expected: Option<i64>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Delete {
+    id: UserId,
+    expected: Option<i64>,
 }
 
 #[derive(Debug, Serialize, Deserialize)]

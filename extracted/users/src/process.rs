@@ -3,6 +3,8 @@
 //! Invariant: the public routes and the private ones reach the users through the same decorators; only images of the
 //! other side go past them, straight into the store.
 
+mod housekeeping;
+
 use std::sync::Arc;
 
 use actix_web::web::ServiceConfig;
@@ -12,7 +14,7 @@ use contracts::{SystemClock, Unavailable};
 use control::{ControlError, ControlStore, Side};
 use db::replication::{self, ContextLog};
 use db::schema::{self, SchemaError, SchemaSource, StepStatus};
-use db::{Db, DbError};
+use db::{Db, DbError, idempotency};
 use platform::http::{self, Health, ServeError};
 use platform::settings::Secret;
 use remote::PeerError;
@@ -22,11 +24,12 @@ use remote::follow::follow;
 use remote::ownership::{OwnedUsers, Ownership};
 use remote::relay::{self, Relay, RelayHandle, RelaySettings};
 
+use self::housekeeping::Housekeeping;
 use crate::service::PeopleService;
 use crate::settings::{Incomplete, Settings};
 
 /// Every schema in the service's database, in the order in which it is applied.
-pub const SCHEMAS: [SchemaSource; 2] = [replication::SCHEMA, crate::SCHEMA];
+pub const SCHEMAS: [SchemaSource; 3] = [replication::SCHEMA, idempotency::SCHEMA, crate::SCHEMA];
 
 /// Why the service could not start or stopped.
 #[derive(Debug, thiserror::Error)]
@@ -86,12 +89,13 @@ pub async fn serve(settings: &Settings) -> Result<(), ProcessError> {
     parts.ownership.reconcile().await?;
     let following =
         follow(control.clone(), instance, Arc::clone(&parts.ownership), flags, Arc::clone(&parts.log))?;
+    let housekeeping = Housekeeping::spawn(db.clone(), settings.idempotency.kept());
     let health =
         Health::new().check("database", move || db.check()).check("control", move || control.check());
     http::announce("listening", &listener)?;
     let routes = move |config: &mut ServiceConfig| parts.routes(config);
     http::serve(listener, &settings.http, health, routes).await?;
-    drop(following);
+    drop((following, housekeeping));
     Ok(())
 }
 

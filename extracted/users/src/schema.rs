@@ -2,17 +2,12 @@
 //!
 //! Invariant: nothing here resembles the monolith's table by necessity; only the mapping knows both.
 
-use db::schema::{Migration, SchemaSource};
+use db::schema::SchemaSource;
 
 /// The service's schema.
 pub const SCHEMA: SchemaSource = SchemaSource {
     context: contracts::users::CONTEXT,
-    migrations: &[Migration {
-        version: 1,
-        name: "people",
-        up: include_str!("../migrations/0001_people/up.sql"),
-        down: include_str!("../migrations/0001_people/down.sql"),
-    }],
+    migrations: &[db::migration!("0001_people")],
     tables: &["address", "contact", "person"],
 };
 

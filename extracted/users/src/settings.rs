@@ -26,6 +26,8 @@ pub struct Settings {
     pub control: ControlSettings,
     /// The monolith, as the other side of dual-write.
     pub replication: ReplicationSettings,
+    /// Commands that clients repeat.
+    pub idempotency: IdempotencySettings,
 }
 
 impl Default for Settings {
@@ -38,7 +40,31 @@ impl Default for Settings {
             },
             control: ControlSettings::default(),
             replication: ReplicationSettings::default(),
+            idempotency: IdempotencySettings::default(),
         }
+    }
+}
+
+/// What the service remembers of commands that clients may repeat.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct IdempotencySettings {
+    /// How long answers are kept for repeated `Idempotency-Key`s, in hours. Too short and a client that repeats a
+    /// command late is told that its e-mail address is taken.
+    #[serde(deserialize_with = "platform::settings::within::<1, 8760, _, _>")]
+    pub hours: u32,
+}
+
+impl Default for IdempotencySettings {
+    fn default() -> Self {
+        Self { hours: 24 }
+    }
+}
+
+impl IdempotencySettings {
+    /// How long answers are kept.
+    pub fn kept(&self) -> Duration {
+        Duration::from_secs(3600 * u64::from(self.hours))
     }
 }
 

@@ -8,12 +8,15 @@ mod replica;
 mod rows;
 
 use contracts::users::{CONTEXT, Ensured, User, UserDetails};
-use contracts::{Page, Timestamp, UserId};
-use db::DbError;
+use contracts::{KeyReused, Page, Timestamp, UserId};
 use db::replication::{Change, ChangeError, check_open};
+use db::{Conn, DbError};
+use diesel::dsl::exists;
 use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::Bool;
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SelectableHelper, SqliteConnection,
+    BoolExpressionMethods, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, RunQueryDsl,
+    SelectableHelper,
 };
 
 use crate::domain::{self, Person, RowError};
@@ -26,8 +29,16 @@ pub(crate) use replica::People;
 pub(crate) enum StoreError {
     NotFound(UserId),
     EmailTaken(String),
+    Changed(UserId),
+    KeyReused(KeyReused),
     Fenced,
     Database(DbError),
+}
+
+impl From<KeyReused> for StoreError {
+    fn from(error: KeyReused) -> Self {
+        Self::KeyReused(error)
+    }
 }
 
 impl From<DbError> for StoreError {
@@ -57,11 +68,7 @@ impl From<RowError> for StoreError {
     }
 }
 
-pub(crate) fn create(
-    conn: &mut SqliteConnection,
-    details: UserDetails,
-    now: Timestamp,
-) -> Result<User, StoreError> {
+pub(crate) fn create(conn: &mut Conn, details: UserDetails, now: Timestamp) -> Result<User, StoreError> {
     let change = Change::begin(conn, CONTEXT)?;
     let (given, family) = domain::split_name(&details.name);
     let id: i64 = diesel::insert_into(person::table)
@@ -82,14 +89,15 @@ pub(crate) fn create(
 }
 
 pub(crate) fn update(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     id: UserId,
     details: UserDetails,
+    expected: Option<i64>,
     now: Timestamp,
 ) -> Result<User, StoreError> {
     let change = Change::begin(conn, CONTEXT)?;
     let (given, family) = domain::split_name(&details.name);
-    let registered: Option<i64> = diesel::update(person::table.find(id.get()))
+    let registered: Option<i64> = diesel::update(at_version(id, expected))
         .set((
             person::given_name.eq(given),
             person::family_name.eq(family),
@@ -99,7 +107,8 @@ pub(crate) fn update(
         .returning(person::registered_ms)
         .get_result(conn)
         .optional()?;
-    let created_at = Timestamp::from_millis(registered.ok_or(StoreError::NotFound(id))?);
+    let Some(registered) = registered else { return Err(missing(conn, id)) };
+    let created_at = Timestamp::from_millis(registered);
     rows::remove_parts(conn, id.get())?;
     rows::add_parts(conn, id.get(), &details).map_err(|error| taken(error, &details.email))?;
     let user = User { id, details, created_at, updated_at: now, version: change.version };
@@ -107,28 +116,25 @@ pub(crate) fn update(
     Ok(user)
 }
 
-pub(crate) fn delete(conn: &mut SqliteConnection, id: UserId) -> Result<i64, StoreError> {
+pub(crate) fn delete(conn: &mut Conn, id: UserId, expected: Option<i64>) -> Result<i64, StoreError> {
     let change = Change::begin(conn, CONTEXT)?;
-    if !rows::remove(conn, id.get())? {
-        return Err(StoreError::NotFound(id));
+    if diesel::delete(at_version(id, expected)).execute(conn)? == 0 {
+        return Err(missing(conn, id));
     }
+    rows::remove_parts(conn, id.get())?;
     change.tombstone(conn, &id.to_string())?;
     change.record(conn, &id.to_string(), None)?;
     Ok(change.version)
 }
 
-pub(crate) fn get(conn: &mut SqliteConnection, id: UserId) -> Result<User, StoreError> {
+pub(crate) fn get(conn: &mut Conn, id: UserId) -> Result<User, StoreError> {
     let found = person::table.find(id.get()).select(Person::as_select()).get_result(conn).optional()?;
     let person = found.ok_or(StoreError::NotFound(id))?;
     let users = rows::users_of(conn, vec![person])?;
     users.into_iter().next().ok_or(StoreError::NotFound(id))
 }
 
-pub(crate) fn list(
-    conn: &mut SqliteConnection,
-    after: Option<UserId>,
-    limit: u32,
-) -> Result<Page<User>, StoreError> {
+pub(crate) fn list(conn: &mut Conn, after: Option<UserId>, limit: u32) -> Result<Page<User>, StoreError> {
     let mut persons: Vec<Person> = person::table
         .filter(person::person_id.gt(after.map_or(0, UserId::get)))
         .order(person::person_id)
@@ -142,7 +148,7 @@ pub(crate) fn list(
 }
 
 pub(crate) fn ensure(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     batch: Vec<UserDetails>,
     now: Timestamp,
 ) -> Result<Vec<Ensured<UserId>>, StoreError> {
@@ -160,7 +166,25 @@ pub(crate) fn ensure(
     Ok(ensured)
 }
 
-fn keep_image(conn: &mut SqliteConnection, change: &Change, user: &User) -> Result<(), StoreError> {
+/// The row with this id, if it is at the version that the caller saw; at any version where he names none.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn at_version(id: UserId, expected: Option<i64>) -> _ {
+    let id: i64 = id.get();
+    let seen: i64 = expected.unwrap_or_default();
+    let any: bool = expected.is_none();
+    person::table.find(id).filter(person::row_version.eq(seen).or(any.into_sql::<Bool>()))
+}
+
+/// Why a write found no row. Told apart only here, so that the common case is one statement.
+fn missing(conn: &mut Conn, id: UserId) -> StoreError {
+    match diesel::select(exists(person::table.find(id.get()))).get_result(conn) {
+        Ok(true) => StoreError::Changed(id),
+        Ok(false) => StoreError::NotFound(id),
+        Err(error) => error.into(),
+    }
+}
+
+fn keep_image(conn: &mut Conn, change: &Change, user: &User) -> Result<(), StoreError> {
     if change.dual_write {
         let state =
             serde_json::to_value(user).map_err(|error| DbError::Corrupt { what: error.to_string() })?;

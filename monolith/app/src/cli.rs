@@ -10,7 +10,7 @@ use clap_complete::Shell;
 
 use crate::{commands, serve, settings};
 
-/// A shop as one process: users, catalog and orders behind a REST API.
+/// A shop as one process: users, catalog, carts, stock, orders, payments and shipments behind a REST API.
 #[derive(Debug, Parser)]
 #[command(
     name = "monolith",
@@ -71,6 +71,27 @@ Examples:
   monolith seed --users 1000
   monolith seed --users 200000 --seed 7 --json")]
     Seed(Seed),
+    /// Look at events that wait for their consumer, and mend dead letters.
+    #[command(
+        subcommand,
+        after_help = "\
+An event that its consumer could not take is tried again, later and later, and in the end becomes a dead letter. While it
+waits, later events of the same aggregate wait behind it.
+
+Examples:
+  monolith events list --dead
+  monolith events retry 42"
+    )]
+    Events(Events),
+    /// Look at checkouts that are on their way, and hurry those that wait.
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  monolith sagas list --phase compensating
+  monolith sagas show 42"
+    )]
+    Sagas(Sagas),
     /// Show every setting, its value and where it comes from; secrets are masked.
     #[command(after_help = "\
 Examples:
@@ -131,12 +152,87 @@ Examples:
     OnlineRetail {
         /// The file; `-` for standard input.
         file: PathBuf,
+        /// Units of every new product that are put into the warehouse `main`; 0 for none.
+        #[arg(long, value_name = "N", default_value_t = 10_000, value_parser = clap::value_parser!(u32).range(0..=1_000_000))]
+        opening_stock: u32,
         /// Where rejected lines go [default: FILE.rejects.csv, or online-retail.rejects.csv for standard input].
         #[arg(long, value_name = "PATH")]
         rejects: Option<PathBuf>,
         #[command(flatten)]
         output: Output,
     },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Events {
+    /// List waiting events, the oldest first.
+    #[command(
+        after_help = "Examples:\n  monolith events list\n  monolith events list --dead --consumer payments --json"
+    )]
+    List {
+        /// Only those of this consumer.
+        #[arg(long)]
+        consumer: Option<String>,
+        /// Only dead letters.
+        #[arg(long)]
+        dead: bool,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show everything that is known of one event.
+    #[command(after_help = "Examples:\n  monolith events show 42\n  monolith events show 42 --json")]
+    Show(One),
+    /// Deliver an event again, at once and with its attempts counted anew.
+    #[command(after_help = "Examples:\n  monolith events retry 42")]
+    Retry(One),
+    /// Give an event up: its consumer never hears of it, and the next one of its aggregate goes on.
+    #[command(after_help = "Examples:\n  monolith events discard 42")]
+    Discard(One),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Sagas {
+    /// List checkouts, the oldest first.
+    #[command(
+        after_help = "Examples:\n  monolith sagas list\n  monolith sagas list --phase compensating --json"
+    )]
+    List {
+        /// Only those in this phase: running, compensating, done or undone.
+        #[arg(long, value_parser = commands::sagas::phase)]
+        phase: Option<db::saga::Phase>,
+        #[command(flatten)]
+        page: Page,
+        #[command(flatten)]
+        output: Output,
+    },
+    /// Show one checkout with every step that was tried.
+    #[command(after_help = "Examples:\n  monolith sagas show 42\n  monolith sagas show 42 --json")]
+    Show(One),
+    /// Go on with a waiting checkout at once, with its attempts counted anew.
+    #[command(after_help = "Examples:\n  monolith sagas retry 42")]
+    Retry(One),
+}
+
+/// Which part of a list.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct Page {
+    /// Go on after this id.
+    #[arg(long, value_name = "ID")]
+    pub(crate) after: Option<i64>,
+    /// At most this many.
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub(crate) limit: u32,
+}
+
+/// One of a list.
+#[derive(Debug, Clone, Copy, Args)]
+pub(crate) struct One {
+    /// Its id, as `list` shows it.
+    pub(crate) id: i64,
+    #[command(flatten)]
+    pub(crate) output: Output,
 }
 
 #[derive(Debug, Args)]
@@ -173,6 +269,8 @@ impl Cli {
             Command::Schema(command) => commands::schema(&loaded.settings, &command),
             Command::Import(command) => commands::import(&loaded.settings, command),
             Command::Seed(command) => commands::seed(&loaded.settings, &command),
+            Command::Events(command) => commands::events::run(&loaded.settings, command),
+            Command::Sagas(command) => commands::sagas::run(&loaded.settings, command),
             Command::Config(output) => {
                 platform::settings::print(&loaded.rows, output.json);
                 Ok(())

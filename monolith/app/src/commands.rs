@@ -2,6 +2,9 @@
 //!
 //! Invariant: input is opened and checked before a database is created.
 
+pub(crate) mod events;
+pub(crate) mod sagas;
+
 use std::path::Path;
 
 use anyhow::{Result, bail};
@@ -10,9 +13,10 @@ use control::{ControlStore, Side};
 use db::Db;
 use db::schema::{Rows, StepStatus};
 use platform::table;
+use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::{Import, Schema, Seed};
+use crate::cli::{Import, Output, Schema, Seed};
 use crate::import::{Input, Source, default_rejects};
 use crate::progress::{Lines, Users};
 use crate::settings::Settings;
@@ -41,6 +45,18 @@ pub(crate) fn schema(settings: &Settings, command: &Schema) -> Result<()> {
     Ok(())
 }
 
+/// Prints what a command found: as JSON, in a table, or that there is nothing.
+fn print<T: Serialize>(output: Output, found: &[T], nothing: &str, print_table: impl FnOnce()) -> Result<()> {
+    if output.json {
+        table::print_line(&serde_json::to_string_pretty(found)?);
+    } else if found.is_empty() {
+        table::print_line(nothing);
+    } else {
+        print_table();
+    }
+    Ok(())
+}
+
 fn step(step: &StepStatus) -> [String; 4] {
     let applied = step.applied_at.map_or_else(|| "-".to_owned(), |at| at.to_string());
     [step.context.clone(), step.version.to_string(), step.name.clone(), applied]
@@ -48,14 +64,15 @@ fn step(step: &StepStatus) -> [String; 4] {
 
 pub(crate) fn import(settings: &Settings, command: Import) -> Result<()> {
     platform::telemetry::init("monolith");
-    let Import::OnlineRetail { file, rejects, output } = command;
+    let Import::OnlineRetail { file, opening_stock, rejects, output } = command;
     let input = Input::from(file.as_path());
     let rejects = rejects.unwrap_or_else(|| default_rejects(&input));
     let source = Source::open(input)?;
     let progress = Lines::new(source.size());
     let (db, control) = open(&with_small_cache(settings))?;
     let ports = wiring::loading(&db, control);
-    let summary = runtime()?.block_on(crate::import::import(source, ports, Path::new(&rejects), &progress));
+    let importing = crate::import::import(source, ports, opening_stock, Path::new(&rejects), &progress);
+    let summary = runtime()?.block_on(importing);
     progress.finish();
     let summary = summary?;
     if output.json {

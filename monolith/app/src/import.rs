@@ -19,6 +19,7 @@ use std::sync::Arc;
 use std::thread;
 
 use contracts::catalog::Catalog;
+use contracts::inventory::Inventory;
 use contracts::orders::Orders;
 use contracts::users::Users;
 use tokio::sync::mpsc;
@@ -44,6 +45,8 @@ pub struct Ports {
     pub users: Arc<dyn Users>,
     /// Stock codes become products.
     pub catalog: Arc<dyn Catalog>,
+    /// New products get their opening stock.
+    pub inventory: Arc<dyn Inventory>,
     /// Invoices become orders.
     pub orders: Arc<dyn Orders>,
 }
@@ -124,10 +127,12 @@ pub trait Progress {
     fn advance(&self, bytes: u64, lines: u64);
 }
 
-/// Imports `source`, whose header has been checked, and writes what it cannot take to `rejects`.
+/// Imports `source`, whose header has been checked, and writes what it cannot take to `rejects`. Products that have no stock
+/// get `opening_stock` units.
 pub async fn import(
     source: Source,
     ports: Ports,
+    opening_stock: u32,
     rejects: &Path,
     progress: &dyn Progress,
 ) -> Result<Summary, ImportError> {
@@ -136,7 +141,7 @@ pub async fn import(
     let mut rejects = RejectsFile::create(rejects, &path)?;
     let (sender, mut batches) = mpsc::channel(WAITING);
     let reader = thread::spawn(move || assemble(source, &sender));
-    let mut writer = Writer::new(ports);
+    let mut writer = Writer::new(ports, opening_stock);
     let mut summary = Summary::new(path.clone(), rejects.path());
     while let Some(batch) = batches.recv().await {
         let line = batch.first_line();

@@ -2,8 +2,10 @@
 //!
 //! Invariant: contexts are constructed in [`wiring`] and nowhere else, so that file is the map of who may call whom.
 
+pub mod background;
 pub mod cli;
 pub mod import;
+pub mod metrics;
 pub mod seed;
 pub mod settings;
 pub mod wiring;

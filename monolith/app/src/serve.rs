@@ -1,14 +1,17 @@
-//! `monolith serve`.
+//! `monolith serve`: the contexts behind their REST API, and the private endpoints of the other side.
 //!
-//! Invariant: the port is taken before anything is created, and nothing is announced before everything is ready.
+//! Invariant: the port is bound before a database is created, and announced only when the contexts are ready.
 
 use std::sync::Arc;
 
 use actix_web::web::ServiceConfig;
 use anyhow::Result;
 use contracts::users::CONTEXT;
-use platform::http::{Health, announce, bind, serve};
+use platform::http::{Health, announce, bind, serve_with_metrics};
+use platform::metrics::{Metrics, Reading};
 
+use crate::background::Background;
+use crate::metrics::{self, PortMetrics};
 use crate::settings::Settings;
 use crate::wiring::{self, Contexts};
 
@@ -23,23 +26,57 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     if let Some(control) = control.clone() {
         health = health.check("control", move || control.check());
     }
+    let metrics = Metrics::new();
+    metrics::watch_database(&metrics, &db);
     actix_web::rt::System::new().block_on(async {
-        let contexts = wiring::serving(settings, &db, control)?;
+        let contexts = wiring::serving(settings, &db, control, &PortMetrics::new(&metrics))?;
+        let routes = routes(settings, &contexts);
+        let Contexts { bus, outbox, checkout, inventory, following, .. } = contexts;
+        let background = settings
+            .background
+            .enabled
+            .then(|| Background::start(&db, &settings.background, bus, &outbox, checkout, inventory));
+        if let Some(background) = &background {
+            let stats = background.deliveries();
+            metrics.source("relay", move || Ok(stats().iter().flat_map(delivered).collect()));
+        }
         announce("listening", &listener)?;
-        serve(listener, &settings.http, health, routes(settings, &contexts)).await?;
-        Ok(())
+        let served = serve_with_metrics(listener, &settings.http, health, &metrics, routes).await;
+        if let Some(background) = background {
+            background.stop().await;
+        }
+        drop(following);
+        Ok(served?)
     })
 }
 
-fn routes(settings: &Settings, contexts: &Contexts) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static {
-    let Contexts { users, catalog, orders, replica, relay, following: _ } = contexts;
-    let (users, catalog, orders) = (Arc::clone(users), Arc::clone(catalog), Arc::clone(orders));
-    let (replica, relay) = (Arc::clone(replica), relay.clone());
+#[expect(clippy::cast_precision_loss, reason = "a count beyond 2^53 is shown rounded")]
+fn delivered(stats: &db::events::RelayStats) -> [Reading; 3] {
+    let outcomes = [("delivered", stats.delivered), ("failed", stats.failed), ("dead", stats.dead)];
+    outcomes.map(|(outcome, count)| {
+        Reading::counter("banyan_events_delivered_total", "Events delivered by this process.", count as f64)
+            .label("consumer", stats.consumer)
+            .label("outcome", outcome)
+    })
+}
+
+fn routes(settings: &Settings, contexts: &Contexts) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static + use<> {
+    let (users, catalog, carts) =
+        (Arc::clone(&contexts.users), Arc::clone(&contexts.catalog), Arc::clone(&contexts.carts));
+    let (inventory, orders) = (Arc::clone(&contexts.inventory), Arc::clone(&contexts.orders));
+    let (payments, shipping) = (Arc::clone(&contexts.payments), Arc::clone(&contexts.shipping));
+    let (replica, relay) = (Arc::clone(&contexts.replica), contexts.relay.clone());
     let token = settings.replication.token.clone();
     move |config| {
+        rest::docs::configure(config);
         rest::users::configure(config, Arc::clone(&users));
         rest::products::configure(config, Arc::clone(&catalog));
+        rest::categories::configure(config, Arc::clone(&catalog));
+        rest::stock::configure(config, Arc::clone(&inventory));
+        rest::carts::configure(config, Arc::clone(&carts), Arc::clone(&orders));
         rest::orders::configure(config, Arc::clone(&orders));
+        rest::payments::configure(config, Arc::clone(&payments));
+        rest::shipments::configure(config, Arc::clone(&shipping));
         if token.expose().is_empty() {
             return;
         }

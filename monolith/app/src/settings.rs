@@ -28,6 +28,10 @@ pub struct Settings {
     pub users: UsersSettings,
     /// Dual-write with the other side.
     pub replication: ReplicationSettings,
+    /// Where payments are taken.
+    pub payments: PaymentsSettings,
+    /// Work that no request waits for.
+    pub background: BackgroundSettings,
 }
 
 impl Default for Settings {
@@ -38,6 +42,75 @@ impl Default for Settings {
             control: ControlSettings::default(),
             users: UsersSettings::default(),
             replication: ReplicationSettings::default(),
+            payments: PaymentsSettings::default(),
+            background: BackgroundSettings::default(),
+        }
+    }
+}
+
+/// Where payments are taken.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct PaymentsSettings {
+    /// The payment provider.
+    pub provider: ProviderSettings,
+}
+
+/// How to reach the payment provider.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ProviderSettings {
+    /// Its base URL, such as `http://127.0.0.1:3090`; empty where there is none, and then orders are paid on account
+    /// only.
+    pub url: String,
+    /// The token that it demands.
+    pub token: Secret,
+    /// How long one call may take, in milliseconds. Too short and payments that happened look as if they had not, and
+    /// are asked for again; too long and a dead provider holds checkouts.
+    #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
+    pub timeout_ms: u64,
+}
+
+impl Default for ProviderSettings {
+    fn default() -> Self {
+        Self { url: String::new(), token: Secret::default(), timeout_ms: 2_000 }
+    }
+}
+
+/// Work that no request waits for: delivering events, running checkouts to their end, sweeping up.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct BackgroundSettings {
+    /// Whether this process does it. With PostgreSQL several processes may, and never handle anything twice. Where none
+    /// does, orders stay `pending`.
+    pub enabled: bool,
+    /// How often to look for work that another process wrote, in milliseconds; what this process writes is seen at once.
+    #[serde(deserialize_with = "platform::settings::within::<10, 60_000, _, _>")]
+    pub poll_ms: u64,
+    /// How long a process may be silent before others take over what it had begun, in milliseconds. Too short and a busy
+    /// process loses its work to another one; too long and the work of one that died waits.
+    #[serde(deserialize_with = "platform::settings::within::<2_000, 600_000, _, _>")]
+    pub lease_ms: u64,
+    /// How often an event is delivered in vain before it becomes a dead letter.
+    #[serde(deserialize_with = "platform::settings::within::<1, 1000, _, _>")]
+    pub event_attempts: u32,
+    /// How often a step of a checkout is tried in vain before the checkout is undone.
+    #[serde(deserialize_with = "platform::settings::within::<1, 1000, _, _>")]
+    pub step_attempts: u32,
+    /// How long answers are kept for repeated `Idempotency-Key`s, in hours.
+    #[serde(deserialize_with = "platform::settings::within::<1, 8760, _, _>")]
+    pub idempotency_hours: u32,
+}
+
+impl Default for BackgroundSettings {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            poll_ms: 500,
+            lease_ms: 10_000,
+            event_attempts: 12,
+            step_attempts: 8,
+            idempotency_hours: 24,
         }
     }
 }

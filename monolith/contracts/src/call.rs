@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::idempotency::IdempotencyKey;
+
 /// The identifier of one request from outside, carried through every call it causes.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct RequestId(pub String);
@@ -15,6 +17,8 @@ pub struct CallContext {
     pub traceparent: Option<String>,
     /// The instant after which the caller no longer waits.
     pub deadline: Instant,
+    /// By what the context knows a repeat of this command, where the client gave a key. Reads ignore it.
+    pub idempotency: Option<IdempotencyKey>,
 }
 
 impl CallContext {
@@ -24,6 +28,7 @@ impl CallContext {
             request_id: RequestId(request_id.into()),
             traceparent: None,
             deadline: Instant::now() + budget,
+            idempotency: None,
         }
     }
 

@@ -53,6 +53,21 @@ macro_rules! id {
             }
         }
 
+        #[cfg(feature = "schema")]
+        impl schemars::JsonSchema for $name {
+            fn inline_schema() -> bool {
+                true
+            }
+
+            fn schema_name() -> std::borrow::Cow<'static, str> {
+                stringify!($name).into()
+            }
+
+            fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+                schemars::json_schema!({ "type": "integer", "format": "int64", "minimum": 1, "maximum": i64::MAX })
+            }
+        }
+
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
                 self.0.fmt(f)
@@ -73,6 +88,85 @@ id!(
     /// An order's id.
     OrderId
 );
+id!(
+    /// A category's id.
+    CategoryId
+);
+id!(
+    /// A warehouse's id.
+    WarehouseId
+);
+
+/// A cart's id: 32 random hexadecimal digits, since whoever knows it may fill the cart.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CartId(String);
+
+/// A text that is not the id of a cart.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("`{text}` is not the id of a cart: 32 digits from 0 to f are")]
+pub struct CartIdError {
+    text: String,
+}
+
+impl CartId {
+    /// The id with these 128 random bits.
+    pub fn from_random(bits: u128) -> Self {
+        Self(format!("{bits:032x}"))
+    }
+
+    /// The digits.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl TryFrom<String> for CartId {
+    type Error = CartIdError;
+
+    fn try_from(text: String) -> Result<Self, CartIdError> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        if text.len() == 32 && text.bytes().all(is_digit) {
+            return Ok(Self(text));
+        }
+        Err(CartIdError { text: text.chars().take(40).collect() })
+    }
+}
+
+impl From<CartId> for String {
+    fn from(id: CartId) -> String {
+        id.0
+    }
+}
+
+#[cfg(feature = "schema")]
+impl schemars::JsonSchema for CartId {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "CartId".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^[0-9a-f]{32}$" })
+    }
+}
+
+impl FromStr for CartId {
+    type Err = CartIdError;
+
+    fn from_str(text: &str) -> Result<Self, CartIdError> {
+        Self::try_from(text.to_owned())
+    }
+}
+
+impl fmt::Display for CartId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
 
 #[cfg(test)]
 mod tests {

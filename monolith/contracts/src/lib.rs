@@ -7,17 +7,26 @@ mod call;
 mod clock;
 mod ids;
 mod money;
+mod text;
 
+pub mod cart;
 pub mod catalog;
+pub mod events;
+pub mod idempotency;
+pub mod inventory;
 pub mod orders;
+pub mod payments;
+pub mod port;
 pub mod replication;
+pub mod shipping;
 #[cfg(feature = "suite")]
 pub mod suite;
 pub mod users;
 
 pub use call::{CallContext, RequestId, Unavailable};
 pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
-pub use ids::{IdError, OrderId, ProductId, UserId};
+pub use idempotency::{IdempotencyKey, KeyReused};
+pub use ids::{CartId, CartIdError, CategoryId, IdError, OrderId, ProductId, UserId, WarehouseId};
 pub use money::{Currency, Money, MoneyError};
 
 /// One page of a listing in ascending order of id.

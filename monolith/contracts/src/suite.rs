@@ -2,9 +2,31 @@
 //!
 //! Invariant: speaks to ports only. Compiled only with the feature `suite`, for tests.
 
+pub mod cart;
+pub mod catalog;
+mod fake;
+pub mod inventory;
+pub mod orders;
+mod payment_provider;
+mod payments;
 mod replica;
+pub mod shipping;
 mod users;
 
+pub use fake::{
+    FakeCarts, FakeCatalog, FakeInventory, FakePayments, FakeProvider, FakeShipping, FakeUsers, Mishap,
+};
+pub use payment_provider::{
+    a_charge_is_captured_once, a_decline_is_repeated_and_holds_nothing, a_key_with_another_amount_is_refused,
+    a_voided_key_stays_closed, an_unknown_key_is_not_found, the_same_key_again_returns_the_same_charge,
+};
+pub use payments::{
+    DECLINED_TOKEN, GOOD_TOKEN, a_declined_payment_stays_declined, a_refund_is_final,
+    an_amount_of_nothing_is_refused, an_authorised_payment_can_be_read_back,
+    an_order_without_a_payment_is_not_found, authorising_again_returns_the_same_payment,
+    capturing_twice_succeeds, method, refunding_a_declined_payment_leaves_it_declined,
+    refunding_twice_succeeds, refunding_what_was_never_authorised_keeps_it_out, wish,
+};
 pub use replica::{
     Delivery, Step, a_swap_of_e_mail_addresses_arrives, delivering_everything_twice_changes_nothing,
     every_change_of_the_owner_arrives, run_script,
@@ -21,9 +43,11 @@ pub use users::{
 use std::fmt::Debug;
 use std::time::Duration;
 
-use crate::CallContext;
+use crate::catalog::ProductDetails;
+use crate::payments::{PaymentProvider, Payments};
 use crate::replication::{IntentLog, ReplicaSink};
 use crate::users::{Address, User, UserDetails, Users};
+use crate::{CallContext, IdempotencyKey, Money};
 
 /// An empty users context that owns its data.
 pub trait UsersFixture: Send + Sync {
@@ -41,6 +65,18 @@ pub trait ReplicaFixture: Send + Sync {
     fn sink(&self) -> &dyn ReplicaSink;
     /// The other side's users, for reading.
     fn replica(&self) -> &dyn Users;
+}
+
+/// A payments context without payments, whose provider takes [`GOOD_TOKEN`] and declines [`DECLINED_TOKEN`].
+pub trait PaymentsFixture: Send + Sync {
+    /// Its port.
+    fn payments(&self) -> &dyn Payments;
+}
+
+/// A payment provider that takes [`GOOD_TOKEN`] and declines [`DECLINED_TOKEN`].
+pub trait PaymentProviderFixture: Send + Sync {
+    /// The provider, as we call it.
+    fn provider(&self) -> &dyn PaymentProvider;
 }
 
 /// One asynchronous test per fact of the users port, each with the fixture that the given async function makes.
@@ -76,6 +112,40 @@ macro_rules! replica_suite {
     };
 }
 
+/// One asynchronous test per fact of the payments port, each with the fixture that the given async function makes.
+#[macro_export]
+macro_rules! payments_suite {
+    ($fixture:path) => {
+        $crate::suite_tests!($fixture:
+            a_declined_payment_stays_declined,
+            a_refund_is_final,
+            an_amount_of_nothing_is_refused,
+            an_authorised_payment_can_be_read_back,
+            an_order_without_a_payment_is_not_found,
+            authorising_again_returns_the_same_payment,
+            capturing_twice_succeeds,
+            refunding_a_declined_payment_leaves_it_declined,
+            refunding_twice_succeeds,
+            refunding_what_was_never_authorised_keeps_it_out,
+        );
+    };
+}
+
+/// One asynchronous test per fact of a payment provider, each with the fixture that the given async function makes.
+#[macro_export]
+macro_rules! payment_provider_suite {
+    ($fixture:path) => {
+        $crate::suite_tests!($fixture:
+            a_charge_is_captured_once,
+            a_decline_is_repeated_and_holds_nothing,
+            a_key_with_another_amount_is_refused,
+            a_voided_key_stays_closed,
+            an_unknown_key_is_not_found,
+            the_same_key_again_returns_the_same_charge,
+        );
+    };
+}
+
 #[doc(hidden)]
 #[macro_export]
 macro_rules! suite_tests {
@@ -87,11 +157,34 @@ macro_rules! suite_tests {
             }
         )+
     };
+    ($module:ident of $fixture:path: $($fact:ident),+ $(,)?) => {
+        $(
+            #[tokio::test]
+            async fn $fact() {
+                $crate::suite::$module::$fact(&$fixture().await).await;
+            }
+        )+
+    };
 }
 
 /// A call with ample time.
 pub fn call() -> CallContext {
     CallContext::new("suite", Duration::from_secs(60))
+}
+
+/// A call with ample time and an idempotency key, with what tells its command from others.
+pub fn call_with_key(key: &str, fingerprint: &str) -> CallContext {
+    CallContext { idempotency: Some(done(IdempotencyKey::parse(key, fingerprint))), ..call() }
+}
+
+/// A product with this unit, in no category.
+pub fn mug(sku: &str) -> ProductDetails {
+    ProductDetails {
+        sku: sku.to_owned(),
+        name: format!("Mug {sku}"),
+        price: Money::gbp(255),
+        category_id: None,
+    }
 }
 
 /// Details with this name and e-mail address, a phone and one address.

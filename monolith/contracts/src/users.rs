@@ -1,9 +1,9 @@
 //! The users context: people with names, an e-mail address, a phone and postal addresses.
 
-use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
-use crate::{CallContext, FieldError, Page, Timestamp, Unavailable, UserId};
+use crate::port::PortError;
+use crate::{CallContext, FieldError, KeyReused, Page, Timestamp, Unavailable, UserId, port, text};
 
 /// The context's name, as flags, routes and mappings know it.
 pub const CONTEXT: &str = "users";
@@ -44,6 +44,7 @@ pub struct UserDetails {
 
 /// A postal address. Only the country is always known.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[cfg_attr(feature = "schema", derive(schemars::JsonSchema))]
 #[serde(deny_unknown_fields)]
 pub struct Address {
     /// What the user calls it: `home`, `billing`.
@@ -58,6 +59,22 @@ pub struct Address {
     pub country: String,
 }
 
+impl Address {
+    /// Adds a fault for every part that breaks a rule, named below `field`.
+    pub fn check(&self, field: &str, faults: &mut Vec<FieldError>) {
+        let parts = [
+            ("label", Some(&self.label)),
+            ("street", self.street.as_ref()),
+            ("city", self.city.as_ref()),
+            ("postcode", self.postcode.as_ref()),
+            ("country", Some(&self.country)),
+        ];
+        for (part, text) in parts.into_iter().filter_map(|(part, text)| Some((part, text?))) {
+            text::check(faults, &format!("{field}.{part}"), text, 200);
+        }
+    }
+}
+
 impl UserDetails {
     /// Checks what a client wrote and brings it into canonical form (the e-mail address in lower case).
     /// All faults are reported, each with its field.
@@ -68,47 +85,25 @@ impl UserDetails {
         addresses: Vec<Address>,
     ) -> Result<Self, Vec<FieldError>> {
         let mut faults = Vec::new();
-        check_text(&mut faults, "name", &name, NAME_MAX);
-        check_text(&mut faults, "email", &email, 254);
+        text::check(&mut faults, "name", &name, NAME_MAX);
+        text::check(&mut faults, "email", &email, 254);
         let at = email.find('@');
         if !at.is_some_and(|at| at > 0 && at + 1 < email.len()) || email.chars().any(char::is_whitespace) {
             faults.push(FieldError::new("email", "must be an e-mail address such as ann@example.com"));
         }
         if let Some(phone) = &phone {
-            check_text(&mut faults, "phone", phone, 40);
+            text::check(&mut faults, "phone", phone, 40);
         }
         if addresses.len() > ADDRESSES_MAX {
             faults.push(FieldError::new("addresses", format!("must hold at most {ADDRESSES_MAX} addresses")));
         }
         for (index, address) in addresses.iter().enumerate() {
-            let parts = [
-                ("label", Some(&address.label)),
-                ("street", address.street.as_ref()),
-                ("city", address.city.as_ref()),
-                ("postcode", address.postcode.as_ref()),
-                ("country", Some(&address.country)),
-            ];
-            for (part, text) in parts.into_iter().filter_map(|(part, text)| Some((part, text?))) {
-                check_text(&mut faults, &format!("addresses[{index}].{part}"), text, 200);
-            }
+            address.check(&format!("addresses[{index}]"), &mut faults);
         }
         if !faults.is_empty() {
             return Err(faults);
         }
         Ok(Self { name, email: email.to_lowercase(), phone, addresses })
-    }
-}
-
-/// Texts are shown and compared as they are, so blank ones and control characters are refused, not repaired.
-fn check_text(faults: &mut Vec<FieldError>, field: &str, text: &str, max: usize) {
-    if text.trim().is_empty() {
-        faults.push(FieldError::new(field, "must not be empty"));
-    } else if text.trim() != text {
-        faults.push(FieldError::new(field, "must not begin or end with a blank"));
-    } else if text.chars().count() > max {
-        faults.push(FieldError::new(field, format!("must have at most {max} characters")));
-    } else if text.chars().any(char::is_control) {
-        faults.push(FieldError::new(field, "must not contain control characters"));
     }
 }
 
@@ -127,6 +122,15 @@ pub enum UsersError {
         /// The address.
         email: String,
     },
+    /// The user was changed since the caller looked.
+    #[error("user {id} was changed since")]
+    Changed {
+        /// The user.
+        id: UserId,
+    },
+    /// The client's key belongs to another command.
+    #[error(transparent)]
+    KeyReused(#[from] KeyReused),
     /// This side does not own the users' data now, so it takes no writes.
     #[error("users are written on the other side now")]
     NotOwner,
@@ -135,38 +139,39 @@ pub enum UsersError {
     Unavailable(#[from] Unavailable),
 }
 
+impl PortError for UsersError {
+    fn unavailable(&self) -> Option<&Unavailable> {
+        if let Self::Unavailable(cause) = self { Some(cause) } else { None }
+    }
+}
+
+port! {
 /// The users context, as others call it.
 ///
-/// Writes are accepted only by the side that owns the context's data, and each takes the next version.
-#[async_trait]
-pub trait Users: Send + Sync {
-    /// Stores a new user. Not idempotent by itself: the e-mail address keeps a repeated call from adding a second.
+/// Writes are accepted only by the side that owns the context's data, and each takes the next version. Where `expected` is
+/// given, a user at another version is left as it is and answered with [`UsersError::Changed`].
+pub trait Users observed by ObservedUsers in CONTEXT;
+{
+    /// Stores a new user. Idempotent by the key of the call; without one, the e-mail address keeps a repeat from adding
+    /// a second.
     async fn create(&self, ctx: &CallContext, details: UserDetails) -> Result<User, UsersError>;
 
     /// The user with this id.
     async fn get(&self, ctx: &CallContext, id: UserId) -> Result<User, UsersError>;
 
     /// Replaces all details of a user. Idempotent but for the version.
-    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError>;
+    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails, expected: Option<i64>) -> Result<User, UsersError>;
 
     /// Removes a user and returns the version of the removal. A second removal is [`UsersError::NotFound`].
-    async fn delete(&self, ctx: &CallContext, id: UserId) -> Result<i64, UsersError>;
+    async fn delete(&self, ctx: &CallContext, id: UserId, expected: Option<i64>) -> Result<i64, UsersError>;
 
     /// Users with an id above `after`, ascending, at most `limit`.
-    async fn list(
-        &self,
-        ctx: &CallContext,
-        after: Option<UserId>,
-        limit: u32,
-    ) -> Result<Page<User>, UsersError>;
+    async fn list(&self, ctx: &CallContext, after: Option<UserId>, limit: u32) -> Result<Page<User>, UsersError>;
 
     /// Stores those users whose e-mail address is not there yet, in one transaction, and returns the ids of all in
     /// the order given, with whether each is new. Idempotent.
-    async fn ensure(
-        &self,
-        ctx: &CallContext,
-        batch: Vec<UserDetails>,
-    ) -> Result<Vec<Ensured<UserId>>, UsersError>;
+    async fn ensure(&self, ctx: &CallContext, batch: Vec<UserDetails>) -> Result<Vec<Ensured<UserId>>, UsersError>;
+}
 }
 
 /// The id of something that a bulk call found or added.

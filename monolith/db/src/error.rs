@@ -1,6 +1,6 @@
 //! What can go wrong between a context and its database.
 //!
-//! Invariant: only a commit that failed leaves open whether the work was done.
+//! Invariant: only a commit whose answer is missing leaves open whether the work was done.
 
 use contracts::Unavailable;
 use platform::error::chain;
@@ -8,30 +8,32 @@ use platform::error::chain;
 /// Why the database could not be used.
 #[derive(Debug, thiserror::Error)]
 pub enum DbError {
-    /// The file could not be opened or is not usable as it is.
+    /// The file or the server could not be opened or is not usable as it is.
     #[error("cannot open {path}: {reason}; {remedy}")]
     Open {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// What is wrong with it.
         reason: String,
         /// What mends it.
         remedy: String,
     },
-    /// All connections stayed in use.
-    #[error(
-        "no connection to {path} was free for {waited_ms} ms; raise database.readers or database.busy_timeout_ms"
-    )]
+    /// All connections stayed in use, or none could be made.
+    #[error("no connection to {path} within {waited_ms} ms: {reason}; {remedy}")]
     NoConnection {
-        /// The file.
+        /// The file or the server.
         path: String,
-        /// How long the call waited, in milliseconds.
+        /// How long a call waits, in milliseconds.
         waited_ms: u64,
+        /// What stands in the way.
+        reason: String,
+        /// What mends it.
+        remedy: &'static str,
     },
     /// The transaction did not begin; nothing was done.
     #[error("cannot begin a transaction in {path}")]
     Begin {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// Why.
         #[source]
@@ -40,7 +42,7 @@ pub enum DbError {
     /// The transaction did not end as it should.
     #[error("cannot end a transaction in {path}")]
     End {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// Why.
         #[source]
@@ -49,13 +51,25 @@ pub enum DbError {
     /// A statement failed; its transaction was rolled back.
     #[error("a statement failed")]
     Statement(#[from] diesel::result::Error),
+    /// The server has stopped answering.
+    #[error("{path} does not answer; see that the server runs and can be reached")]
+    Silent {
+        /// The server.
+        path: String,
+        /// Whether a commit was under way.
+        maybe_done: bool,
+    },
+    /// The transaction was rolled back, since its caller gave up on a silent server. Nobody reads this.
+    #[error("the caller of {path} gave up before the commit")]
+    GivenUp {
+        /// The server.
+        path: String,
+    },
     /// The process is stopping and takes no more work.
     #[error("the process is stopping")]
     Stopping,
     /// A context has no row in `banyan_contexts`.
-    #[error(
-        "the database has no counter for {context}; restore the file from a backup or begin with a new one"
-    )]
+    #[error("the database has no counter for {context}; restore it from a backup or begin with a new one")]
     NoCounter {
         /// The context.
         context: String,
@@ -74,7 +88,7 @@ impl DbError {
         Unavailable {
             context: context.to_owned(),
             reason: chain(self),
-            maybe_done: matches!(self, Self::End { .. }),
+            maybe_done: matches!(self, Self::End { .. } | Self::Silent { maybe_done: true, .. }),
         }
     }
 }

@@ -1,26 +1,45 @@
-//! The connections: one that writes, several that read, and the transactions around every use of them.
+//! The connections of one database, and the transactions around every use of them.
 //!
-//! Invariant: no code outside a transaction touches a connection, and no connection waits on the async runtime.
+//! Invariant: no code outside a transaction touches a connection, except for reads of one statement; no connection waits
+//! on the async runtime, and no async call holds a thread while others hold the connections.
 
-use std::fs::OpenOptions;
-use std::io::ErrorKind;
-use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use diesel::connection::SimpleConnection;
-use diesel::r2d2::{ConnectionManager, CustomizeConnection, Pool, PooledConnection};
-use diesel::sql_types::Text;
-use diesel::{Connection, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
+use diesel::r2d2::{NopErrorHandler, Pool, PooledConnection};
+use diesel::{RunQueryDsl, sql_query};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::conn::Conn;
+use crate::manager::Manager;
+use crate::postgres::{self, Server};
+use crate::sqlite::{self, Role};
+use crate::transaction::{self, Access, Ending};
+use crate::wake::{self, Wakes};
 use crate::{DatabaseSettings, DbError};
 
-type Connections = Pool<ConnectionManager<SqliteConnection>>;
+/// A SQLite connection does nothing outside a call, so nothing wears it out; one to a server may be cut by what lies
+/// between.
+const POSTGRES_IDLE: Duration = Duration::from_secs(300);
 
-/// One SQLite database. Cloning is cheap; all clones share the connections.
+/// Which database it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// A SQLite file.
+    Sqlite,
+    /// A PostgreSQL server.
+    Postgres,
+}
+
+/// One database. Cloning is cheap; all clones share the connections.
 ///
 /// Prepared statements are kept per connection. Ask for a row by a unique key with `get_result`, not with `first`: the
 /// latter binds a LIMIT, and SQLite plans a statement anew each time a value is bound there.
+///
+/// In SQLite one write runs after the other. In PostgreSQL they run beside each other, at READ COMMITTED: what a
+/// statement has read may be different when the next one runs. So a write decides in its statement (`UPDATE … SET left =
+/// left - 1 WHERE left > 0`), or locks the row that it decides on first (`FOR UPDATE`, see [`for_update!`](crate::for_update)),
+/// and locks rows of one table in the order of their keys.
 #[derive(Clone)]
 pub struct Db {
     inner: Arc<Inner>,
@@ -28,284 +47,355 @@ pub struct Db {
 
 struct Inner {
     path: String,
-    waits_ms: u64,
-    readers: Connections,
-    writer: Connections,
+    backend: Backend,
+    readers: Lane,
+    writers: Lane,
+    server: Option<Arc<Server>>,
+    wakes: Wakes,
+}
+
+/// A pool, and the permits of those who may ask it for a connection. Waiting for a permit holds no thread.
+#[derive(Clone)]
+struct Lane {
+    pool: Pool<Manager>,
+    permits: Arc<Semaphore>,
+    patience: Duration,
+}
+
+/// How busy the connections are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    /// Connections that may be open.
+    pub limit: u32,
+    /// Connections that are open.
+    pub open: u32,
+    /// Connections that a call uses now.
+    pub used: u32,
 }
 
 impl Db {
-    /// Opens the file, or creates it, in write-ahead-log mode. Blocking: call it before serving.
+    /// Opens the SQLite file, or creates it, in write-ahead-log mode; or connects to the PostgreSQL server when the
+    /// settings name one. Blocking: call it before serving.
     pub fn open(settings: &DatabaseSettings) -> Result<Self, DbError> {
-        let path = settings.path.display().to_string();
-        let refuse = |reason: String, remedy: &str| DbError::Open {
-            path: path.clone(),
-            reason,
-            remedy: remedy.to_owned(),
+        let inner = match settings.url.expose() {
+            "" => open_file(settings)?,
+            url => open_server(url, settings)?,
         };
-        if settings.readers == 0 {
-            return Err(refuse("it would have no reader".to_owned(), "set database.readers to 1 or more"));
-        }
-        touch(&settings.path).map_err(|(reason, remedy)| refuse(reason, remedy))?;
-        let absolute = std::path::absolute(&settings.path)
-            .ok()
-            .and_then(|path| path.to_str().map(str::to_owned))
-            .ok_or_else(|| refuse("its path is not UTF-8".to_owned(), "choose another database.path"))?;
-        probe(&absolute, settings).map_err(|reason| {
-            let remedy = "name a SQLite file that no other program keeps locked in database.path";
-            refuse(reason, remedy)
-        })?;
-        let connections = |size, role| {
-            Pool::builder()
-                .max_size(size)
-                .connection_timeout(Duration::from_millis(settings.busy_timeout_ms.max(1)))
-                // A connection to a file does not go stale; asking it each time would cost as much as a short read.
-                .test_on_check_out(false)
-                .connection_customizer(Box::new(Opened { settings: settings.clone(), role }))
-                .build(ConnectionManager::new(absolute.clone()))
-                .map_err(|error| refuse(error.to_string(), "see that the file and its folder can be written"))
-        };
-        let writer = connections(1, Role::Writer)?;
-        let readers = connections(settings.readers, Role::Reader)?;
-        Ok(Self { inner: Arc::new(Inner { path, waits_ms: settings.busy_timeout_ms, readers, writer }) })
+        Ok(Self { inner: Arc::new(inner) })
     }
 
-    /// The file, as the settings name it.
+    /// The file as the settings name it, or the server's `host:port/name`.
     pub fn path(&self) -> &str {
         &self.inner.path
     }
 
-    /// Runs `work` on a reading connection, in one snapshot, off the async runtime.
+    /// Which database it is.
+    pub fn backend(&self) -> Backend {
+        self.inner.backend
+    }
+
+    /// How busy the connections are that read, and those that write; for a server they are the same.
+    pub fn usage(&self) -> [Usage; 2] {
+        [&self.inner.readers, &self.inner.writers].map(Lane::usage)
+    }
+
+    /// Runs `work` in one snapshot, off the async runtime. Writes nothing.
     pub async fn read<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: FnOnce(&mut SqliteConnection) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
-        let db = self.clone();
-        off_runtime(move || db.read_blocking(work)).await
+        self.off_runtime(Access::Read, move |db, deadline, ending| {
+            db.transact(Access::Read, deadline, ending, work)
+        })
+        .await
     }
 
-    /// Runs `work` on the writing connection in one `BEGIN IMMEDIATE` transaction, off the async runtime. An error
-    /// rolls everything back. Once begun the work runs to its end, also when the caller stops waiting.
+    /// Runs `work`, which is exactly one statement that reads, off the async runtime and without a transaction: one
+    /// statement is a snapshot of its own, and a server answers it in one round trip instead of three. It runs again if
+    /// the connection turns out to be dead.
+    pub async fn read_one<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: Fn(&mut Conn) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + From<diesel::result::Error> + Send + 'static,
+    {
+        self.off_runtime(Access::Read, move |db, deadline, _| db.ask(deadline, work)).await
+    }
+
+    /// Runs `work` in one transaction that writes, off the async runtime. An error rolls everything back. Once begun the
+    /// work runs to its end, also when the caller stops waiting; only when the server has stopped answering is it
+    /// given up, and then it does not commit unless it was about to.
     pub async fn write<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: FnOnce(&mut SqliteConnection) -> Result<T, E> + Send + 'static,
+        F: FnOnce(&mut Conn) -> Result<T, E> + Send + 'static,
         T: Send + 'static,
         E: From<DbError> + From<diesel::result::Error> + Send + 'static,
     {
-        let db = self.clone();
-        off_runtime(move || db.write_blocking(work)).await
+        self.off_runtime(Access::Write, move |db, deadline, ending| {
+            db.transact(Access::Write, deadline, ending, work)
+        })
+        .await
     }
 
-    /// [`Db::read`] for threads that may block.
+    /// [`Db::read`] for threads that may block. Never gives up on a server that has stopped answering.
     pub fn read_blocking<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: FnOnce(&mut SqliteConnection) -> Result<T, E>,
+        F: FnOnce(&mut Conn) -> Result<T, E>,
         E: From<DbError> + From<diesel::result::Error>,
     {
-        let mut conn = self.connection(&self.inner.readers)?;
-        let mut begun = false;
-        let outcome = conn.transaction(|conn| {
-            begun = true;
-            work(conn).map_err(Outcome::Work)
-        });
-        outcome.map_err(|outcome| self.explain(outcome, begun))
+        self.transact(Access::Read, self.inner.readers.deadline(), &Ending::default(), work)
     }
 
-    /// [`Db::write`] for threads that may block.
+    /// [`Db::write`] for threads that may block. Never gives up on a server that has stopped answering.
     pub fn write_blocking<T, E, F>(&self, work: F) -> Result<T, E>
     where
-        F: FnOnce(&mut SqliteConnection) -> Result<T, E>,
+        F: FnOnce(&mut Conn) -> Result<T, E>,
         E: From<DbError> + From<diesel::result::Error>,
     {
-        let mut conn = self.connection(&self.inner.writer)?;
-        let mut begun = false;
-        let outcome = conn.immediate_transaction(|conn| {
-            begun = true;
-            work(conn).map_err(Outcome::Work)
-        });
-        outcome.map_err(|outcome| self.explain(outcome, begun))
+        self.transact(Access::Write, self.inner.writers.deadline(), &Ending::default(), work)
     }
 
-    /// Whether the database answers. Blocking; for health checks.
+    /// Whether the database answers. For health checks.
+    pub async fn answers(&self) -> Result<(), DbError> {
+        self.read_one(question).await
+    }
+
+    /// [`Db::answers`] for threads that may block, in words. Never gives up on a server that has stopped answering.
     pub fn check(&self) -> Result<(), String> {
-        let asked = self.read_blocking(|conn| {
-            sql_query("SELECT count(*) FROM sqlite_schema").execute(conn)?;
-            Ok::<_, DbError>(())
-        });
+        let asked = self.ask(self.inner.readers.deadline(), question);
         asked.map_err(|error| platform::error::chain(&error))
     }
 
-    fn connection(
-        &self,
-        pool: &Connections,
-    ) -> Result<PooledConnection<ConnectionManager<SqliteConnection>>, DbError> {
-        pool.get().map_err(|_| DbError::NoConnection {
-            path: self.inner.path.clone(),
-            waited_ms: self.inner.waits_ms,
-        })
+    /// Those who sleep until there is new work in this database.
+    pub(crate) fn wakes(&self) -> &Wakes {
+        &self.inner.wakes
     }
 
-    fn explain<E: From<DbError>>(&self, outcome: Outcome<E>, begun: bool) -> E {
-        let path = self.inner.path.clone();
-        match outcome {
-            Outcome::Work(error) => error,
-            Outcome::Transaction(source) if begun => DbError::End { path, source }.into(),
-            Outcome::Transaction(source) => DbError::Begin { path, source }.into(),
+    /// Connections that do not know the newest schemas are replaced before their next use.
+    pub(crate) fn schemas_changed(&self) {
+        if let Some(server) = &self.inner.server {
+            server.schemas_changed();
+        }
+    }
+
+    fn transact<T, E, F>(&self, access: Access, deadline: Instant, ending: &Ending, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&mut Conn) -> Result<T, E>,
+        E: From<DbError> + From<diesel::result::Error>,
+    {
+        let mut conn = self.begun(access, deadline)?;
+        wake::begin();
+        let done = work(&mut conn).and_then(|value| match ending.may_commit() {
+            true => Ok(value),
+            false => Err(DbError::GivenUp { path: self.path().to_owned() }.into()),
+        });
+        match done {
+            Ok(value) => {
+                transaction::commit(&mut conn).map_err(|error| error.explained(self.path()))?;
+                self.inner.heard();
+                self.inner.wakes.committed();
+                Ok(value)
+            }
+            Err(error) => {
+                transaction::roll_back(&mut conn);
+                Err(error)
+            }
+        }
+    }
+
+    /// A connection in a transaction. One that turns out to be dead is replaced: nothing was done on it.
+    fn begun(&self, access: Access, deadline: Instant) -> Result<PooledConnection<Manager>, DbError> {
+        loop {
+            let mut conn = self.connection(access, deadline)?;
+            match transaction::begin(&mut conn, access) {
+                Ok(()) => {
+                    self.inner.heard();
+                    return Ok(conn);
+                }
+                Err(_) if conn.is_dead() && Instant::now() < deadline => {}
+                Err(source) => return Err(DbError::Begin { path: self.path().to_owned(), source }),
+            }
+        }
+    }
+
+    fn ask<T, E, F>(&self, deadline: Instant, work: F) -> Result<T, E>
+    where
+        F: Fn(&mut Conn) -> Result<T, E>,
+        E: From<DbError>,
+    {
+        loop {
+            let mut conn = self.connection(Access::Read, deadline)?;
+            let answer = work(&mut conn);
+            if answer.is_ok() {
+                self.inner.heard();
+                return answer;
+            }
+            if !conn.is_dead() || Instant::now() >= deadline {
+                return answer;
+            }
+        }
+    }
+
+    fn connection(&self, access: Access, deadline: Instant) -> Result<PooledConnection<Manager>, DbError> {
+        let lane = self.inner.lane(access);
+        let left = deadline.saturating_duration_since(Instant::now());
+        lane.pool.get_timeout(left).map_err(|error| self.inner.no_connection(lane, Some(&error)))
+    }
+
+    /// Waits without a thread for a permit, then in one for the work; for a server no longer than it answers.
+    async fn off_runtime<T, E, F>(&self, access: Access, work: F) -> Result<T, E>
+    where
+        F: FnOnce(&Self, Instant, &Ending) -> Result<T, E> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let lane = self.inner.lane(access);
+        let began = Instant::now();
+        let deadline = began + lane.patience;
+        let permit = lane.permit(deadline).await.ok_or_else(|| self.inner.no_connection(lane, None))?;
+        let (db, ending) = (self.clone(), Ending::default());
+        let shared = ending.clone();
+        let mut task = tokio::task::spawn_blocking(move || {
+            let outcome = work(&db, deadline, &shared);
+            drop(permit);
+            outcome
+        });
+        let ended = match &self.inner.server {
+            None => Some(task.await),
+            Some(server) => server.wait(&mut task, began, lane.patience).await,
+        };
+        match ended {
+            Some(Ok(outcome)) => outcome,
+            Some(Err(stopped)) => match stopped.try_into_panic() {
+                Ok(panic) => std::panic::resume_unwind(panic),
+                Err(_) => Err(DbError::Stopping.into()),
+            },
+            None => Err(DbError::Silent {
+                path: self.path().to_owned(),
+                maybe_done: matches!(access, Access::Write) && !ending.give_up(),
+            }
+            .into()),
         }
     }
 }
 
-/// Keeps an error of the work apart from one of the transaction around it: after a failed commit nobody knows
-/// whether the work was done, after failed work everybody does.
-enum Outcome<E> {
-    Work(E),
-    Transaction(diesel::result::Error),
-}
+impl Inner {
+    fn heard(&self) {
+        if let Some(server) = &self.server {
+            server.liveness.heard();
+        }
+    }
 
-impl<E> From<diesel::result::Error> for Outcome<E> {
-    fn from(error: diesel::result::Error) -> Self {
-        Self::Transaction(error)
+    fn lane(&self, access: Access) -> &Lane {
+        match access {
+            Access::Read => &self.readers,
+            Access::Write => &self.writers,
+        }
+    }
+
+    fn no_connection(&self, lane: &Lane, error: Option<&dyn std::error::Error>) -> DbError {
+        let reason = error.map_or_else(|| "all are in use".to_owned(), ToString::to_string);
+        let remedy = match self.backend {
+            Backend::Sqlite => "raise database.readers or database.busy_timeout_ms",
+            Backend::Postgres => "see that the server runs, or raise database.connections",
+        };
+        let waited_ms = u64::try_from(lane.patience.as_millis()).unwrap_or(u64::MAX);
+        DbError::NoConnection { path: self.path.clone(), waited_ms, reason, remedy }
     }
 }
 
-async fn off_runtime<T, E, F>(work: F) -> Result<T, E>
-where
-    F: FnOnce() -> Result<T, E> + Send + 'static,
-    T: Send + 'static,
-    E: From<DbError> + Send + 'static,
-{
-    match tokio::task::spawn_blocking(work).await {
-        Ok(result) => result,
-        Err(stopped) => match stopped.try_into_panic() {
-            Ok(panic) => std::panic::resume_unwind(panic),
-            Err(_) => Err(DbError::Stopping.into()),
-        },
+impl Lane {
+    fn deadline(&self) -> Instant {
+        Instant::now() + self.patience
+    }
+
+    async fn permit(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
+            return Some(permit);
+        }
+        let waited = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.permits).acquire_owned());
+        waited.await.ok()?.ok()
+    }
+
+    fn usage(&self) -> Usage {
+        let state = self.pool.state();
+        let used = state.connections.saturating_sub(state.idle_connections);
+        Usage { limit: self.pool.max_size(), open: state.connections, used }
     }
 }
 
-/// Creates the file if need be: the operating system says what is wrong, SQLite only that something is.
-fn touch(path: &Path) -> Result<(), (String, &'static str)> {
-    let opened = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(path);
-    opened.map(drop).map_err(|error| match error.kind() {
-        ErrorKind::NotFound => {
-            ("its folder does not exist".to_owned(), "create the folder or set database.path")
-        }
-        ErrorKind::PermissionDenied => {
-            ("permission denied".to_owned(), "give this user the right to write it or set database.path")
-        }
-        _ => (error.to_string(), "set database.path to a file that can be written"),
+/// The cheapest one that needs the database itself.
+fn question(conn: &mut Conn) -> Result<(), DbError> {
+    let question = match conn {
+        Conn::Sqlite(_) => "SELECT count(*) FROM sqlite_schema",
+        Conn::Postgres(_) => "SELECT 1",
+    };
+    sql_query(question).execute(conn)?;
+    Ok(())
+}
+
+fn open_file(settings: &DatabaseSettings) -> Result<Inner, DbError> {
+    let path = settings.path.display().to_string();
+    let absolute = sqlite::usable(settings)?;
+    let patience = Duration::from_millis(settings.busy_timeout_ms.max(1));
+    let lane = |size: u32, role| {
+        let manager = Manager::Sqlite { path: absolute.clone(), settings: settings.clone(), role };
+        let pool = Pool::builder()
+            .max_size(size)
+            .connection_timeout(patience)
+            .error_handler(Box::new(NopErrorHandler))
+            .build(manager)
+            .map_err(|error| DbError::Open {
+                path: path.clone(),
+                reason: error.to_string(),
+                remedy: "see that the file and its folder can be written".to_owned(),
+            });
+        pool.map(|pool| Lane::new(pool, size, patience))
+    };
+    let (readers, writers) = (lane(settings.readers.max(1), Role::Reader)?, lane(1, Role::Writer)?);
+    Ok(Inner { path, backend: Backend::Sqlite, readers, writers, server: None, wakes: Wakes::default() })
+}
+
+fn open_server(url: &str, settings: &DatabaseSettings) -> Result<Inner, DbError> {
+    let path = postgres::place(url);
+    let server = Arc::new(Server::new(settings));
+    server.connect().map_err(|reason| DbError::Open {
+        path: path.clone(),
+        reason,
+        remedy: "start the server, or set database.url to postgres://user:password@host:port/name".to_owned(),
+    })?;
+    let patience = Duration::from_millis(settings.acquire_timeout_ms);
+    let size = settings.connections.max(1);
+    let pool = Pool::builder()
+        .max_size(size)
+        // Opened as they are needed: after an outage the pool would else be busy with connections that nobody waits for.
+        .min_idle(Some(0))
+        .idle_timeout(Some(POSTGRES_IDLE))
+        // Bounds the pause between attempts to connect as well, to a half of it.
+        .connection_timeout(patience)
+        .error_handler(Box::new(NopErrorHandler))
+        .build_unchecked(Manager::Postgres(Arc::clone(&server)));
+    let lane = Lane::new(pool, size, patience);
+    Ok(Inner {
+        path,
+        backend: Backend::Postgres,
+        readers: lane.clone(),
+        writers: lane,
+        server: Some(server),
+        wakes: Wakes::default(),
     })
 }
 
-/// Opens one connection to learn, in words, why the pool would not.
-fn probe(path: &str, settings: &DatabaseSettings) -> Result<(), String> {
-    let mut conn = SqliteConnection::establish(path).map_err(|error| error.to_string())?;
-    let prepared = prepare(&mut conn, settings, Role::Writer)
-        .and_then(|()| sql_query("PRAGMA journal_mode").load::<JournalMode>(&mut conn));
-    let mode = prepared.map_err(|error| error.to_string())?.pop().map(|row| row.journal_mode);
-    match mode.as_deref() {
-        Some("wal") => Ok(()),
-        other => {
-            Err(format!("it cannot use a write-ahead log (journal mode {})", other.unwrap_or("unknown")))
-        }
-    }
-}
-
-#[derive(QueryableByName)]
-struct JournalMode {
-    #[diesel(sql_type = Text)]
-    journal_mode: String,
-}
-
-#[derive(Debug, Clone, Copy)]
-enum Role {
-    Reader,
-    Writer,
-}
-
-#[derive(Debug)]
-struct Opened {
-    settings: DatabaseSettings,
-    role: Role,
-}
-
-impl CustomizeConnection<SqliteConnection, diesel::r2d2::Error> for Opened {
-    fn on_acquire(&self, conn: &mut SqliteConnection) -> Result<(), diesel::r2d2::Error> {
-        prepare(conn, &self.settings, self.role).map_err(diesel::r2d2::Error::QueryError)
-    }
-}
-
-fn prepare(
-    conn: &mut SqliteConnection,
-    settings: &DatabaseSettings,
-    role: Role,
-) -> Result<(), diesel::result::Error> {
-    // First of all, since every statement after it may meet another process's lock.
-    conn.batch_execute(&format!("PRAGMA busy_timeout = {}", settings.busy_timeout_ms))?;
-    match role {
-        Role::Reader => conn.batch_execute("PRAGMA query_only = ON"),
-        // Checkpoints four times as rare as SQLite's default: an import writes mostly new pages, and each checkpoint
-        // waits for the disk.
-        Role::Writer => conn.batch_execute(&format!(
-            "PRAGMA journal_mode = WAL; PRAGMA synchronous = {}; PRAGMA foreign_keys = ON;
-             PRAGMA cache_size = -{}; PRAGMA wal_autocheckpoint = 4000",
-            settings.synchronous.pragma(),
-            settings.cache_kib
-        )),
+impl Lane {
+    fn new(pool: Pool<Manager>, size: u32, patience: Duration) -> Self {
+        let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
+        Self { pool, permits: Arc::new(Semaphore::new(permits)), patience }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn settings(path: &Path) -> DatabaseSettings {
-        DatabaseSettings { path: path.to_owned(), ..DatabaseSettings::default() }
-    }
-
-    fn refusal(path: &Path) -> String {
-        Db::open(&settings(path)).err().unwrap().to_string()
-    }
-
-    #[test]
-    fn a_folder_that_is_not_there_is_named_with_its_remedy() {
-        let folder = tempfile::tempdir().unwrap();
-        let text = refusal(&folder.path().join("none/x.db"));
-        assert!(
-            text.ends_with("its folder does not exist; create the folder or set database.path"),
-            "{text}"
-        );
-    }
-
-    #[test]
-    fn a_file_that_is_no_database_is_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("notes.txt");
-        std::fs::write(&path, "not a database, but long enough to have a header of sixteen bytes").unwrap();
-        let text = refusal(&path);
-        assert!(text.contains("file is not a database") && text.contains("database.path"), "{text}");
-        assert!(std::fs::read_to_string(&path).unwrap().starts_with("not a database"));
-    }
-
-    #[test]
-    fn a_reader_cannot_write() {
-        let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&settings(&folder.path().join("x.db"))).unwrap();
-        let written = db.read_blocking(|conn| Ok::<_, DbError>(conn.batch_execute("CREATE TABLE t (a)")?));
-        assert!(matches!(written, Err(DbError::Statement(_))));
-    }
-
-    #[test]
-    fn failed_work_leaves_nothing_behind() {
-        let folder = tempfile::tempdir().unwrap();
-        let db = Db::open(&settings(&folder.path().join("x.db"))).unwrap();
-        let failed = db.write_blocking(|conn| {
-            conn.batch_execute("CREATE TABLE t (a)")?;
-            Err::<(), _>(DbError::Stopping)
-        });
-        assert!(matches!(failed, Err(DbError::Stopping)));
-        let again = db.write_blocking(|conn| Ok::<_, DbError>(conn.batch_execute("CREATE TABLE t (a)")?));
-        assert!(again.is_ok());
-    }
-}
+mod outage;
+#[cfg(test)]
+mod tests;

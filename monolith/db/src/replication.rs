@@ -1,8 +1,9 @@
 //! The dual-write contract in one side's own database: the counter, the fence, the intents and the tombstones.
 //!
 //! Invariant: every client write takes its version from the row that also holds the fence and the dual-write
-//! switch, as the first statement of its transaction. SQLite has one writer, so a write that committed saw all three
-//! as they were, and nobody needs to be asked whether he has noticed a change.
+//! switch, as the first statement of its transaction. That row serialises the writers of a context (in SQLite there is one
+//! anyway), so versions commit in their order, a write that committed saw all three as they were, and nobody needs to be
+//! asked whether he has noticed a change.
 
 mod log;
 mod next_version;
@@ -10,11 +11,11 @@ mod replica;
 mod tables;
 
 use contracts::{Clock, SystemClock};
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl};
 use serde_json::Value;
 
-use crate::DbError;
-use crate::schema::{Migration, SchemaSource};
+use crate::schema::SchemaSource;
+use crate::{Conn, DbError, for_update, on_each};
 use next_version::NextVersion;
 use tables::{banyan_contexts, banyan_intents, banyan_tombstones};
 
@@ -24,30 +25,26 @@ pub use replica::{ReplicaTable, Rival, apply};
 /// The three tables that every side has.
 pub const SCHEMA: SchemaSource = SchemaSource {
     context: "replication",
-    migrations: &[Migration {
-        version: 1,
-        name: "replication",
-        up: include_str!("../migrations/0001_replication/up.sql"),
-        down: include_str!("../migrations/0001_replication/down.sql"),
-    }],
+    migrations: &[crate::migration!("0001_replication")],
     tables: &["banyan_contexts", "banyan_intents", "banyan_tombstones"],
 };
 
 /// Gives a context its row, if it has none yet. A side that owns the context from its first start begins with an
 /// open fence, the other one with a closed one.
-pub fn ensure_context(conn: &mut SqliteConnection, context: &str, fence_open: bool) -> QueryResult<()> {
-    diesel::insert_or_ignore_into(banyan_contexts::table)
-        .values((
-            banyan_contexts::context.eq(context),
-            banyan_contexts::fence.eq(if fence_open { tables::OPEN } else { tables::CLOSED }),
-        ))
-        .execute(conn)?;
+pub fn ensure_context(conn: &mut Conn, context: &str, fence_open: bool) -> QueryResult<()> {
+    let row = (
+        banyan_contexts::context.eq(context),
+        banyan_contexts::fence.eq(if fence_open { tables::OPEN } else { tables::CLOSED }),
+    );
+    on_each!(conn, |conn| {
+        diesel::insert_into(banyan_contexts::table).values(row).on_conflict_do_nothing().execute(conn)?
+    });
     Ok(())
 }
 
 /// Refuses unless the fence is open, without taking a version. For a write that may turn out to change nothing.
-pub fn check_open(conn: &mut SqliteConnection, context: &str) -> Result<(), ChangeError> {
-    match fence(conn, context)? {
+pub fn check_open(conn: &mut Conn, context: &str) -> Result<(), ChangeError> {
+    match held_fence(conn, context)? {
         (state, _) if state == tables::OPEN => Ok(()),
         _ => Err(ChangeError::Fenced),
     }
@@ -82,7 +79,7 @@ impl From<diesel::result::Error> for ChangeError {
 
 impl Change {
     /// Takes the next version if the fence is open. Must be the first statement of its transaction.
-    pub fn begin(conn: &mut SqliteConnection, context: &'static str) -> Result<Self, ChangeError> {
+    pub fn begin(conn: &mut Conn, context: &'static str) -> Result<Self, ChangeError> {
         let taken: Option<(i64, bool)> = NextVersion { context }.get_result(conn).optional()?;
         if let Some((version, dual_write)) = taken {
             return Ok(Self { version, dual_write, context });
@@ -93,7 +90,7 @@ impl Change {
     }
 
     /// Keeps the image of this change for the other side, if there is one to keep it for. `None` is a removal.
-    pub fn record(&self, conn: &mut SqliteConnection, id: &str, state: Option<&Value>) -> QueryResult<()> {
+    pub fn record(&self, conn: &mut Conn, id: &str, state: Option<&Value>) -> QueryResult<()> {
         if !self.dual_write {
             return Ok(());
         }
@@ -110,13 +107,13 @@ impl Change {
     }
 
     /// Remembers that the id was removed at this version, so that a late image cannot bring it back.
-    pub fn tombstone(&self, conn: &mut SqliteConnection, id: &str) -> QueryResult<()> {
+    pub fn tombstone(&self, conn: &mut Conn, id: &str) -> QueryResult<()> {
         bury(conn, self.context, id, self.version)
     }
 }
 
 /// The fence and the token under which it was last moved.
-fn fence(conn: &mut SqliteConnection, context: &str) -> Result<(String, i64), DbError> {
+fn fence(conn: &mut Conn, context: &str) -> Result<(String, i64), DbError> {
     let row = banyan_contexts::table
         .find(context)
         .select((banyan_contexts::fence, banyan_contexts::fence_token))
@@ -125,14 +122,28 @@ fn fence(conn: &mut SqliteConnection, context: &str) -> Result<(String, i64), Db
     row.ok_or_else(|| DbError::NoCounter { context: context.to_owned() })
 }
 
-fn bury(conn: &mut SqliteConnection, context: &str, id: &str, version: i64) -> QueryResult<()> {
-    diesel::replace_into(banyan_tombstones::table)
-        .values((
-            banyan_tombstones::context.eq(context),
-            banyan_tombstones::id.eq(id),
-            banyan_tombstones::version.eq(version),
-        ))
-        .execute(conn)?;
+/// [`fence`], which stays as it is until this transaction ends. Taken before anything is read that it must hold for.
+fn held_fence(conn: &mut Conn, context: &str) -> Result<(String, i64), DbError> {
+    let row = banyan_contexts::table.find(context);
+    let row = row.select((banyan_contexts::fence, banyan_contexts::fence_token));
+    let held = for_update!(conn, row, get_result).optional()?;
+    held.ok_or_else(|| DbError::NoCounter { context: context.to_owned() })
+}
+
+fn bury(conn: &mut Conn, context: &str, id: &str, version: i64) -> QueryResult<()> {
+    let row = (
+        banyan_tombstones::context.eq(context),
+        banyan_tombstones::id.eq(id),
+        banyan_tombstones::version.eq(version),
+    );
+    on_each!(conn, |conn| {
+        diesel::insert_into(banyan_tombstones::table)
+            .values(row)
+            .on_conflict((banyan_tombstones::context, banyan_tombstones::id))
+            .do_update()
+            .set(banyan_tombstones::version.eq(version))
+            .execute(conn)?
+    });
     Ok(())
 }
 

@@ -4,39 +4,41 @@
 //! refused before anything is changed. Written here because diesel's runner cannot revert when several sources
 //! share a database.
 
+mod facts;
 mod inspect;
+mod migration;
+mod objects;
 mod record;
 
 use contracts::{Clock, SystemClock, Timestamp};
-use diesel::SqliteConnection;
 use diesel::connection::SimpleConnection;
 
-use crate::{Db, DbError};
+use crate::{Conn, Db, DbError};
 
+pub use facts::{Facts, ForeignKey, Table, facts};
 pub use inspect::tables_of;
-
-/// One change of a context's schema: a folder `migrations/0001_name` with `up.sql` and `down.sql`.
-#[derive(Debug, Clone, Copy)]
-pub struct Migration {
-    /// Position among the context's steps, from 1 without gaps.
-    pub version: i32,
-    /// What the step does, as its folder says.
-    pub name: &'static str,
-    /// Text of `up.sql`.
-    pub up: &'static str,
-    /// Text of `down.sql`.
-    pub down: &'static str,
-}
+pub use migration::{Migration, Script};
 
 /// The schema of one context.
 #[derive(Debug, Clone, Copy)]
 pub struct SchemaSource {
-    /// The context.
+    /// The context. In PostgreSQL its objects are in a schema of this name, those of tables that begin with `banyan_` in
+    /// the schema `banyan`.
     pub context: &'static str,
     /// Its steps in ascending order.
     pub migrations: &'static [Migration],
     /// All tables that exist once every step is applied, in alphabetical order.
     pub tables: &'static [&'static str],
+}
+
+impl SchemaSource {
+    /// The PostgreSQL schema of the tables.
+    pub fn schema(&self) -> &'static str {
+        match self.tables.first() {
+            Some(table) if table.starts_with("banyan_") => record::SCHEMA,
+            _ => self.context,
+        }
+    }
 }
 
 /// Where one step stands.
@@ -67,7 +69,7 @@ pub enum SchemaError {
     /// Records and tables disagree.
     #[error("the schema in {path} is half applied: {what}; {remedy}")]
     HalfApplied {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// Which step, and which table or record is missing or too many.
         what: String,
@@ -76,11 +78,11 @@ pub enum SchemaError {
     },
     /// A step was applied in another form than this program has it.
     #[error(
-        "step {step} in {path} was applied with another text than this program has; put back its up.sql and make \
-         the change a new step, or open the file with the program that wrote it"
+        "step {step} in {path} was applied with another text than this program has; put back its script and make \
+         the change a new step, or open the database with the program that wrote it"
     )]
     Changed {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// The step.
         step: String,
@@ -90,7 +92,7 @@ pub enum SchemaError {
         "step {step} in {path} is not known to this program; start the version that applied it, or revert it there"
     )]
     Unknown {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// The step.
         step: String,
@@ -98,7 +100,7 @@ pub enum SchemaError {
     /// A statement of the step failed.
     #[error("step {step} failed in {path} and was rolled back")]
     Step {
-        /// The file.
+        /// The file or the server.
         path: String,
         /// The step.
         step: String,
@@ -131,15 +133,17 @@ impl From<diesel::result::Error> for SchemaError {
 /// processes may call it at once: each step is applied once.
 pub fn apply(db: &Db, sources: &[SchemaSource]) -> Result<Vec<StepStatus>, SchemaError> {
     let mut applied = Vec::new();
-    while let Some(step) = db.write_blocking(|conn| apply_next(db.path(), conn, sources))? {
+    while let Some(step) = db.write_blocking(|conn| apply_next(db, conn, sources))? {
         applied.push(step);
     }
+    db.schemas_changed();
     Ok(applied)
 }
 
 /// Lists every step in the order in which [`apply`] takes them. Blocking; changes nothing.
 pub fn status(db: &Db, sources: &[SchemaSource]) -> Result<Vec<StepStatus>, SchemaError> {
     db.read_blocking(|conn| {
+        objects::look_at(conn, record::SCHEMA)?;
         let recorded = inspect::checked(db.path(), conn, sources)?;
         let steps =
             sources.iter().flat_map(|source| source.migrations.iter().map(move |step| (source, step)));
@@ -156,7 +160,7 @@ pub fn revert(
 ) -> Result<Vec<StepStatus>, SchemaError> {
     let mut reverted = Vec::new();
     while reverted.len() < steps {
-        let Some(step) = db.write_blocking(|conn| revert_last(db.path(), conn, sources, rows))? else {
+        let Some(step) = db.write_blocking(|conn| revert_last(db, conn, sources, rows))? else {
             break;
         };
         reverted.push(step);
@@ -164,42 +168,44 @@ pub fn revert(
     Ok(reverted)
 }
 
-fn apply_next(
-    path: &str,
-    conn: &mut SqliteConnection,
-    sources: &[SchemaSource],
-) -> Result<Option<StepStatus>, SchemaError> {
-    let recorded = inspect::checked(path, conn, sources)?;
+fn apply_next(db: &Db, conn: &mut Conn, sources: &[SchemaSource]) -> Result<Option<StepStatus>, SchemaError> {
+    objects::exclude_others(conn)?;
+    let recorded = inspect::checked(db.path(), conn, sources)?;
     let mut steps =
         sources.iter().flat_map(|source| source.migrations.iter().map(move |step| (source, step)));
     let Some((source, step)) = steps.find(|(source, step)| recorded.applied_at(source, step).is_none())
     else {
         return Ok(None);
     };
-    run(path, conn, source, step, step.up)?;
+    let before = objects::of(conn, source)?;
+    run(db, conn, source, step, step.script(db.backend()).up)?;
+    let after = objects::of(conn, source)?;
     let now = SystemClock.now();
-    record::add(conn, source.context, step, now)?;
+    let kept = recorded.objects(source).into_iter().filter(|object| after.contains(object));
+    let objects = kept.chain(after.difference(&before).cloned()).collect();
+    record::add(conn, source.context, step, now, &objects)?;
     Ok(Some(report(source, step, Some(now))))
 }
 
 fn revert_last(
-    path: &str,
-    conn: &mut SqliteConnection,
+    db: &Db,
+    conn: &mut Conn,
     sources: &[SchemaSource],
     rows: Rows,
 ) -> Result<Option<StepStatus>, SchemaError> {
-    let recorded = inspect::checked(path, conn, sources)?;
+    objects::exclude_others(conn)?;
+    let recorded = inspect::checked(db.path(), conn, sources)?;
     let last = sources.iter().rev().find_map(|source| {
         let last = source.migrations.iter().rev().find(|step| recorded.applied_at(source, step).is_some())?;
         Some((source, last))
     });
     let Some((source, step)) = last else { return Ok(None) };
     let filled = match rows {
-        Rows::Keep => inspect::tables_with_rows(conn, source)?,
+        Rows::Keep => objects::tables_with_rows(conn, source)?,
         Rows::Discard => Vec::new(),
     };
-    run(path, conn, source, step, step.down)?;
-    let left = inspect::table_names(conn)?;
+    run(db, conn, source, step, step.script(db.backend()).down)?;
+    let left = objects::tables(conn, source)?;
     if let Some(table) = filled.into_iter().find(|table| !left.contains(table)) {
         return Err(SchemaError::HoldsRows { step: step_name(source.context, step), table });
     }
@@ -208,17 +214,19 @@ fn revert_last(
 }
 
 fn run(
-    path: &str,
-    conn: &mut SqliteConnection,
+    db: &Db,
+    conn: &mut Conn,
     source: &SchemaSource,
     step: &Migration,
     sql: &str,
 ) -> Result<(), SchemaError> {
+    objects::enter(conn, source.schema())?;
     conn.batch_execute(sql).map_err(|error| SchemaError::Step {
-        path: path.to_owned(),
+        path: db.path().to_owned(),
         step: step_name(source.context, step),
         source: error,
-    })
+    })?;
+    Ok(objects::look_at(conn, record::SCHEMA)?)
 }
 
 fn report(source: &SchemaSource, step: &Migration, applied_at: Option<Timestamp>) -> StepStatus {

@@ -1,64 +1,74 @@
-//! Prices, totals, and the form in which the tables hold an order.
+//! What makes an order: prices, totals, and the life that it leads.
 //!
 //! Invariant: an order has at least one line, one currency, and a total that is the sum of its lines.
+
+mod life;
 
 use std::collections::HashMap;
 
 use contracts::catalog::Product;
 use contracts::orders::{Order, OrderKind, OrderLine, OrderStatus, OrdersError, PlaceOrder};
-use contracts::{Currency, IdError, Money, MoneyError, OrderId, ProductId, Timestamp, UserId};
-use diesel::prelude::{Insertable, Queryable, Selectable};
+use contracts::payments::PaymentMethod;
+use contracts::users::Address;
+use contracts::{CartId, Money, OrderId, ProductId, Timestamp, UserId};
 
-use crate::schema::{orders_lines, orders_orders};
+pub(crate) use life::{Command, Life, Next, Part, Refusal};
 
-/// One row of `orders_orders`.
-#[derive(Debug, Clone, Queryable, Selectable)]
-#[diesel(table_name = orders_orders)]
-pub(crate) struct OrderRow {
-    pub(crate) id: i64,
-    pub(crate) user_id: i64,
-    pub(crate) reference: Option<String>,
-    pub(crate) kind: String,
-    pub(crate) status: String,
-    pub(crate) currency: String,
-    pub(crate) total_minor: i64,
-    pub(crate) placed_at_ms: i64,
-    pub(crate) cancelled_at_ms: Option<i64>,
+/// An order that can be placed: all that has to be asked of others was asked.
+#[derive(Debug, Clone)]
+pub(crate) struct Draft {
+    pub(crate) user_id: UserId,
+    pub(crate) lines: Vec<OrderLine>,
+    pub(crate) total: Money,
+    pub(crate) payment_method: PaymentMethod,
+    pub(crate) ship_to: Option<Address>,
+    pub(crate) cart_id: Option<CartId>,
 }
 
-/// One row of `orders_lines`.
-#[derive(Debug, Clone, PartialEq, Eq, Queryable, Selectable, Insertable)]
-#[diesel(table_name = orders_lines)]
-pub(crate) struct LineRow {
-    pub(crate) order_id: i64,
-    pub(crate) position: i64,
-    pub(crate) product_id: i64,
-    pub(crate) quantity: i64,
-    pub(crate) unit_price_minor: i64,
+impl Draft {
+    /// A wish at today's prices, which goes to the user's first address unless it says where.
+    pub(crate) fn of(wish: PlaceOrder, addresses: Vec<Address>, products: &[Product]) -> Result<Self, OrdersError> {
+        let lines = priced(&wish.lines, products)?;
+        Ok(Self {
+            user_id: wish.user_id,
+            total: total(&lines)?,
+            lines,
+            payment_method: wish.payment_method,
+            ship_to: wish.ship_to.or_else(|| addresses.into_iter().next()),
+            cart_id: None,
+        })
+    }
+
+    /// The order that it becomes.
+    pub(crate) fn placed(self, id: OrderId, now: Timestamp) -> Order {
+        Order {
+            id,
+            user_id: self.user_id,
+            reference: None,
+            kind: OrderKind::Sale,
+            status: OrderStatus::Pending,
+            lines: self.lines,
+            total: self.total,
+            placed_at: now,
+            confirmed_at: None,
+            cancelled_at: None,
+            rejected_because: None,
+            payment_method: Some(self.payment_method.kind().to_owned()),
+            ship_to: self.ship_to,
+            cart_id: self.cart_id,
+            cancellation: None,
+        }
+    }
 }
 
-/// Why rows are not ones that this program wrote.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum RowError {
-    #[error("an id")]
-    Id(#[from] IdError),
-    #[error("a currency")]
-    Currency(#[from] MoneyError),
-    #[error("a kind or status")]
-    Word,
-    #[error("a quantity")]
-    Quantity,
-}
-
-/// The lines of a wish at today's prices.
-pub(crate) fn priced(wish: &PlaceOrder, products: &[Product]) -> Result<Vec<OrderLine>, OrdersError> {
+fn priced(wishes: &[(ProductId, u32)], products: &[Product]) -> Result<Vec<OrderLine>, OrdersError> {
     let prices: HashMap<ProductId, Money> =
         products.iter().map(|product| (product.id, product.details.price)).collect();
     let price = |(line, (id, quantity)): (usize, &(ProductId, u32))| match prices.get(id) {
         Some(price) => Ok(OrderLine { product_id: *id, quantity: *quantity, unit_price: *price }),
         None => Err(OrdersError::NoSuchProduct { id: *id, line }),
     };
-    wish.lines.iter().enumerate().map(price).collect()
+    wishes.iter().enumerate().map(price).collect()
 }
 
 /// Sum over the lines.
@@ -71,68 +81,10 @@ pub(crate) fn total(lines: &[OrderLine]) -> Result<Money, OrdersError> {
         .map_err(|error| no_total(error.to_string()))
 }
 
-/// The rows of an order's lines.
-pub(crate) fn line_rows(order_id: i64, lines: &[OrderLine]) -> impl Iterator<Item = LineRow> {
-    (0_i64..).zip(lines).map(move |(position, line)| LineRow {
-        order_id,
-        position,
-        product_id: line.product_id.get(),
-        quantity: i64::from(line.quantity),
-        unit_price_minor: line.unit_price.minor,
-    })
-}
-
-/// The order of its rows; the lines in order of position.
-pub(crate) fn order(row: OrderRow, lines: Vec<LineRow>) -> Result<Order, RowError> {
-    let currency = Currency::try_from(row.currency)?;
-    let line = |line: LineRow| {
-        Ok(OrderLine {
-            product_id: ProductId::try_from(line.product_id)?,
-            quantity: u32::try_from(line.quantity).map_err(|_| RowError::Quantity)?,
-            unit_price: Money { minor: line.unit_price_minor, currency },
-        })
-    };
-    Ok(Order {
-        id: OrderId::try_from(row.id)?,
-        user_id: UserId::try_from(row.user_id)?,
-        reference: row.reference,
-        kind: kind(&row.kind)?,
-        status: status(&row.status)?,
-        lines: lines.into_iter().map(line).collect::<Result<_, RowError>>()?,
-        total: Money { minor: row.total_minor, currency },
-        placed_at: Timestamp::from_millis(row.placed_at_ms),
-        cancelled_at: row.cancelled_at_ms.map(Timestamp::from_millis),
-    })
-}
-
-/// The word for a kind in the table.
-pub(crate) fn kind_word(kind: OrderKind) -> &'static str {
-    match kind {
-        OrderKind::Sale => "sale",
-        OrderKind::Cancellation => "cancellation",
-    }
-}
-
-/// The word for a status in the table.
-pub(crate) fn status_word(status: OrderStatus) -> &'static str {
-    match status {
-        OrderStatus::Placed => "placed",
-        OrderStatus::Cancelled => "cancelled",
-    }
-}
-
-fn kind(word: &str) -> Result<OrderKind, RowError> {
-    let kinds = [OrderKind::Sale, OrderKind::Cancellation];
-    kinds.into_iter().find(|kind| kind_word(*kind) == word).ok_or(RowError::Word)
-}
-
-fn status(word: &str) -> Result<OrderStatus, RowError> {
-    let statuses = [OrderStatus::Placed, OrderStatus::Cancelled];
-    statuses.into_iter().find(|status| status_word(*status) == word).ok_or(RowError::Word)
-}
-
 #[cfg(test)]
 mod tests {
+    use contracts::Currency;
+
     use super::*;
 
     fn line(quantity: u32, unit_price: Money) -> OrderLine {

@@ -2,18 +2,17 @@
 //!
 //! Invariant: every name begins with `orders_`.
 
-use db::schema::{Migration, SchemaSource};
+use db::schema::SchemaSource;
 
 /// The context's schema.
 pub const SCHEMA: SchemaSource = SchemaSource {
     context: contracts::orders::CONTEXT,
-    migrations: &[Migration {
-        version: 1,
-        name: "orders",
-        up: include_str!("../migrations/0001_orders/up.sql"),
-        down: include_str!("../migrations/0001_orders/down.sql"),
-    }],
-    tables: &["orders_lines", "orders_orders"],
+    migrations: &[
+        db::migration!("0001_orders"),
+        db::migration!("0002_life"),
+        db::migration!("0003_history"),
+    ],
+    tables: &["orders_history", "orders_lines", "orders_orders"],
 };
 
 diesel::table! {
@@ -26,7 +25,13 @@ diesel::table! {
         currency -> Text,
         total_minor -> BigInt,
         placed_at_ms -> BigInt,
+        confirmed_at_ms -> Nullable<BigInt>,
         cancelled_at_ms -> Nullable<BigInt>,
+        rejected_because -> Nullable<Text>,
+        payment_method -> Nullable<Text>,
+        ship_to -> Nullable<Text>,
+        cart_id -> Nullable<Text>,
+        cancellation -> Nullable<Text>,
     }
 }
 
@@ -39,3 +44,15 @@ diesel::table! {
         unit_price_minor -> BigInt,
     }
 }
+
+diesel::table! {
+    orders_history (order_id, position) {
+        order_id -> BigInt,
+        position -> BigInt,
+        status -> Text,
+        at_ms -> BigInt,
+        note -> Nullable<Text>,
+    }
+}
+
+diesel::allow_tables_to_appear_in_same_query!(orders_orders, orders_lines);

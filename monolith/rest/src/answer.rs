@@ -3,16 +3,23 @@
 //! Invariant: the status of every port error is decided here and nowhere else, in one `match` per port.
 
 use std::fmt::Display;
+use std::future::ready;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, ServiceConfig};
 use actix_web::{HttpResponse, Resource, Route};
+use contracts::cart::CartError;
 use contracts::catalog::CatalogError;
+use contracts::inventory::InventoryError;
 use contracts::orders::OrdersError;
+use contracts::payments::PaymentsError;
+use contracts::shipping::ShippingError;
 use contracts::users::UsersError;
-use contracts::{FieldError, Unavailable};
+use contracts::{FieldError, KeyReused, Unavailable};
 use platform::problem::Problem;
 use serde::Serialize;
+
+use crate::precondition::{changed, tag};
 
 /// What every handler returns.
 pub(crate) type Answer = Result<HttpResponse, Problem>;
@@ -30,6 +37,19 @@ pub(crate) fn created(collection: &str, id: impl Display, document: &impl Serial
     HttpResponse::Created().insert_header((header::LOCATION, format!("{collection}/{id}"))).json(document)
 }
 
+/// [`created`] with the entity tag of the document.
+pub(crate) fn created_tagged(
+    collection: &str,
+    id: impl Display,
+    version: i64,
+    document: &impl Serialize,
+) -> HttpResponse {
+    HttpResponse::Created()
+        .insert_header((header::LOCATION, format!("{collection}/{id}")))
+        .insert_header((header::ETAG, tag(version)))
+        .json(document)
+}
+
 /// 422 that names every field at fault.
 pub(crate) fn unprocessable(faults: Vec<FieldError>) -> Problem {
     let problem =
@@ -42,12 +62,18 @@ pub(crate) fn bad_parameter(field: &str, message: impl Into<String>) -> Problem 
     Problem::new(StatusCode::BAD_REQUEST).detail("the address of the request is wrong").field(field, message)
 }
 
+/// 400 that names the header at fault.
+pub(crate) fn bad_header(name: &str, message: impl Into<String>) -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST).detail("a header of the request is wrong").field(name, message)
+}
+
 pub(crate) fn users_problem(error: UsersError) -> Problem {
+    let text = error.to_string();
     match error {
-        UsersError::NotFound { .. } => Problem::new(StatusCode::NOT_FOUND).detail(error.to_string()),
-        UsersError::EmailTaken { .. } => Problem::new(StatusCode::CONFLICT)
-            .detail(error.to_string())
-            .field("email", "is taken by another user"),
+        UsersError::NotFound { .. } => missing(text),
+        UsersError::EmailTaken { .. } => conflict(text).field("email", "is taken by another user"),
+        UsersError::Changed { .. } => changed(text),
+        UsersError::KeyReused(error) => key_reused(&error),
         UsersError::NotOwner => Problem::new(StatusCode::SERVICE_UNAVAILABLE)
             .detail("users are written on the other side now, or are about to be; nothing was changed; send the request through the facade")
             .retry_after(RETRY_AFTER_S),
@@ -56,25 +82,107 @@ pub(crate) fn users_problem(error: UsersError) -> Problem {
 }
 
 pub(crate) fn catalog_problem(error: CatalogError) -> Problem {
+    let text = error.to_string();
     match error {
-        CatalogError::NotFound { .. } => Problem::new(StatusCode::NOT_FOUND).detail(error.to_string()),
-        CatalogError::SkuTaken { .. } => Problem::new(StatusCode::CONFLICT)
-            .detail(error.to_string())
-            .field("sku", "is taken by another product"),
+        CatalogError::NotFound { .. } => missing(text),
+        CatalogError::SkuTaken { .. } => conflict(text).field("sku", "is taken by another product"),
+        CatalogError::Changed { .. } | CatalogError::CategoryChanged { .. } => changed(text),
+        CatalogError::NoSuchCategory { .. } => unprocessable(vec![FieldError::new("category_id", text)]),
+        CatalogError::NameTaken { .. } => conflict(text).field("name", "is taken by another category"),
+        CatalogError::CategoryCycle { .. } => unprocessable(vec![FieldError::new("parent_id", text)]),
+        CatalogError::CategoryInUse { .. } => conflict(format!("{text}; move what is in it first")),
+        CatalogError::KeyReused(error) => key_reused(&error),
         CatalogError::Unavailable(cause) => unavailable(&cause),
     }
 }
 
-pub(crate) fn orders_problem(error: OrdersError) -> Problem {
-    match &error {
-        OrdersError::NotFound { .. } => Problem::new(StatusCode::NOT_FOUND).detail(error.to_string()),
-        OrdersError::NoSuchUser { .. } => unprocessable(vec![FieldError::new("user_id", error.to_string())]),
-        OrdersError::NoSuchProduct { line, .. } => {
-            unprocessable(vec![FieldError::new(format!("lines[{line}].product_id"), error.to_string())])
-        }
-        OrdersError::NoTotal { .. } => unprocessable(vec![FieldError::new("lines", error.to_string())]),
-        OrdersError::Unavailable(cause) => unavailable(cause),
+pub(crate) fn cart_problem(error: CartError) -> Problem {
+    let text = error.to_string();
+    match error {
+        CartError::NotFound { .. } => missing(text),
+        CartError::Closed { .. } | CartError::OtherUser { .. } => conflict(text),
+        CartError::Changed { .. } => changed(text),
+        CartError::NoSuchProduct { .. } => unprocessable(vec![FieldError::new("product_id", text)]),
+        CartError::NoSuchUser { .. } => unprocessable(vec![FieldError::new("user_id", text)]),
+        CartError::TooFull => unprocessable(vec![FieldError::new("quantity", text)]),
+        CartError::KeyReused(error) => key_reused(&error),
+        CartError::Unavailable(cause) => unavailable(&cause),
     }
+}
+
+pub(crate) fn inventory_problem(error: InventoryError) -> Problem {
+    let text = error.to_string();
+    match error {
+        InventoryError::NoReservation { .. } => missing(text),
+        InventoryError::NoSuchWarehouse { .. } => unprocessable(vec![FieldError::new("warehouse_id", text)]),
+        InventoryError::CodeTaken { .. } => conflict(text).field("code", "is taken by another warehouse"),
+        InventoryError::Impossible { .. } => {
+            conflict(text).field("delta", "leaves an impossible number of units")
+        }
+        InventoryError::OutOfStock { .. } | InventoryError::Released { .. } => conflict(text),
+        InventoryError::KeyReused(error) => key_reused(&error),
+        InventoryError::Unavailable(cause) => unavailable(&cause),
+    }
+}
+
+pub(crate) fn payments_problem(error: PaymentsError) -> Problem {
+    let text = error.to_string();
+    match error {
+        PaymentsError::NotFound { .. } => missing(text),
+        PaymentsError::Declined { .. } | PaymentsError::Refunded { .. } | PaymentsError::Refused { .. } => {
+            conflict(text)
+        }
+        PaymentsError::NoProvider => unprocessable(vec![FieldError::new("payment_method", text)]),
+        PaymentsError::KeyReused(error) => key_reused(&error),
+        PaymentsError::Unavailable(cause) => unavailable(&cause),
+    }
+}
+
+pub(crate) fn shipping_problem(error: ShippingError) -> Problem {
+    let text = error.to_string();
+    match error {
+        ShippingError::NotFound { .. } => missing(text),
+        ShippingError::Stopped { .. } => conflict(text),
+        ShippingError::WrongStep { .. } => {
+            conflict(text).field("status", "cannot follow where the shipment stands")
+        }
+        ShippingError::KeyReused(error) => key_reused(&error),
+        ShippingError::Unavailable(cause) => unavailable(&cause),
+    }
+}
+
+pub(crate) fn orders_problem(error: OrdersError) -> Problem {
+    let text = error.to_string();
+    match error {
+        OrdersError::NotFound { .. } => missing(text),
+        OrdersError::NoSuchUser { .. } => unprocessable(vec![FieldError::new("user_id", text)]),
+        OrdersError::NoSuchProduct { line, .. } => {
+            unprocessable(vec![FieldError::new(format!("lines[{line}].product_id"), text)])
+        }
+        OrdersError::NoTotal { .. } => unprocessable(vec![FieldError::new("lines", text)]),
+        OrdersError::NoPaymentProvider => unprocessable(vec![FieldError::new("payment_method", text)]),
+        OrdersError::Cart(error) => cart_problem(error),
+        OrdersError::CartOfNobody { .. }
+        | OrdersError::EmptyCart { .. }
+        | OrdersError::NotCancellable { .. } => conflict(text),
+        OrdersError::OtherTotal { .. } => conflict(text).field("expected_total", "is not the total now"),
+        OrdersError::KeyReused(error) => key_reused(&error),
+        OrdersError::Unavailable(cause) => unavailable(&cause),
+    }
+}
+
+pub(crate) fn missing(detail: String) -> Problem {
+    Problem::new(StatusCode::NOT_FOUND).detail(detail)
+}
+
+fn conflict(detail: String) -> Problem {
+    Problem::new(StatusCode::CONFLICT).detail(detail)
+}
+
+fn key_reused(error: &KeyReused) -> Problem {
+    Problem::new(StatusCode::UNPROCESSABLE_ENTITY)
+        .detail(format!("{error}; send a new key with a new request"))
+        .field("Idempotency-Key", "belongs to another request")
 }
 
 /// The cause is for our log; the client learns what it can act on.
@@ -91,13 +199,13 @@ fn unavailable(cause: &Unavailable) -> Problem {
 pub(crate) fn resource(
     config: &mut ServiceConfig,
     path: &str,
-    allow: &'static str,
+    allow: String,
     routes: impl IntoIterator<Item = Route>,
     with: impl FnOnce(Resource) -> Resource,
 ) {
-    let refuse = move || async move {
-        let detail = format!("this resource knows {allow}");
-        Answer::Err(Problem::new(StatusCode::METHOD_NOT_ALLOWED).detail(detail).allow(allow))
+    let refuse = move || {
+        let problem = Problem::new(StatusCode::METHOD_NOT_ALLOWED);
+        ready(Answer::Err(problem.detail(format!("this resource knows {allow}")).allow(allow.clone())))
     };
     let resource = routes.into_iter().fold(web::resource(path), Resource::route);
     config.service(with(resource).default_service(web::to(refuse)));

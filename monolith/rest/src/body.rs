@@ -27,15 +27,28 @@ impl<T: DeserializeOwned + 'static> FromRequest for Body<T> {
     type Future = Pin<Box<dyn Future<Output = Result<Self, Problem>>>>;
 
     fn from_request(request: &HttpRequest, payload: &mut Payload) -> Self::Future {
-        let limit = request.app_data::<BodyLimit>().map(|limit| limit.0);
-        let checked = Parameters::parse(request, &[]).and_then(|_| check_headers(request));
-        let bytes = Bytes::from_request(request, payload);
-        Box::pin(async move {
-            checked?;
-            let bytes = bytes.await.map_err(|error| unread(&error, limit))?;
-            parse(&bytes).map(Body)
-        })
+        let bytes = read(request, payload);
+        Box::pin(async move { parse(&bytes.await?).map(Body) })
     }
+}
+
+/// The bytes of a body that came as it should.
+pub(crate) fn read(
+    request: &HttpRequest,
+    payload: &mut Payload,
+) -> impl Future<Output = Result<Bytes, Problem>> + 'static + use<> {
+    let limit = request.app_data::<BodyLimit>().map(|limit| limit.0);
+    let checked = Parameters::parse(request, &[]).and_then(|_| check_headers(request));
+    let bytes = Bytes::from_request(request, payload);
+    async move {
+        checked?;
+        bytes.await.map_err(|error| unread(&error, limit))
+    }
+}
+
+/// 400 for a body where none belongs.
+pub(crate) fn unexpected() -> Problem {
+    Problem::new(StatusCode::BAD_REQUEST).detail("this request takes no body; send it without one")
 }
 
 fn check_headers(request: &HttpRequest) -> Result<(), Problem> {
@@ -66,7 +79,7 @@ fn unread(error: &actix_web::Error, limit: Option<usize>) -> Problem {
 
 /// Two passes: the first answers whether it is JSON at all, so that a body which also holds an unknown field is not
 /// called unprocessable where it is broken.
-fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
+pub(crate) fn parse<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     serde_json::from_slice::<IgnoredAny>(bytes).map_err(|error| not_json(bytes, &error))?;
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let Object(body) = serde_path_to_error::deserialize(&mut json).map_err(|error| {

@@ -3,17 +3,23 @@
 //! Invariant: a parameter that no one reads, or that stands there twice, is refused by name, so that a misspelt
 //! filter never lists everything.
 
+use std::fmt::Display;
+use std::str::FromStr;
+
 use actix_web::HttpRequest;
 use actix_web::web::Query;
 use contracts::Page;
 use platform::problem::Problem;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::answer::bad_parameter;
 use crate::cursor;
 
-const LIMIT_DEFAULT: u32 = 50;
-const LIMIT_MAX: u32 = 200;
+/// Items of a page where the client does not say how many.
+pub(crate) const LIMIT_DEFAULT: u32 = 50;
+/// Most items of a page.
+pub(crate) const LIMIT_MAX: u32 = 200;
 
 /// The parameters of a request, each at most once, all of them known.
 pub(crate) struct Parameters(Vec<(String, String)>);
@@ -27,9 +33,12 @@ pub(crate) struct Window {
 }
 
 /// One page as clients see it.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
+#[schemars(rename = "PageOf{T}")]
 pub(crate) struct Listing<T> {
+    /// In ascending order.
     items: Vec<T>,
+    /// The `cursor` of the next page; null on the last one.
     next: Option<String>,
 }
 
@@ -54,6 +63,12 @@ impl Parameters {
         self.0.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
+    /// A parameter of another type, where it is given.
+    pub(crate) fn parsed<T: FromStr<Err: Display>>(&self, name: &str) -> Result<Option<T>, Problem> {
+        let parsed = self.get(name).map(|text| text.parse::<T>()).transpose();
+        parsed.map_err(|error| bad_parameter(name, error.to_string()))
+    }
+
     /// `limit` and `cursor`, for a listing of `kind`.
     pub(crate) fn window(&self, kind: &str) -> Result<Window, Problem> {
         let limit = match self.get("limit") {
@@ -76,6 +91,11 @@ impl Parameters {
 }
 
 impl<T> Listing<T> {
+    /// Everything on one page.
+    pub(crate) fn whole(items: Vec<T>) -> Self {
+        Self { items, next: None }
+    }
+
     /// The page in its public form. `id` tells an item's id, after which the next page begins.
     pub(crate) fn new<I>(kind: &str, page: Page<I>, id: impl Fn(&I) -> i64, view: impl Fn(I) -> T) -> Self {
         let next = page.items.last().filter(|_| page.more).map(|last| cursor::encode(kind, id(last)));

@@ -2,13 +2,14 @@
 //!
 //! Invariant: a path part that is no id is refused before any port is called.
 
+use std::fmt::Display;
 use std::future::{Ready, ready};
 use std::str::FromStr;
 use std::time::Duration;
 
 use actix_web::dev::Payload;
 use actix_web::{FromRequest, HttpRequest};
-use contracts::{CallContext, IdError};
+use contracts::CallContext;
 use platform::http::request_info;
 use platform::problem::Problem;
 
@@ -28,18 +29,23 @@ pub(crate) fn call(request: &HttpRequest) -> CallContext {
 #[derive(Debug)]
 pub(crate) struct PathId<Id>(pub(crate) Id);
 
-impl<Id: FromStr<Err = IdError>> FromRequest for PathId<Id> {
+impl<Id> FromRequest for PathId<Id>
+where
+    Id: FromStr<Err: Display>,
+{
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
 
     fn from_request(request: &HttpRequest, _: &mut Payload) -> Self::Future {
-        ready(read(request))
+        ready(Parameters::parse(request, &[]).and_then(|_| part(request, "id")).map(Self))
     }
 }
 
-fn read<Id: FromStr<Err = IdError>>(request: &HttpRequest) -> Result<PathId<Id>, Problem> {
-    let text = request.match_info().query("id");
-    let id = text.parse().map_err(|error: IdError| bad_parameter("id", error.to_string()))?;
-    Parameters::parse(request, &[])?;
-    Ok(PathId(id))
+/// A named part of the path.
+pub(crate) fn part<T>(request: &HttpRequest, name: &str) -> Result<T, Problem>
+where
+    T: FromStr<Err: Display>,
+{
+    let text = request.match_info().query(name);
+    text.parse().map_err(|error: T::Err| bad_parameter(name, error.to_string()))
 }

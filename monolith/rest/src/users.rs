@@ -4,43 +4,75 @@
 
 use std::sync::Arc;
 
-use actix_web::web::{self, Data, ServiceConfig};
+use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use contracts::users::{Address, User, UserDetails, Users};
 use contracts::{Timestamp, UserId};
 use platform::problem::Problem;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::answer::{self, Answer, unprocessable, users_problem};
 use crate::body::Body;
+use crate::command::Command;
+use crate::document::Document;
 use crate::object::Object;
+use crate::operation::{self, Draft, Operation, delete, get, post, put};
+use crate::precondition::{expected, tagged};
 use crate::query::{Listing, Parameters};
 use crate::request::{PathId, call};
 
 const COLLECTION: &str = "/api/v1/users";
+const ITEM: &str = "/api/v1/users/{id}";
 const KIND: &str = "users";
 
 /// Adds the routes of the users context.
 pub fn configure(config: &mut ServiceConfig, users: Arc<dyn Users>) {
-    let users = Data::from(users);
-    let collection = [web::get().to(list), web::head().to(list), web::post().to(create)];
-    answer::resource(config, COLLECTION, "GET, HEAD, POST", collection, |resource| {
-        resource.app_data(users.clone())
-    });
-    let item = [web::get().to(read), web::head().to(read), web::put().to(replace), web::delete().to(remove)];
-    answer::resource(config, &format!("{COLLECTION}/{{id}}"), "GET, HEAD, PUT, DELETE", item, |resource| {
-        resource.app_data(users)
-    });
+    operation::serve(config, &Data::from(users), &operations());
+}
+
+/// Adds the operations of the users context to the document.
+pub fn describe(document: &mut Document) {
+    document.add("users", &operations());
+}
+
+fn operations() -> [Operation; 5] {
+    let item = |draft: Draft| draft.part::<UserId>("id", "The user's id.");
+    [
+        get(COLLECTION, "list_users", "Lists users by id.").pages::<UserView>().to(list),
+        post(COLLECTION, "create_user", "Adds a user.")
+            .body::<UserBody>()
+            .creates::<UserView>()
+            .tagged()
+            .refuses([409])
+            .to(create),
+        item(get(ITEM, "read_user", "Shows a user.")).returns::<UserView>().tagged().to(read),
+        item(put(ITEM, "replace_user", "Replaces all details of a user."))
+            .body::<UserBody>()
+            .returns::<UserView>()
+            .tagged()
+            .guarded()
+            .refuses([409])
+            .to(replace),
+        item(delete(ITEM, "delete_user", "Removes a user.")).guarded().to(remove),
+    ]
 }
 
 /// What a client sends.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 struct UserBody {
+    /// Up to 200 characters.
+    #[schemars(length(min = 1, max = 200))]
     name: String,
+    /// Unique among users; kept in lower case.
+    #[schemars(length(min = 3, max = 254))]
     email: String,
+    /// Up to 40 characters.
     phone: Option<String>,
+    /// Up to 20.
     #[serde(default)]
+    #[schemars(length(max = 20))]
     addresses: Vec<Object<Address>>,
 }
 
@@ -52,7 +84,7 @@ impl UserBody {
 }
 
 /// What a client sees: the user without our version counter, every field there, unknown ones null.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, JsonSchema)]
 struct UserView {
     id: UserId,
     name: String,
@@ -71,14 +103,14 @@ impl From<User> for UserView {
     }
 }
 
-async fn create(request: HttpRequest, users: Data<dyn Users>, Body(body): Body<UserBody>) -> Answer {
-    let user = users.create(&call(&request), body.parse()?).await.map_err(users_problem)?;
-    Ok(answer::created(COLLECTION, user.id, &UserView::from(user)))
+async fn create(users: Data<dyn Users>, command: Command<UserBody>) -> Answer {
+    let user = users.create(&command.ctx, command.body.parse()?).await.map_err(users_problem)?;
+    Ok(answer::created_tagged(COLLECTION, user.id, user.version, &UserView::from(user)))
 }
 
 async fn read(request: HttpRequest, users: Data<dyn Users>, PathId(id): PathId<UserId>) -> Answer {
     let user = users.get(&call(&request), id).await.map_err(users_problem)?;
-    Ok(answer::ok(&UserView::from(user)))
+    tagged(&request, user.version, &UserView::from(user))
 }
 
 async fn replace(
@@ -87,12 +119,13 @@ async fn replace(
     PathId(id): PathId<UserId>,
     Body(body): Body<UserBody>,
 ) -> Answer {
-    let user = users.update(&call(&request), id, body.parse()?).await.map_err(users_problem)?;
-    Ok(answer::ok(&UserView::from(user)))
+    let (details, expected) = (body.parse()?, expected(&request)?);
+    let user = users.update(&call(&request), id, details, expected).await.map_err(users_problem)?;
+    tagged(&request, user.version, &UserView::from(user))
 }
 
 async fn remove(request: HttpRequest, users: Data<dyn Users>, PathId(id): PathId<UserId>) -> Answer {
-    users.delete(&call(&request), id).await.map_err(users_problem)?;
+    users.delete(&call(&request), id, expected(&request)?).await.map_err(users_problem)?;
     Ok(HttpResponse::NoContent().finish())
 }
 

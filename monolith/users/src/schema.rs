@@ -2,17 +2,12 @@
 //!
 //! Invariant: every name begins with `users_`.
 
-use db::schema::{Migration, SchemaSource};
+use db::schema::SchemaSource;
 
 /// The context's schema.
 pub const SCHEMA: SchemaSource = SchemaSource {
     context: contracts::users::CONTEXT,
-    migrations: &[Migration {
-        version: 1,
-        name: "users",
-        up: include_str!("../migrations/0001_users/up.sql"),
-        down: include_str!("../migrations/0001_users/down.sql"),
-    }],
+    migrations: &[db::migration!("0001_users")],
     tables: &["users_users"],
 };
 

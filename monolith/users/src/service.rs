@@ -8,11 +8,14 @@ use async_trait::async_trait;
 use contracts::replication::{Applied, Image, ReplicaError, ReplicaSink};
 use contracts::users::{CONTEXT, Ensured, User, UserDetails, Users, UsersError};
 use contracts::{CallContext, Clock, Page, UserId};
-use db::Db;
+use db::{Db, idempotency};
 
 use crate::store::{self, StoreError, UsersTable};
 
-/// The users context on a database that holds [`SCHEMA`](crate::SCHEMA) and the replication tables.
+/// Under which the keys of `create` are kept.
+const CREATE: &str = "users.create";
+
+/// The users context on a database that holds [`SCHEMA`](crate::SCHEMA) and the tables of replication and idempotency.
 #[derive(Clone)]
 pub struct UsersService {
     db: Db,
@@ -28,22 +31,32 @@ impl UsersService {
 
 #[async_trait]
 impl Users for UsersService {
-    async fn create(&self, _: &CallContext, details: UserDetails) -> Result<User, UsersError> {
+    async fn create(&self, ctx: &CallContext, details: UserDetails) -> Result<User, UsersError> {
         let now = self.clock.now();
-        Ok(self.db.write(move |conn| store::create(conn, details, now)).await?)
+        let key = ctx.idempotency.clone();
+        let created = self.db.write(move |conn| {
+            idempotency::once(conn, CREATE, key.as_ref(), now, |conn| store::create(conn, details, now))
+        });
+        Ok(created.await?)
     }
 
     async fn get(&self, _: &CallContext, id: UserId) -> Result<User, UsersError> {
-        Ok(self.db.read(move |conn| store::get(conn, id)).await?)
+        Ok(self.db.read_one(move |conn| store::get(conn, id)).await?)
     }
 
-    async fn update(&self, _: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
+    async fn update(
+        &self,
+        _: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        expected: Option<i64>,
+    ) -> Result<User, UsersError> {
         let now = self.clock.now();
-        Ok(self.db.write(move |conn| store::update(conn, id, details, now)).await?)
+        Ok(self.db.write(move |conn| store::update(conn, id, details, expected, now)).await?)
     }
 
-    async fn delete(&self, _: &CallContext, id: UserId) -> Result<i64, UsersError> {
-        Ok(self.db.write(move |conn| store::delete(conn, id)).await?)
+    async fn delete(&self, _: &CallContext, id: UserId, expected: Option<i64>) -> Result<i64, UsersError> {
+        Ok(self.db.write(move |conn| store::delete(conn, id, expected)).await?)
     }
 
     async fn list(
@@ -77,6 +90,8 @@ impl From<StoreError> for UsersError {
         match error {
             StoreError::NotFound(id) => Self::NotFound { id },
             StoreError::EmailTaken(email) => Self::EmailTaken { email },
+            StoreError::Changed(id) => Self::Changed { id },
+            StoreError::KeyReused(error) => Self::KeyReused(error),
             StoreError::Fenced => Self::NotOwner,
             StoreError::Database(error) => error.unavailable(CONTEXT).into(),
         }

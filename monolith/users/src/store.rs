@@ -3,13 +3,15 @@
 //! Invariant: a write and its image are one transaction, with the version taken first.
 
 use contracts::users::{CONTEXT, Ensured, User, UserDetails};
-use contracts::{Page, Timestamp, UserId};
-use db::DbError;
+use contracts::{KeyReused, Page, Timestamp, UserId};
 use db::replication::{Change, ChangeError, ReplicaTable, Rival, check_open};
+use db::{Conn, DbError};
+use diesel::dsl::exists;
 use diesel::result::{DatabaseErrorKind, Error};
+use diesel::sql_types::Bool;
 use diesel::{
-    ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SelectableHelper,
-    SqliteConnection,
+    BoolExpressionMethods, ExpressionMethods, IntoSql, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl,
+    SelectableHelper,
 };
 use serde_json::Value;
 
@@ -21,8 +23,16 @@ use crate::schema::users_users;
 pub(crate) enum StoreError {
     NotFound(UserId),
     EmailTaken(String),
+    Changed(UserId),
+    KeyReused(KeyReused),
     Fenced,
     Database(DbError),
+}
+
+impl From<KeyReused> for StoreError {
+    fn from(error: KeyReused) -> Self {
+        Self::KeyReused(error)
+    }
 }
 
 impl From<DbError> for StoreError {
@@ -52,11 +62,7 @@ impl From<RowError> for StoreError {
     }
 }
 
-pub(crate) fn create(
-    conn: &mut SqliteConnection,
-    details: UserDetails,
-    now: Timestamp,
-) -> Result<User, StoreError> {
+pub(crate) fn create(conn: &mut Conn, details: UserDetails, now: Timestamp) -> Result<User, StoreError> {
     let change = Change::begin(conn, CONTEXT)?;
     let inserted = diesel::insert_into(users_users::table)
         .values((
@@ -75,47 +81,46 @@ pub(crate) fn create(
 }
 
 pub(crate) fn update(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     id: UserId,
     details: UserDetails,
+    expected: Option<i64>,
     now: Timestamp,
 ) -> Result<User, StoreError> {
     let change = Change::begin(conn, CONTEXT)?;
-    let updated = diesel::update(users_users::table.find(id.get()))
+    let updated = diesel::update(at_version(id, expected))
         .set((
             domain::details_row(&details)?,
             users_users::updated_at.eq(now.to_string()),
             users_users::version.eq(change.version),
         ))
-        .returning(Row::as_returning())
+        .returning(users_users::all_columns)
         .get_result(conn)
         .optional();
-    let row = updated.map_err(|error| taken(error, &details.email))?.ok_or(StoreError::NotFound(id))?;
+    let Some(row) = updated.map_err(|error| taken(error, &details.email))? else {
+        return Err(missing(conn, id));
+    };
     let user = domain::user(row)?;
     keep_image(conn, &change, &user)?;
     Ok(user)
 }
 
-pub(crate) fn delete(conn: &mut SqliteConnection, id: UserId) -> Result<i64, StoreError> {
+pub(crate) fn delete(conn: &mut Conn, id: UserId, expected: Option<i64>) -> Result<i64, StoreError> {
     let change = Change::begin(conn, CONTEXT)?;
-    if diesel::delete(users_users::table.find(id.get())).execute(conn)? == 0 {
-        return Err(StoreError::NotFound(id));
+    if diesel::delete(at_version(id, expected)).execute(conn)? == 0 {
+        return Err(missing(conn, id));
     }
     change.tombstone(conn, &id.to_string())?;
     change.record(conn, &id.to_string(), None)?;
     Ok(change.version)
 }
 
-pub(crate) fn get(conn: &mut SqliteConnection, id: UserId) -> Result<User, StoreError> {
+pub(crate) fn get(conn: &mut Conn, id: UserId) -> Result<User, StoreError> {
     let row = users_users::table.find(id.get()).select(Row::as_select()).get_result(conn).optional()?;
     Ok(domain::user(row.ok_or(StoreError::NotFound(id))?)?)
 }
 
-pub(crate) fn list(
-    conn: &mut SqliteConnection,
-    after: Option<UserId>,
-    limit: u32,
-) -> Result<Page<User>, StoreError> {
+pub(crate) fn list(conn: &mut Conn, after: Option<UserId>, limit: u32) -> Result<Page<User>, StoreError> {
     let rows: Vec<Row> = users_users::table
         .filter(users_users::id.gt(after.map_or(0, UserId::get)))
         .order(users_users::id)
@@ -129,7 +134,7 @@ pub(crate) fn list(
 }
 
 pub(crate) fn ensure(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     batch: Vec<UserDetails>,
     now: Timestamp,
 ) -> Result<Vec<Ensured<UserId>>, StoreError> {
@@ -151,7 +156,25 @@ pub(crate) fn ensure(
     Ok(ensured)
 }
 
-fn keep_image(conn: &mut SqliteConnection, change: &Change, user: &User) -> Result<(), StoreError> {
+/// The row with this id, if it is at the version that the caller saw; at any version where he names none.
+#[diesel::dsl::auto_type(no_type_alias)]
+fn at_version(id: UserId, expected: Option<i64>) -> _ {
+    let id: i64 = id.get();
+    let seen: i64 = expected.unwrap_or_default();
+    let any: bool = expected.is_none();
+    users_users::table.find(id).filter(users_users::version.eq(seen).or(any.into_sql::<Bool>()))
+}
+
+/// Why a write found no row. Told apart only here, so that the common case is one statement.
+fn missing(conn: &mut Conn, id: UserId) -> StoreError {
+    match diesel::select(exists(users_users::table.find(id.get()))).get_result(conn) {
+        Ok(true) => StoreError::Changed(id),
+        Ok(false) => StoreError::NotFound(id),
+        Err(error) => error.into(),
+    }
+}
+
+fn keep_image(conn: &mut Conn, change: &Change, user: &User) -> Result<(), StoreError> {
     if change.dual_write {
         let state = serde_json::to_value(user).map_err(RowError::Addresses)?;
         change.record(conn, &user.id.to_string(), Some(&state))?;
@@ -190,11 +213,11 @@ impl ReplicaTable for UsersTable {
         domain::row(&user).map_err(|error| error.to_string())
     }
 
-    fn version(conn: &mut SqliteConnection, key: UserId) -> QueryResult<Option<i64>> {
+    fn version(conn: &mut Conn, key: UserId) -> QueryResult<Option<i64>> {
         users_users::table.find(key.get()).select(users_users::version).get_result(conn).optional()
     }
 
-    fn rival(conn: &mut SqliteConnection, key: UserId, state: &Row) -> QueryResult<Option<Rival>> {
+    fn rival(conn: &mut Conn, key: UserId, state: &Row) -> QueryResult<Option<Rival>> {
         let rival: Option<(i64, i64)> = users_users::table
             .filter(users_users::email.eq(&state.email))
             .filter(users_users::id.ne(key.get()))
@@ -204,17 +227,19 @@ impl ReplicaTable for UsersTable {
         Ok(rival.map(|(id, version)| Rival { id: id.to_string(), version }))
     }
 
-    fn put(conn: &mut SqliteConnection, _: UserId, state: &Row) -> QueryResult<()> {
-        diesel::insert_into(users_users::table)
-            .values(state)
-            .on_conflict(users_users::id)
-            .do_update()
-            .set(state)
-            .execute(conn)?;
+    fn put(conn: &mut Conn, _: UserId, state: &Row) -> QueryResult<()> {
+        db::on_each!(conn, |conn| {
+            diesel::insert_into(users_users::table)
+                .values(state)
+                .on_conflict(users_users::id)
+                .do_update()
+                .set(state)
+                .execute(conn)?
+        });
         Ok(())
     }
 
-    fn remove(conn: &mut SqliteConnection, key: UserId) -> QueryResult<()> {
+    fn remove(conn: &mut Conn, key: UserId) -> QueryResult<()> {
         diesel::delete(users_users::table.find(key.get())).execute(conn)?;
         Ok(())
     }

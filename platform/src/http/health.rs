@@ -1,6 +1,5 @@
 //! Health: `/health/live` says that the process answers, `/health/ready` that what it needs answers too.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
@@ -9,10 +8,12 @@ use actix_web::{HttpResponse, Responder};
 use futures_util::future::join_all;
 use serde::Serialize;
 
-/// How long one dependency may take to answer.
+use crate::question::Question;
+
+/// How long one dependency may take to answer, unless it is told otherwise.
 const TIMEOUT: Duration = Duration::from_secs(2);
 
-type Check = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+type Check = Question<Result<(), String>>;
 
 /// The dependencies of a process, each with a check of its own.
 #[derive(Clone, Default)]
@@ -29,11 +30,22 @@ impl Health {
 
     /// Adds a dependency. The check may block; it runs off the event loop and is given up after two seconds.
     pub fn check(
-        mut self,
+        self,
         name: &'static str,
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.checks.push((name, Arc::new(check)));
+        self.check_within(name, TIMEOUT, check)
+    }
+
+    /// Adds a dependency that may take this long to answer. The others never wait for it, and while one asking of it
+    /// hangs, no second one begins.
+    pub fn check_within(
+        mut self,
+        name: &'static str,
+        timeout: Duration,
+        check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
+    ) -> Self {
+        self.checks.push((name, Question::new(timeout, check)));
         self
     }
 
@@ -44,7 +56,7 @@ impl Health {
         name: &'static str,
         check: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) -> Self {
-        self.watches.push((name, Arc::new(check)));
+        self.watches.push((name, Question::new(TIMEOUT, check)));
         self
     }
 }
@@ -65,7 +77,10 @@ struct CheckReport {
 }
 
 pub(super) fn routes(config: &mut ServiceConfig) {
-    config.route("/health/live", web::get().to(live)).route("/health/ready", web::get().to(ready));
+    // As resources, so that another method gets a 405 and not a 404.
+    config
+        .service(web::resource("/health/live").route(web::get().to(live)))
+        .service(web::resource("/health/ready").route(web::get().to(ready)));
 }
 
 async fn live() -> impl Responder {
@@ -74,7 +89,7 @@ async fn live() -> impl Responder {
 
 async fn ready(health: web::Data<Health>) -> impl Responder {
     let all = health.checks.iter().chain(&health.watches);
-    let checks = join_all(all.map(|(name, check)| run(name, Arc::clone(check)))).await;
+    let checks = join_all(all.map(|(name, check)| run(name, check))).await;
     let failed = checks.iter().position(|check| check.status != "ok");
     let (status, word) = match failed {
         None => (StatusCode::OK, "ok"),
@@ -84,13 +99,10 @@ async fn ready(health: web::Data<Health>) -> impl Responder {
     HttpResponse::build(status).json(Report { status: word, checks })
 }
 
-async fn run(name: &'static str, check: Check) -> CheckReport {
-    let answer = tokio::time::timeout(TIMEOUT, tokio::task::spawn_blocking(move || check())).await;
-    let failure = match answer {
-        Ok(Ok(Ok(()))) => None,
-        Ok(Ok(Err(reason))) => Some(reason),
-        Ok(Err(_)) => Some("the check itself failed".to_owned()),
-        Err(_) => Some(format!("no answer within {} s", TIMEOUT.as_secs())),
+async fn run(name: &'static str, check: &Check) -> CheckReport {
+    let failure = match check.answer().await {
+        Ok(answer) => answer.err(),
+        Err(error) => Some(error.to_string()),
     };
     CheckReport { name, status: if failure.is_none() { "ok" } else { "failed" }, detail: failure }
 }

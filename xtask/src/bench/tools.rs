@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 
 use crate::shell;
 
@@ -17,13 +17,7 @@ pub(super) fn install_missing() -> Result<()> {
     if missing.is_empty() {
         return Ok(());
     }
-    let root = shell::output(Command::new("id").arg("-u"))?.trim() == "0";
-    if !root {
-        bail!("missing: {}; run `sudo apt-get install {}`", missing.join(", "), missing.join(" "));
-    }
-    eprintln!("missing: {}; installing", missing.join(", "));
-    shell::run(Command::new("apt-get").arg("update"))?;
-    shell::run(Command::new("apt-get").args(["install", "--yes", "--no-install-recommends"]).args(&missing))
+    shell::install_packages(&missing)
 }
 
 /// The command to start: on some systems `nginx` lies where only root looks.

@@ -59,10 +59,16 @@ impl Users for Fake {
         let found = self.answer("get", user(id, ann()))?;
         if self.knows_nobody { Err(UsersError::NotFound { id }) } else { Ok(found) }
     }
-    async fn update(&self, _: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
+    async fn update(
+        &self,
+        _: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        _: Option<i64>,
+    ) -> Result<User, UsersError> {
         self.answer("update", user(id, details))
     }
-    async fn delete(&self, _: &CallContext, _: UserId) -> Result<i64, UsersError> {
+    async fn delete(&self, _: &CallContext, _: UserId, _: Option<i64>) -> Result<i64, UsersError> {
         self.answer("delete", 1)
     }
     async fn list(&self, _: &CallContext, _: Option<UserId>, _: u32) -> Result<Page<User>, UsersError> {
@@ -94,7 +100,7 @@ async fn reads_and_writes_follow_the_flag_without_a_restart() {
         flags.publish(now);
         users.get(&ctx(), one()).await.unwrap();
         users.list(&ctx(), None, 1).await.unwrap();
-        users.delete(&ctx(), one()).await.unwrap();
+        users.delete(&ctx(), one(), None).await.unwrap();
         assert_eq!((embedded.asked(), remote.asked()), (at_monolith, at_service));
     }
 }

@@ -55,12 +55,18 @@ impl Users for OwnedUsers {
         self.inner.get(ctx, id).await
     }
 
-    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
-        self.write(ctx, || self.inner.update(ctx, id, details.clone())).await
+    async fn update(
+        &self,
+        ctx: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        expected: Option<i64>,
+    ) -> Result<User, UsersError> {
+        self.write(ctx, || self.inner.update(ctx, id, details.clone(), expected)).await
     }
 
-    async fn delete(&self, ctx: &CallContext, id: UserId) -> Result<i64, UsersError> {
-        self.write(ctx, || self.inner.delete(ctx, id)).await
+    async fn delete(&self, ctx: &CallContext, id: UserId, expected: Option<i64>) -> Result<i64, UsersError> {
+        self.write(ctx, || self.inner.delete(ctx, id, expected)).await
     }
 
     async fn list(

@@ -1,7 +1,7 @@
 //! The calling end of the users wire.
 //!
-//! Invariant: a write is sent a second time only if the first cannot have arrived; whatever stays unknown is
-//! reported as `maybe_done`.
+//! Invariant: a write without a key is sent a second time only if the first cannot have arrived; whatever stays unknown
+//! is reported as `maybe_done`.
 
 use std::time::{Duration, Instant};
 
@@ -13,7 +13,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ById, Create, Ensure, List, Update};
+use super::{ById, Create, Delete, Ensure, List, Update};
 use crate::breaker::Breaker;
 use crate::peer::{Answer, Peer, PeerError, Silence};
 
@@ -108,20 +108,30 @@ fn unavailable(reason: impl Into<String>, maybe_done: bool) -> UsersError {
 #[async_trait]
 impl Users for Client {
     async fn create(&self, ctx: &CallContext, details: UserDetails) -> Result<User, UsersError> {
-        self.call(ctx, "create", &Create { details }, Repeat::Unsent, self.timeout).await
+        // Under a key a second create is the first one again.
+        let repeat = if ctx.idempotency.is_some() { Repeat::Always } else { Repeat::Unsent };
+        let create = Create { details, idempotency: ctx.idempotency.clone() };
+        self.call(ctx, "create", &create, repeat, self.timeout).await
     }
 
     async fn get(&self, ctx: &CallContext, id: UserId) -> Result<User, UsersError> {
         self.call(ctx, "get", &ById { id }, Repeat::Always, self.timeout).await
     }
 
-    async fn update(&self, ctx: &CallContext, id: UserId, details: UserDetails) -> Result<User, UsersError> {
-        // Not repeated although it is a whole replace: between the two attempts another client may have written.
-        self.call(ctx, "update", &Update { id, details }, Repeat::Unsent, self.timeout).await
+    async fn update(
+        &self,
+        ctx: &CallContext,
+        id: UserId,
+        details: UserDetails,
+        expected: Option<i64>,
+    ) -> Result<User, UsersError> {
+        // Not repeated although it is a whole replace: between the two attempts another client may have written, and
+        // where a version is expected, the first attempt has taken it away.
+        self.call(ctx, "update", &Update { id, details, expected }, Repeat::Unsent, self.timeout).await
     }
 
-    async fn delete(&self, ctx: &CallContext, id: UserId) -> Result<i64, UsersError> {
-        self.call(ctx, "delete", &ById { id }, Repeat::Unsent, self.timeout).await
+    async fn delete(&self, ctx: &CallContext, id: UserId, expected: Option<i64>) -> Result<i64, UsersError> {
+        self.call(ctx, "delete", &Delete { id, expected }, Repeat::Unsent, self.timeout).await
     }
 
     async fn list(

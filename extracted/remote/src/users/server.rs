@@ -9,14 +9,14 @@ use actix_web::http::StatusCode;
 use actix_web::web::{self, Bytes, Data, PayloadConfig, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use contracts::users::{UserDetails, Users, UsersError};
-use contracts::{CallContext, FieldError};
+use contracts::{CallContext, FieldError, IdempotencyKey};
 use platform::http::request_info;
 use platform::problem::Problem;
 use platform::settings::Secret;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ById, Create, Ensure, List, PREFIX, Update};
+use super::{ById, Create, Delete, Ensure, List, PREFIX, Update};
 use crate::auth::authorize;
 use crate::peer::TIMEOUT_HEADER;
 
@@ -44,7 +44,8 @@ async fn dispatch(request: HttpRequest, users: Data<dyn Users>, token: Data<Secr
     let ctx = call(&request);
     match request.match_info().query("method") {
         "create" => {
-            let Create { details } = read(&body)?;
+            let Create { details, idempotency } = read(&body)?;
+            let ctx = CallContext { idempotency: idempotency.map(check_key).transpose()?, ..ctx };
             render(users.create(&ctx, check(details)?).await)
         }
         "get" => {
@@ -52,12 +53,12 @@ async fn dispatch(request: HttpRequest, users: Data<dyn Users>, token: Data<Secr
             render(users.get(&ctx, id).await)
         }
         "update" => {
-            let Update { id, details } = read(&body)?;
-            render(users.update(&ctx, id, check(details)?).await)
+            let Update { id, details, expected } = read(&body)?;
+            render(users.update(&ctx, id, check(details)?, expected).await)
         }
         "delete" => {
-            let ById { id } = read(&body)?;
-            render(users.delete(&ctx, id).await)
+            let Delete { id, expected } = read(&body)?;
+            render(users.delete(&ctx, id, expected).await)
         }
         "list" => {
             let List { after, limit } = read(&body)?;
@@ -95,6 +96,12 @@ fn check(details: UserDetails) -> Result<UserDetails, Problem> {
     })
 }
 
+fn check_key(key: IdempotencyKey) -> Result<IdempotencyKey, Problem> {
+    IdempotencyKey::parse(key.key(), key.fingerprint()).map_err(|error| {
+        Problem::new(StatusCode::UNPROCESSABLE_ENTITY).field("idempotency", error.to_string())
+    })
+}
+
 fn render<T: Serialize>(result: Result<T, UsersError>) -> Answer {
     let error = match result {
         Ok(value) => return Ok(HttpResponse::Ok().json(value)),
@@ -103,6 +110,8 @@ fn render<T: Serialize>(result: Result<T, UsersError>) -> Answer {
     let status = match &error {
         UsersError::NotFound { .. } => StatusCode::NOT_FOUND,
         UsersError::EmailTaken { .. } => StatusCode::CONFLICT,
+        UsersError::Changed { .. } => StatusCode::PRECONDITION_FAILED,
+        UsersError::KeyReused(_) => StatusCode::UNPROCESSABLE_ENTITY,
         UsersError::NotOwner => StatusCode::MISDIRECTED_REQUEST,
         UsersError::Unavailable(_) => StatusCode::SERVICE_UNAVAILABLE,
     };

@@ -4,10 +4,12 @@
 //! which a bound value hides; and diesel prepares a statement with literal SQL anew each time unless it is a query of
 //! its own.
 
+use db::Conn;
+use diesel::backend::Backend;
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
-use diesel::sql_types::{BigInt, Text};
-use diesel::sqlite::Sqlite;
-use diesel::{OptionalExtension, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::serialize::ToSql;
+use diesel::sql_types::{BigInt, HasSqlType, Text};
+use diesel::{OptionalExtension, QueryResult, RunQueryDsl};
 
 /// A person with an e-mail address.
 pub(super) struct Holder {
@@ -16,7 +18,7 @@ pub(super) struct Holder {
 }
 
 /// The person who has this address.
-pub(super) fn holder(conn: &mut SqliteConnection, email: &str) -> QueryResult<Option<Holder>> {
+pub(super) fn holder(conn: &mut Conn, email: &str) -> QueryResult<Option<Holder>> {
     let found: Option<(i64, i64)> = HolderOf { email }.get_result(conn).optional()?;
     Ok(found.map(|(person_id, row_version)| Holder { person_id, row_version }))
 }
@@ -32,8 +34,12 @@ impl QueryId for HolderOf<'_> {
     const HAS_STATIC_QUERY_ID: bool = true;
 }
 
-impl QueryFragment<Sqlite> for HolderOf<'_> {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+impl<DB> QueryFragment<DB> for HolderOf<'_>
+where
+    DB: Backend + HasSqlType<Text>,
+    str: ToSql<Text, DB>,
+{
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, DB>) -> QueryResult<()> {
         out.push_sql(
             "SELECT person_id, row_version FROM contact JOIN person USING (person_id) \
              WHERE kind = 'email' AND value = ",
@@ -46,12 +52,13 @@ impl Query for HolderOf<'_> {
     type SqlType = (BigInt, BigInt);
 }
 
-impl RunQueryDsl<SqliteConnection> for HolderOf<'_> {}
+impl RunQueryDsl<Conn> for HolderOf<'_> {}
 
 #[cfg(test)]
 mod tests {
     use diesel::connection::SimpleConnection;
-    use diesel::{Connection, QueryableByName, sql_query};
+    use diesel::sqlite::Sqlite;
+    use diesel::{Connection, QueryableByName, SqliteConnection, sql_query};
 
     use super::*;
 
@@ -64,7 +71,7 @@ mod tests {
     #[test]
     fn finding_a_holder_uses_the_partial_index() {
         let mut conn = SqliteConnection::establish(":memory:").unwrap();
-        conn.batch_execute(crate::SCHEMA.migrations[0].up).unwrap();
+        conn.batch_execute(crate::SCHEMA.migrations[0].sqlite.up).unwrap();
         let query = diesel::debug_query::<Sqlite, _>(&HolderOf { email: "x" }).to_string();
         let (sql, _) = query.split_once(" -- ").unwrap();
         let plan: Vec<Plan> =

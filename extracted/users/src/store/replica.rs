@@ -4,8 +4,9 @@
 
 use contracts::UserId;
 use contracts::users::{CONTEXT, User};
+use db::Conn;
 use db::replication::{ReplicaTable, Rival};
-use diesel::{OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::{OptionalExtension, QueryDsl, QueryResult, RunQueryDsl};
 use serde_json::Value;
 
 use super::{email, rows};
@@ -33,29 +34,31 @@ impl ReplicaTable for People {
         Ok(user)
     }
 
-    fn version(conn: &mut SqliteConnection, key: UserId) -> QueryResult<Option<i64>> {
+    fn version(conn: &mut Conn, key: UserId) -> QueryResult<Option<i64>> {
         person::table.find(key.get()).select(person::row_version).get_result(conn).optional()
     }
 
-    fn rival(conn: &mut SqliteConnection, key: UserId, state: &User) -> QueryResult<Option<Rival>> {
+    fn rival(conn: &mut Conn, key: UserId, state: &User) -> QueryResult<Option<Rival>> {
         let holder = email::holder(conn, &state.details.email)?;
         let rival = holder.filter(|holder| holder.person_id != key.get());
         Ok(rival.map(|holder| Rival { id: holder.person_id.to_string(), version: holder.row_version }))
     }
 
-    fn put(conn: &mut SqliteConnection, key: UserId, state: &User) -> QueryResult<()> {
+    fn put(conn: &mut Conn, key: UserId, state: &User) -> QueryResult<()> {
         let mapped = domain::map(state);
-        diesel::insert_into(person::table)
-            .values(&mapped.person)
-            .on_conflict(person::person_id)
-            .do_update()
-            .set(&mapped.person)
-            .execute(conn)?;
+        db::on_each!(conn, |conn| {
+            diesel::insert_into(person::table)
+                .values(&mapped.person)
+                .on_conflict(person::person_id)
+                .do_update()
+                .set(&mapped.person)
+                .execute(conn)?
+        });
         rows::remove_parts(conn, key.get())?;
         rows::add_parts(conn, key.get(), &state.details)
     }
 
-    fn remove(conn: &mut SqliteConnection, key: UserId) -> QueryResult<()> {
-        rows::remove(conn, key.get()).map(drop)
+    fn remove(conn: &mut Conn, key: UserId) -> QueryResult<()> {
+        rows::remove(conn, key.get())
     }
 }

@@ -5,18 +5,15 @@
 use std::collections::HashMap;
 
 use contracts::users::{User, UserDetails};
-use diesel::{ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SelectableHelper, SqliteConnection};
+use db::Conn;
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, RunQueryDsl, SelectableHelper};
 
 use super::StoreError;
 use crate::domain::{self, AddressRow, Contact, Person, Rows};
 use crate::schema::{address, contact, person};
 
 /// Adds contacts and addresses. One statement each: diesel keeps a prepared statement of one row, not of many.
-pub(super) fn add_parts(
-    conn: &mut SqliteConnection,
-    person_id: i64,
-    details: &UserDetails,
-) -> QueryResult<()> {
+pub(super) fn add_parts(conn: &mut Conn, person_id: i64, details: &UserDetails) -> QueryResult<()> {
     for row in domain::contacts(person_id, details) {
         diesel::insert_into(contact::table).values(&row).execute(conn)?;
     }
@@ -27,20 +24,21 @@ pub(super) fn add_parts(
 }
 
 /// Removes contacts and addresses.
-pub(super) fn remove_parts(conn: &mut SqliteConnection, person_id: i64) -> QueryResult<()> {
+pub(super) fn remove_parts(conn: &mut Conn, person_id: i64) -> QueryResult<()> {
     diesel::delete(contact::table.filter(contact::person_id.eq(person_id))).execute(conn)?;
     diesel::delete(address::table.filter(address::person_id.eq(person_id))).execute(conn)?;
     Ok(())
 }
 
-/// Removes a person with everything; whether there was one.
-pub(super) fn remove(conn: &mut SqliteConnection, person_id: i64) -> QueryResult<bool> {
+/// Removes a person with everything, if there is one.
+pub(super) fn remove(conn: &mut Conn, person_id: i64) -> QueryResult<()> {
     remove_parts(conn, person_id)?;
-    Ok(diesel::delete(person::table.find(person_id)).execute(conn)? == 1)
+    diesel::delete(person::table.find(person_id)).execute(conn)?;
+    Ok(())
 }
 
 /// The users of persons that are a whole stretch of ids, in ascending order.
-pub(super) fn users_of(conn: &mut SqliteConnection, persons: Vec<Person>) -> Result<Vec<User>, StoreError> {
+pub(super) fn users_of(conn: &mut Conn, persons: Vec<Person>) -> Result<Vec<User>, StoreError> {
     let (Some(first), Some(last)) = (persons.first(), persons.last()) else { return Ok(Vec::new()) };
     let (first, last) = (first.person_id, last.person_id);
     // By range instead of by list: the statement stays the same for every page, and persons between two of the

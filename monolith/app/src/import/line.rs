@@ -192,7 +192,7 @@ fn parse_product(code: &str, description: &str, price: Money) -> Result<ProductD
     }
     let description = description.trim();
     let name = if description.is_empty() { code } else { description };
-    ProductDetails::parse(code.to_owned(), name.to_owned(), price).map_err(|faults| {
+    ProductDetails::parse(code.to_owned(), name.to_owned(), price, None).map_err(|faults| {
         let words = faults.iter().map(|fault| match fault.field.as_str() {
             "sku" => format!("the stock code {}", fault.message),
             "name" => format!("the description {}", fault.message),

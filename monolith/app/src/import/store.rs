@@ -7,6 +7,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use contracts::catalog::{CatalogError, ProductDetails};
+use contracts::inventory::InventoryError;
 use contracts::orders::{ImportOrder, Imported, OrderKind, OrderLine, OrdersError};
 use contracts::users::{Address, UserDetails, UsersError};
 use contracts::{CallContext, FieldError, Money, ProductId, UserId};
@@ -36,6 +37,9 @@ pub enum StoreError {
     /// The catalog context failed.
     #[error("products were not stored")]
     Catalog(#[from] CatalogError),
+    /// The inventory context failed.
+    #[error("the opening stock was not stored")]
+    Inventory(#[from] InventoryError),
     /// The orders context failed.
     #[error("orders were not stored")]
     Orders(#[from] OrdersError),
@@ -87,13 +91,14 @@ struct Known {
 
 pub(super) struct Writer {
     ports: Ports,
+    opening_stock: u32,
     users: Seen<u64, UserId>,
     products: Seen<String, Known>,
 }
 
 impl Writer {
-    pub(super) fn new(ports: Ports) -> Self {
-        Self { ports, users: Seen::new(REMEMBERED), products: Seen::new(REMEMBERED) }
+    pub(super) fn new(ports: Ports, opening_stock: u32) -> Self {
+        Self { ports, opening_stock, users: Seen::new(REMEMBERED), products: Seen::new(REMEMBERED) }
     }
 
     pub(super) async fn store(&mut self, batch: Batch) -> Result<Stored, StoreError> {
@@ -180,6 +185,11 @@ impl Writer {
         if ensured.len() != missing.len() {
             return Err(StoreError::Answer { context: contracts::catalog::CONTEXT });
         }
+        if self.opening_stock > 0 {
+            // All of them, not only the new ones: an import that was killed here is completed by the next one.
+            let products = ensured.iter().map(|product| product.id).collect();
+            self.ports.inventory.ensure_stock(ctx, products, self.opening_stock).await?;
+        }
         for (draft, ensured) in missing.into_iter().zip(ensured) {
             stored.products += u64::from(ensured.added);
             let wants_name = ensured.added && !draft.has_name;
@@ -199,7 +209,7 @@ impl Writer {
     ) -> Result<(), StoreError> {
         let details = ProductDetails { price: product.price, ..found };
         let sku = details.sku.clone();
-        self.ports.catalog.update(ctx, product.id, details).await?;
+        self.ports.catalog.update(ctx, product.id, details, None).await?;
         self.products.put(sku, Known { wants_name: false, ..product });
         Ok(())
     }

@@ -3,6 +3,7 @@
 use std::fs;
 
 use contracts::CallContext;
+use contracts::catalog::ProductFilter;
 use contracts::orders::{OrderKind, OrderStatus};
 use tempfile::TempDir;
 
@@ -43,7 +44,7 @@ impl Shop {
 
     async fn import_file(&self, path: &Path) -> Result<Summary, ImportError> {
         let source = Source::open(Input::from(path))?;
-        import(source, self.ports.clone(), &self.rejects(), &Silent).await
+        import(source, self.ports.clone(), 100, &self.rejects(), &Silent).await
     }
 }
 
@@ -67,14 +68,14 @@ async fn lines_become_users_products_orders_and_cancellations() {
     assert_eq!(users[0].details.name, "Customer 17850");
     assert_eq!(users[0].details.email, "customer-17850@online-retail.example");
     assert_eq!(users[1].details.addresses[0].country, "EIRE");
-    let products = shop.ports.catalog.list(&ctx(), None, 10).await.unwrap().items;
+    let products = shop.ports.catalog.list(&ctx(), ProductFilter::default(), None, 10).await.unwrap().items;
     let named: Vec<_> = products.iter().map(|p| (p.details.sku.as_str(), p.details.name.as_str())).collect();
     assert_eq!(named, [("85123A", "WHITE HANGING HEART"), ("71053", "WHITE METAL LANTERN")]);
 
     let sale = shop.ports.orders.list(&ctx(), users[0].id, None, 10).await.unwrap().items.remove(0);
     assert_eq!(
         (sale.reference.as_deref(), sale.kind, sale.status),
-        (Some("536365"), OrderKind::Sale, OrderStatus::Placed)
+        (Some("536365"), OrderKind::Sale, OrderStatus::Confirmed)
     );
     assert_eq!((sale.lines.len(), sale.total.minor), (2, 6 * 255 + 8 * 339));
     assert_eq!(sale.placed_at.to_string(), "2010-12-01T08:26:00.000Z");
@@ -90,7 +91,7 @@ async fn a_description_that_turns_up_later_names_the_product() {
     lines.push(CREDIT.to_owned());
     let summary = shop.import(&lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!((summary.imported, summary.products_added), (5_002, 2));
-    let product = shop.ports.catalog.list(&ctx(), None, 1).await.unwrap().items.remove(0);
+    let product = shop.ports.catalog.list(&ctx(), ProductFilter::default(), None, 1).await.unwrap().items.remove(0);
     assert_eq!((product.details.name.as_str(), product.details.price.minor), ("WHITE METAL LANTERN", 339));
 }
 

@@ -31,8 +31,8 @@ pub async fn every_change_of_the_owner_arrives(fixture: &dyn ReplicaFixture) {
     let owner = fixture.owner();
     let ann = done(owner.create(&call(), person("Ann Lee", "ann@example.com")).await);
     let bob = done(owner.create(&call(), person("Bob", "bob@example.com")).await);
-    done(owner.update(&call(), ann.id, person("Plato", "plato@example.com")).await);
-    done(owner.delete(&call(), bob.id).await);
+    done(owner.update(&call(), ann.id, person("Plato", "plato@example.com"), None).await);
+    done(owner.delete(&call(), bob.id, None).await);
     done(
         owner.ensure(&call(), vec![person("Eve", "eve@example.com"), person("X", "plato@example.com")]).await,
     );
@@ -48,9 +48,9 @@ pub async fn a_swap_of_e_mail_addresses_arrives(fixture: &dyn ReplicaFixture) {
     let ann = done(owner.create(&call(), person("Ann", "a@example.com")).await);
     let bob = done(owner.create(&call(), person("Bob", "b@example.com")).await);
     deliver_all(fixture).await;
-    done(owner.update(&call(), ann.id, person("Ann", "c@example.com")).await);
-    done(owner.update(&call(), bob.id, person("Bob", "a@example.com")).await);
-    done(owner.update(&call(), ann.id, person("Ann", "b@example.com")).await);
+    done(owner.update(&call(), ann.id, person("Ann", "c@example.com"), None).await);
+    done(owner.update(&call(), bob.id, person("Bob", "a@example.com"), None).await);
+    done(owner.update(&call(), ann.id, person("Ann", "b@example.com"), None).await);
     deliver_all(fixture).await;
     assert_equal(fixture).await;
 }
@@ -59,9 +59,9 @@ pub async fn a_swap_of_e_mail_addresses_arrives(fixture: &dyn ReplicaFixture) {
 pub async fn delivering_everything_twice_changes_nothing(fixture: &dyn ReplicaFixture) {
     let owner = fixture.owner();
     let ann = done(owner.create(&call(), person("Ann", "a@example.com")).await);
-    done(owner.update(&call(), ann.id, person("Ann", "b@example.com")).await);
+    done(owner.update(&call(), ann.id, person("Ann", "b@example.com"), None).await);
     let bob = done(owner.create(&call(), person("Bob", "a@example.com")).await);
-    done(owner.delete(&call(), bob.id).await);
+    done(owner.delete(&call(), bob.id, None).await);
     let images = deliver_all(fixture).await;
     for image in images {
         assert_eq!(fixture.sink().apply(image).await, Ok(Applied::Stale));
@@ -94,11 +94,11 @@ async fn take(owner: &dyn Users, step: Step) {
     let refused = match step {
         Step::Create(number) => owner.create(&call(), details(number)).await.err(),
         Step::Update(place, number) => match at(place) {
-            Some(id) => owner.update(&call(), id, details(number)).await.err(),
+            Some(id) => owner.update(&call(), id, details(number), None).await.err(),
             None => None,
         },
         Step::Delete(place) => match at(place) {
-            Some(id) => owner.delete(&call(), id).await.err(),
+            Some(id) => owner.delete(&call(), id, None).await.err(),
             None => None,
         },
     };

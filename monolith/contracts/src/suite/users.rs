@@ -20,8 +20,8 @@ pub async fn an_unknown_user_is_not_found(fixture: &dyn UsersFixture) {
     let users = fixture.users();
     let id = done(UserId::try_from(4711));
     assert_eq!(users.get(&call(), id).await, Err(UsersError::NotFound { id }));
-    assert_eq!(users.delete(&call(), id).await, Err(UsersError::NotFound { id }));
-    let updated = users.update(&call(), id, person("Ann Lee", "ann@example.com")).await;
+    assert_eq!(users.delete(&call(), id, None).await, Err(UsersError::NotFound { id }));
+    let updated = users.update(&call(), id, person("Ann Lee", "ann@example.com"), None).await;
     assert_eq!(updated, Err(UsersError::NotFound { id }));
     assert_eq!(all_users(users).await, []);
 }
@@ -33,7 +33,7 @@ pub async fn a_second_user_with_the_e_mail_address_is_refused(fixture: &dyn User
     let bob = done(users.create(&call(), person("Bob", "bob@example.com")).await);
     let taken = || UsersError::EmailTaken { email: "ann@example.com".to_owned() };
     assert_eq!(users.create(&call(), person("Eve", "ann@example.com")).await, Err(taken()));
-    assert_eq!(users.update(&call(), bob.id, person("Bob", "ann@example.com")).await, Err(taken()));
+    assert_eq!(users.update(&call(), bob.id, person("Bob", "ann@example.com"), None).await, Err(taken()));
     assert_eq!(all_users(users).await, [ann, bob]);
 }
 
@@ -48,7 +48,7 @@ pub async fn an_update_replaces_everything_but_the_beginning(fixture: &dyn Users
         addresses: Vec::new(),
     };
     for details in [bare, person("Ann Marie Lee", "lee@example.com")] {
-        let after = done(users.update(&call(), before.id, details.clone()).await);
+        let after = done(users.update(&call(), before.id, details.clone(), None).await);
         assert_eq!((after.id, after.created_at), (before.id, before.created_at));
         assert_eq!(after.details, details);
         assert_eq!(users.get(&call(), before.id).await, Ok(after));
@@ -59,11 +59,11 @@ pub async fn an_update_replaces_everything_but_the_beginning(fixture: &dyn Users
 pub async fn a_deleted_user_is_gone(fixture: &dyn UsersFixture) {
     let users = fixture.users();
     let user = done(users.create(&call(), person("Ann", "ann@example.com")).await);
-    let version = done(users.delete(&call(), user.id).await);
+    let version = done(users.delete(&call(), user.id, None).await);
     assert!(version > user.version, "the removal took version {version} after {}", user.version);
     let gone = UsersError::NotFound { id: user.id };
     assert_eq!(users.get(&call(), user.id).await, Err(gone.clone()));
-    assert_eq!(users.delete(&call(), user.id).await, Err(gone));
+    assert_eq!(users.delete(&call(), user.id, None).await, Err(gone));
     assert_eq!(all_users(users).await, []);
 }
 
@@ -72,7 +72,7 @@ pub async fn an_id_is_never_given_out_again(fixture: &dyn UsersFixture) {
     let users = fixture.users();
     let mut last = done(users.create(&call(), person("Ann", "ann@example.com")).await).id;
     for _ in 0..3 {
-        done(users.delete(&call(), last).await);
+        done(users.delete(&call(), last, None).await);
         let next = done(users.create(&call(), person("Ann", "ann@example.com")).await).id;
         assert!(next > last, "{next} came after {last}");
         last = next;
@@ -83,7 +83,7 @@ pub async fn an_id_is_never_given_out_again(fixture: &dyn UsersFixture) {
 pub async fn an_e_mail_address_of_a_deleted_user_is_free(fixture: &dyn UsersFixture) {
     let users = fixture.users();
     let ann = done(users.create(&call(), person("Ann", "ann@example.com")).await);
-    done(users.delete(&call(), ann.id).await);
+    done(users.delete(&call(), ann.id, None).await);
     let bob = done(users.create(&call(), person("Bob", "ann@example.com")).await);
     assert_eq!(all_users(users).await, [bob]);
 }
@@ -93,8 +93,8 @@ pub async fn versions_grow_with_every_write(fixture: &dyn UsersFixture) {
     let users = fixture.users();
     let ann = done(users.create(&call(), person("Ann", "ann@example.com")).await);
     let bob = done(users.create(&call(), person("Bob", "bob@example.com")).await);
-    let lee = done(users.update(&call(), ann.id, person("Lee", "lee@example.com")).await);
-    let removed = done(users.delete(&call(), bob.id).await);
+    let lee = done(users.update(&call(), ann.id, person("Lee", "lee@example.com"), None).await);
+    let removed = done(users.delete(&call(), bob.id, None).await);
     let eve = done(users.create(&call(), person("Eve", "eve@example.com")).await);
     let versions = [ann.version, bob.version, lee.version, removed, eve.version];
     assert!(versions.is_sorted_by(|earlier, later| earlier < later), "{versions:?}");
@@ -110,7 +110,7 @@ pub async fn listing_walks_all_users_in_order_of_id(fixture: &dyn UsersFixture) 
     }
     assert_eq!(all_users(users).await, expected);
     let gone = expected.remove(6);
-    done(users.delete(&call(), gone.id).await);
+    done(users.delete(&call(), gone.id, None).await);
     assert_eq!(all_users(users).await, expected);
 }
 

@@ -7,10 +7,10 @@ use async_trait::async_trait;
 use contracts::replication::{Backlog, Fence, FenceState, Image, IntentLog};
 use contracts::{Clock, SystemClock, Unavailable};
 use diesel::dsl::count_star;
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl, SqliteConnection};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, RunQueryDsl};
 
 use super::tables::{self, banyan_contexts, banyan_intents};
-use crate::{Db, DbError};
+use crate::{Conn, Db, DbError};
 
 /// One context's part of the dual-write tables.
 #[derive(Clone)]
@@ -84,7 +84,7 @@ impl Fence for ContextLog {
     }
 }
 
-fn pending(conn: &mut SqliteConnection, context: &str, limit: u32) -> Result<Vec<Image>, DbError> {
+fn pending(conn: &mut Conn, context: &str, limit: u32) -> Result<Vec<Image>, DbError> {
     let rows: Vec<(i64, String, Option<String>)> = banyan_intents::table
         .filter(banyan_intents::context.eq(context))
         .order(banyan_intents::version)
@@ -101,7 +101,7 @@ fn pending(conn: &mut SqliteConnection, context: &str, limit: u32) -> Result<Vec
     rows.into_iter().map(image).collect()
 }
 
-fn backlog(conn: &mut SqliteConnection, context: &str) -> Result<Backlog, DbError> {
+fn backlog(conn: &mut Conn, context: &str) -> Result<Backlog, DbError> {
     let of_context = banyan_intents::table.filter(banyan_intents::context.eq(context));
     let pending: i64 = of_context.select(count_star()).get_result(conn)?;
     let oldest: Option<i64> = of_context

@@ -5,16 +5,17 @@
 
 use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::{BigInt, Bool, Text};
-use diesel::sqlite::Sqlite;
-use diesel::{QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::{QueryResult, RunQueryDsl};
+
+use crate::{Conn, MultiBackend};
 
 #[derive(Debug, Clone, Copy, QueryId)]
 pub(super) struct NextVersion {
     pub(super) context: &'static str,
 }
 
-impl QueryFragment<Sqlite> for NextVersion {
-    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, Sqlite>) -> QueryResult<()> {
+impl QueryFragment<MultiBackend> for NextVersion {
+    fn walk_ast<'b>(&'b self, mut out: AstPass<'_, 'b, MultiBackend>) -> QueryResult<()> {
         out.push_sql("UPDATE banyan_contexts SET version = version + 1 WHERE context = ");
         out.push_bind_param::<Text, _>(self.context)?;
         out.push_sql(" AND fence = 'open' RETURNING version, dual_write");
@@ -26,4 +27,4 @@ impl Query for NextVersion {
     type SqlType = (BigInt, Bool);
 }
 
-impl RunQueryDsl<SqliteConnection> for NextVersion {}
+impl RunQueryDsl<Conn> for NextVersion {}

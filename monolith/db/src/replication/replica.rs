@@ -5,11 +5,11 @@
 
 use contracts::replication::{Applied, Image, ReplicaError};
 use diesel::result::Error;
-use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SqliteConnection};
+use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl};
 use serde_json::Value;
 
 use super::tables::{self, banyan_contexts, banyan_tombstones};
-use crate::{Db, DbError};
+use crate::{Conn, Db, DbError};
 
 /// Another id that holds a unique value of an image.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -37,16 +37,16 @@ pub trait ReplicaTable: Send + 'static {
     fn state(key: Self::Key, version: i64, value: Value) -> Result<Self::State, String>;
 
     /// The version of the row with this key.
-    fn version(conn: &mut SqliteConnection, key: Self::Key) -> QueryResult<Option<i64>>;
+    fn version(conn: &mut Conn, key: Self::Key) -> QueryResult<Option<i64>>;
 
     /// Another row that holds a unique value of the state.
-    fn rival(conn: &mut SqliteConnection, key: Self::Key, state: &Self::State) -> QueryResult<Option<Rival>>;
+    fn rival(conn: &mut Conn, key: Self::Key, state: &Self::State) -> QueryResult<Option<Rival>>;
 
     /// Writes the whole state under this key, whether or not there is a row.
-    fn put(conn: &mut SqliteConnection, key: Self::Key, state: &Self::State) -> QueryResult<()>;
+    fn put(conn: &mut Conn, key: Self::Key, state: &Self::State) -> QueryResult<()>;
 
     /// Removes the row with this key, if there is one.
-    fn remove(conn: &mut SqliteConnection, key: Self::Key) -> QueryResult<()>;
+    fn remove(conn: &mut Conn, key: Self::Key) -> QueryResult<()>;
 }
 
 /// Applies one image in one transaction. Idempotent.
@@ -66,13 +66,14 @@ pub async fn apply<T: ReplicaTable>(db: &Db, image: Image) -> Result<Applied, Re
 }
 
 fn store<T: ReplicaTable>(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     key: T::Key,
     id: &str,
     version: i64,
     state: Option<&T::State>,
 ) -> Result<Applied, Refusal> {
-    let (fence, _) = super::fence(conn, T::CONTEXT)?;
+    // Held, so that no two images are weighed against the same row at once.
+    let (fence, _) = super::held_fence(conn, T::CONTEXT)?;
     if fence != tables::CLOSED {
         return Err(Refusal::Replica(ReplicaError::Owner { context: T::CONTEXT.to_owned() }));
     }
@@ -108,7 +109,7 @@ fn yield_to(rival: Rival, id: &str, version: i64) -> Result<Applied, Refusal> {
     Err(Refusal::Replica(ReplicaError::Conflict { version, id: id.to_owned(), holder: rival.id }))
 }
 
-fn tombstone(conn: &mut SqliteConnection, context: &str, id: &str) -> QueryResult<Option<i64>> {
+fn tombstone(conn: &mut Conn, context: &str, id: &str) -> QueryResult<Option<i64>> {
     banyan_tombstones::table
         .find((context, id))
         .select(banyan_tombstones::version)
@@ -117,7 +118,7 @@ fn tombstone(conn: &mut SqliteConnection, context: &str, id: &str) -> QueryResul
 }
 
 /// Should this side become the owner, its next version must be above every version it was ever told.
-fn raise_counter(conn: &mut SqliteConnection, context: &str, version: i64) -> QueryResult<()> {
+fn raise_counter(conn: &mut Conn, context: &str, version: i64) -> QueryResult<()> {
     let behind = banyan_contexts::table.find(context).filter(banyan_contexts::version.lt(version));
     diesel::update(behind).set(banyan_contexts::version.eq(version)).execute(conn)?;
     Ok(())

@@ -1,45 +1,65 @@
 //! Compares what the records say with the tables and indexes that are there.
 //!
-//! Invariant: what should be there is learnt by running the recorded steps in an empty database in memory, so no
-//! list of tables kept by hand can be wrong.
+//! Invariant: what should be there is learnt from the steps themselves, by running them in an empty SQLite database in
+//! memory, or by what PostgreSQL held after it had run them; so no list of tables kept by hand can be wrong.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use diesel::connection::SimpleConnection;
-use diesel::sql_types::{Bool, Text};
-use diesel::{Connection, QueryResult, QueryableByName, RunQueryDsl, SqliteConnection, sql_query};
+use diesel::{Connection, SqliteConnection};
 
+use super::objects::{self, Object};
 use super::record::{self, Records};
 use super::{Migration, SchemaError, SchemaSource, step_name};
-use crate::DbError;
+use crate::{Backend, Conn, DbError};
 
-/// The tables that exist once all steps of a source are applied, in alphabetical order. For tests of a schema.
+/// The tables that exist in a SQLite file once all steps of a source are applied, in alphabetical order. For tests of a
+/// schema; [`facts`](super::facts()) says what is in a database.
 pub fn tables_of(source: &SchemaSource) -> Result<Vec<String>, SchemaError> {
     let mut scratch = Scratch::new()?;
     for step in source.migrations {
         scratch.run(source, step)?;
     }
-    Ok(table_names(&mut scratch.conn)?.into_iter().collect())
+    let tables = objects::in_file(&mut scratch.conn)?.into_iter().filter(|object| object.kind == "table");
+    Ok(tables.map(|object| object.name).collect())
 }
 
 /// The records, once they are known to agree with the tables and with this program.
-pub(super) fn checked(
-    path: &str,
-    conn: &mut SqliteConnection,
-    sources: &[SchemaSource],
-) -> Result<Records, SchemaError> {
-    let actual = objects(conn)?;
-    let has_records = actual.iter().any(|object| object.name == record::TABLE);
-    let records = if has_records { record::load(conn)? } else { Records(Vec::new()) };
+pub(super) fn checked(path: &str, conn: &mut Conn, sources: &[SchemaSource]) -> Result<Records, SchemaError> {
+    let backend = match conn {
+        Conn::Sqlite(_) => Backend::Sqlite,
+        Conn::Postgres(_) => Backend::Postgres,
+    };
+    let records = records(conn)?;
     for source in sources {
-        check_records(path, &records, source)?;
-        check_objects(path, &records, source, &actual)?;
+        check_records(path, &records, source, backend)?;
+        let actual = objects::of(conn, source)?;
+        match backend {
+            Backend::Sqlite => check_file(path, &records, source, &actual)?,
+            Backend::Postgres => check_schema(path, &records, source, &actual)?,
+        }
     }
     Ok(records)
 }
 
+fn records(conn: &mut Conn) -> Result<Records, SchemaError> {
+    let objects = match conn {
+        Conn::Sqlite(conn) => objects::in_file(conn)?,
+        Conn::Postgres(_) => objects::in_schema(conn, record::SCHEMA)?,
+    };
+    if objects.iter().any(|object| object.name == record::TABLE) {
+        return Ok(record::load(conn)?);
+    }
+    Ok(Records(Vec::new()))
+}
+
 /// The recorded steps must be the first ones of the source, in the same form.
-fn check_records(path: &str, records: &Records, source: &SchemaSource) -> Result<(), SchemaError> {
+fn check_records(
+    path: &str,
+    records: &Records,
+    source: &SchemaSource,
+    backend: Backend,
+) -> Result<(), SchemaError> {
     let mut steps = source.migrations.iter();
     for record in records.of(source.context) {
         let recorded = format!("{}/{:04}_{}", record.context, record.version, record.name);
@@ -54,25 +74,20 @@ fn check_records(path: &str, records: &Records, source: &SchemaSource) -> Result
                 remedy: RESTORE.to_owned(),
             });
         }
-        if step.version != record.version || record.checksum != record::checksum(step) {
+        if step.version != record.version || record.checksum != record::checksum(step, backend) {
             return Err(SchemaError::Changed { path, step: recorded });
         }
     }
     Ok(())
 }
 
-/// What the recorded steps made must be there, what the others make must not.
-fn check_objects(
+/// What the recorded steps made must be in the file, what the others make must not.
+fn check_file(
     path: &str,
     records: &Records,
     source: &SchemaSource,
     actual: &BTreeSet<Object>,
 ) -> Result<(), SchemaError> {
-    let half_applied = |what: String, remedy: &str| SchemaError::HalfApplied {
-        path: path.to_owned(),
-        what,
-        remedy: remedy.to_owned(),
-    };
     let (recorded, pending) = source
         .migrations
         .split_at_checked(records.of(source.context).count())
@@ -84,74 +99,69 @@ fn check_objects(
             makers.insert(object, step_name(source.context, step));
         }
     }
-    // The last one is a table where there is one: a lost table explains the indexes lost with it.
-    if let Some(expected) = objects(&mut scratch.conn)?.difference(actual).last() {
-        let maker = makers.get(expected).map_or(source.context, String::as_str);
-        return Err(half_applied(format!("{expected} is missing, though {maker} is recorded"), RESTORE));
-    }
+    refuse_missing(path, source, &objects::in_file(&mut scratch.conn)?, actual, &makers)?;
     for step in pending {
         if let Some(found) = scratch.run(source, step)?.into_iter().find(|object| actual.contains(object)) {
-            let step = step_name(source.context, step);
-            return Err(half_applied(format!("{found} is there, though {step} is not recorded"), NOT_OURS));
+            return Err(unrecorded(path, &found, source, step));
         }
     }
     Ok(())
 }
 
-const RESTORE: &str = "restore the file from a backup, or begin with a new database.path";
-const NOT_OURS: &str =
-    "choose another database.path if the file is another program's, else restore it from a backup";
-
-/// A table or an index.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, QueryableByName)]
-pub(super) struct Object {
-    #[diesel(sql_type = Text)]
-    kind: String,
-    #[diesel(sql_type = Text)]
-    name: String,
-}
-
-impl std::fmt::Display for Object {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.kind, self.name)
-    }
-}
-
-fn objects(conn: &mut SqliteConnection) -> QueryResult<BTreeSet<Object>> {
-    let rows: Vec<Object> = sql_query(
-        "SELECT type AS kind, name FROM sqlite_schema
-         WHERE type IN ('table', 'index') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
-    )
-    .load(conn)?;
-    Ok(rows.into_iter().collect())
-}
-
-pub(super) fn table_names(conn: &mut SqliteConnection) -> QueryResult<BTreeSet<String>> {
-    let tables = objects(conn)?.into_iter().filter(|object| object.kind == "table");
-    Ok(tables.map(|object| object.name).collect())
-}
-
-/// Tables of the source that are there and hold at least one row.
-pub(super) fn tables_with_rows(
-    conn: &mut SqliteConnection,
+/// What the recorded steps made must be in the schema. While none is recorded, no table of unknown origin may be there;
+/// later ones are met by the step itself, which then fails and is rolled back.
+fn check_schema(
+    path: &str,
+    records: &Records,
     source: &SchemaSource,
-) -> QueryResult<Vec<String>> {
-    #[derive(QueryableByName)]
-    struct Filled {
-        #[diesel(sql_type = Bool)]
-        filled: bool,
-    }
-    let there = table_names(conn)?;
-    let mut filled = Vec::new();
-    for table in source.tables.iter().filter(|table| there.contains(**table)) {
-        let rows: Vec<Filled> =
-            sql_query(format!("SELECT EXISTS (SELECT 1 FROM \"{table}\") AS filled")).load(conn)?;
-        if rows.iter().any(|row| row.filled) {
-            filled.push((*table).to_owned());
+    actual: &BTreeSet<Object>,
+) -> Result<(), SchemaError> {
+    let mut makers = BTreeMap::new();
+    for (record, step) in records.of(source.context).zip(source.migrations) {
+        for object in &record.objects {
+            makers.entry(object.clone()).or_insert_with(|| step_name(source.context, step));
         }
     }
-    Ok(filled)
+    refuse_missing(path, source, &records.objects(source), actual, &makers)?;
+    let first = source.migrations.first().filter(|_| records.of(source.context).next().is_none());
+    let explained = |object: &Object| {
+        object.name == record::TABLE || records.0.iter().any(|record| record.objects.contains(object))
+    };
+    let found = actual.iter().find(|object| object.kind == "table" && !explained(object));
+    match (first, found) {
+        (Some(first), Some(found)) => Err(unrecorded(path, found, source, first)),
+        _ => Ok(()),
+    }
 }
+
+fn refuse_missing(
+    path: &str,
+    source: &SchemaSource,
+    expected: &BTreeSet<Object>,
+    actual: &BTreeSet<Object>,
+    makers: &BTreeMap<Object, String>,
+) -> Result<(), SchemaError> {
+    // The last one is a table where there is one: a lost table explains the indexes lost with it.
+    let Some(missing) = expected.difference(actual).last() else { return Ok(()) };
+    let maker = makers.get(missing).map_or(source.context, String::as_str);
+    Err(SchemaError::HalfApplied {
+        path: path.to_owned(),
+        what: format!("{missing} is missing, though {maker} is recorded"),
+        remedy: RESTORE.to_owned(),
+    })
+}
+
+fn unrecorded(path: &str, found: &Object, source: &SchemaSource, step: &Migration) -> SchemaError {
+    SchemaError::HalfApplied {
+        path: path.to_owned(),
+        what: format!("{found} is there, though {} is not recorded", step_name(source.context, step)),
+        remedy: NOT_OURS.to_owned(),
+    }
+}
+
+const RESTORE: &str = "restore the database from a backup, or begin with a new database.path or database.url";
+const NOT_OURS: &str = "choose another database.path or database.url if it is another program's, else restore it \
+                        from a backup";
 
 /// An empty database in memory.
 struct Scratch {
@@ -170,12 +180,12 @@ impl Scratch {
 
     /// Runs one step and returns what it made.
     fn run(&mut self, source: &SchemaSource, step: &Migration) -> Result<BTreeSet<Object>, SchemaError> {
-        let before = objects(&mut self.conn)?;
-        self.conn.batch_execute(step.up).map_err(|error| SchemaError::Step {
+        let before = objects::in_file(&mut self.conn)?;
+        self.conn.batch_execute(step.sqlite.up).map_err(|error| SchemaError::Step {
             path: ":memory:".to_owned(),
             step: step_name(source.context, step),
             source: error,
         })?;
-        Ok(objects(&mut self.conn)?.difference(&before).cloned().collect())
+        Ok(objects::in_file(&mut self.conn)?.difference(&before).cloned().collect())
     }
 }

@@ -1,278 +1,286 @@
-//! The port, over a real database and over users and a catalog that are held in memory.
+//! The port's suite on both databases, and what only this service can show.
 
-use std::time::Duration;
-
-use contracts::catalog::{Product, ProductDetails};
-use contracts::orders::{OrderLine, OrderStatus};
-use contracts::users::{Ensured, User, UserDetails};
-use contracts::{FixedClock, Money, ProductId, Timestamp};
-use db::{DatabaseSettings, schema};
+use contracts::cart::{Cart, PutItem};
+use contracts::catalog::CatalogError;
+use contracts::events::{DomainEvent, Envelope};
+use contracts::payments::{Authorise, Payment, PaymentMethod, PaymentsError};
+use contracts::suite::orders::OrdersFixture;
+use contracts::suite::{
+    FakeCarts, FakeCatalog, FakeInventory, FakePayments, FakeShipping, FakeUsers, GOOD_TOKEN, call,
+    call_with_key, method, mug, person,
+};
+use contracts::{FixedClock, ProductId, Unavailable};
+use db::testing::{Scratch, scratch};
+use db::{Backend, events, saga, schema};
 
 use super::*;
 use crate::SCHEMA;
 
 const NOW: Timestamp = Timestamp::from_millis(1_291_191_960_000);
 
-/// Knows users 1 to 3; user 4 cannot be asked for.
-struct FewUsers;
+/// An orders context on a database of its own, and fakes of all others. Its consumers hear nothing unless a test tells them.
+pub(crate) struct Side {
+    pub(crate) service: OrdersService,
+    pub(crate) db: Scratch,
+    pub(crate) inventory: Arc<FakeInventory>,
+    pub(crate) payments: Arc<FakePayments>,
+    pub(crate) shipping: Arc<FakeShipping>,
+    users: Arc<FakeUsers>,
+    catalog: Arc<FakeCatalog>,
+    carts: Arc<FakeCarts>,
+}
+
+pub(crate) fn side(backend: Backend) -> Side {
+    let schemas = [idempotency::SCHEMA, events::SCHEMA, saga::SCHEMA, SCHEMA];
+    let db = scratch(backend, &schemas);
+    let outbox = Outbox::new(&[(OrderCancelled::KIND, "test"), (CartCheckedOut::KIND, "test")]);
+    let (users, catalog) = (Arc::<FakeUsers>::default(), Arc::<FakeCatalog>::default());
+    let carts = Arc::new(FakeCarts::new(users.clone(), catalog.clone()));
+    let payments = Arc::<FakePayments>::default();
+    let service = OrdersService::new(
+        db.clone(),
+        Arc::new(FixedClock(NOW)),
+        outbox,
+        users.clone(),
+        catalog.clone(),
+        carts.clone(),
+        payments.clone(),
+    );
+    let (inventory, shipping) = (Arc::default(), Arc::default());
+    Side { service, db, inventory, payments, shipping, users, catalog, carts }
+}
+
+impl Side {
+    /// A user, and a product that costs £2.55.
+    pub(crate) async fn user_and_product(&self) -> (UserId, ProductId) {
+        let user = self.users.create(&call(), person("ann", "ann@example.com")).await.unwrap();
+        (user.id, self.catalog.create(&call(), mug("cup")).await.unwrap().id)
+    }
+
+    /// An order of two cups.
+    pub(crate) async fn placed(&self, payment_method: PaymentMethod) -> Order {
+        let (user_id, product_id) = self.user_and_product().await;
+        let wish =
+            PlaceOrder { user_id, lines: vec![(product_id, 2)], payment_method, ship_to: None };
+        self.service.place(&call(), wish).await.unwrap()
+    }
+
+    async fn cart(&self) -> Cart {
+        let (user_id, product_id) = self.user_and_product().await;
+        let cart = self.carts.open(&call(), Some(user_id)).await.unwrap();
+        self.carts.add(&call(), cart.id, PutItem { product_id, quantity: 2 }, None).await.unwrap()
+    }
+
+    pub(crate) async fn order(&self, id: OrderId) -> Order {
+        self.service.get(&call(), id).await.unwrap()
+    }
+
+    /// The statuses of an order's history, each with its note.
+    pub(crate) async fn history(&self, id: OrderId) -> Vec<(OrderStatus, Option<String>)> {
+        let page = self.service.history(&call(), id, None, 99).await.unwrap();
+        page.items.into_iter().map(|entry| (entry.status, entry.note)).collect()
+    }
+
+    /// What waits in the outbox: kind and payload.
+    pub(crate) async fn published(&self) -> Vec<(String, String)> {
+        let all = events::EventFilter { consumer: None, which: events::Which::All, after: None, limit: 99 };
+        let waiting = self.db.read(move |conn| events::list(conn, &all)).await.unwrap();
+        waiting.into_iter().map(|event| (event.kind, event.payload.to_string())).collect()
+    }
+
+    pub(crate) async fn checkout(&self, id: OrderId) -> saga::SagaView {
+        let key = id.to_string();
+        self.db.read(move |conn| saga::find(conn, "checkout", &key)).await.unwrap().unwrap()
+    }
+
+    /// Another process on the same database.
+    pub(crate) fn other_process(&self) -> OrdersService {
+        let db = Db::open(self.db.settings()).unwrap();
+        OrdersService { db, ..self.service.clone() }
+    }
+}
+
+impl OrdersFixture for Side {
+    fn orders(&self) -> &dyn Orders {
+        &self.service
+    }
+
+    fn users(&self) -> &dyn Users {
+        &*self.users
+    }
+
+    fn catalog(&self) -> &dyn Catalog {
+        &*self.catalog
+    }
+
+    fn carts(&self) -> &dyn Carts {
+        &*self.carts
+    }
+}
+
+/// An event on its way to the context.
+pub(crate) fn envelope<E: DomainEvent>(id: &str, event: &E) -> Envelope {
+    Envelope {
+        id: id.to_owned(),
+        kind: E::KIND.to_owned(),
+        aggregate: event.aggregate(),
+        payload: serde_json::to_value(event).unwrap(),
+        request_id: "test".to_owned(),
+        traceparent: None,
+        occurred_at: NOW,
+    }
+}
+
+mod on_sqlite {
+    async fn fixture() -> super::Side {
+        super::side(db::Backend::Sqlite)
+    }
+    contracts::orders_suite!(fixture);
+}
+
+mod on_postgres {
+    async fn fixture() -> super::Side {
+        super::side(db::Backend::Postgres)
+    }
+    contracts::orders_suite!(fixture);
+}
+
+db::on_both!(side => [
+    a_cart_that_is_checked_out_by_many_at_once_becomes_one_order,
+    a_command_under_one_key_by_many_at_once_is_done_once,
+    a_confirmed_order_that_is_called_off_tells_it_once,
+    a_placed_order_has_its_checkout_and_its_cart_hears_of_it,
+    a_token_without_a_provider_is_refused_at_once,
+]);
+
+async fn a_placed_order_has_its_checkout_and_its_cart_hears_of_it(side: Side) {
+    let cart = side.cart().await;
+    let check_out = CheckOut {
+        cart_id: cart.id.clone(),
+        payment_method: method(GOOD_TOKEN),
+        ship_to: None,
+        expected_total: None,
+    };
+    let order = side.service.check_out(&call(), check_out).await.unwrap();
+    let saga = side.checkout(order.id).await;
+    assert_eq!((saga.phase, saga.position), (saga::Phase::Running, 1));
+    assert_eq!(saga.request_id, call().request_id.0);
+    let heard = CartCheckedOut { cart_id: cart.id, order_id: order.id };
+    let payload = serde_json::to_value(heard).unwrap().to_string();
+    assert_eq!(side.published().await, [(CartCheckedOut::KIND.to_owned(), payload)]);
+}
+
+async fn a_cart_that_is_checked_out_by_many_at_once_becomes_one_order(side: Side) {
+    let cart = side.cart().await;
+    let other = side.other_process();
+    let at_once = (0..8).map(|number| {
+        let service = if number % 2 == 0 { side.service.clone() } else { other.clone() };
+        let ctx = if number < 4 { call() } else { call_with_key(&number.to_string(), "check out") };
+        let (cart_id, payment_method) = (cart.id.clone(), PaymentMethod::account());
+        let check_out = CheckOut { cart_id, payment_method, ship_to: None, expected_total: None };
+        tokio::spawn(async move { service.check_out(&ctx, check_out).await.unwrap() })
+    });
+    let mut orders = Vec::new();
+    for handle in at_once.collect::<Vec<_>>() {
+        orders.push(handle.await.unwrap());
+    }
+    assert!(orders.iter().all(|order| *order == orders[0]), "{orders:?}");
+    let listed = side.service.list(&call(), orders[0].user_id, None, 9).await.unwrap();
+    assert_eq!(listed.items, [orders[0].clone()]);
+    assert_eq!(side.published().await.len(), 1);
+}
+
+async fn a_command_under_one_key_by_many_at_once_is_done_once(side: Side) {
+    let (user_id, product_id) = side.user_and_product().await;
+    let other = side.other_process();
+    let at_once = (0..8).map(|number| {
+        let service = if number % 2 == 0 { side.service.clone() } else { other.clone() };
+        let payment_method = PaymentMethod::account();
+        let wish = PlaceOrder { user_id, lines: vec![(product_id, 1)], payment_method, ship_to: None };
+        tokio::spawn(async move { service.place(&call_with_key("k", "one"), wish).await.unwrap() })
+    });
+    for handle in at_once.collect::<Vec<_>>() {
+        handle.await.unwrap();
+    }
+    assert_eq!(side.service.list(&call(), user_id, None, 9).await.unwrap().items.len(), 1);
+}
+
+async fn a_confirmed_order_that_is_called_off_tells_it_once(side: Side) {
+    let order = side.placed(PaymentMethod::account()).await;
+    side.service.tell(&call(), order.id, Command::Confirm).await.unwrap();
+    let other = side.other_process();
+    let at_once = [&side.service, &other, &side.service, &other].map(|service| {
+        let service = service.clone();
+        tokio::spawn(async move { service.cancel(&call(), order.id).await.unwrap() })
+    });
+    for handle in at_once {
+        assert_eq!(handle.await.unwrap().status, OrderStatus::Cancelling);
+    }
+    let payload = serde_json::to_value(OrderCancelled { order_id: order.id }).unwrap().to_string();
+    assert_eq!(side.published().await, [(OrderCancelled::KIND.to_owned(), payload)]);
+    let statuses = [OrderStatus::Pending, OrderStatus::Confirmed, OrderStatus::Cancelling];
+    assert_eq!(side.history(order.id).await, statuses.map(|status| (status, None)));
+}
+
+/// A payments context that knows no provider, and nothing else either.
+struct NoProvider;
 
 #[async_trait]
-impl Users for FewUsers {
-    async fn get(&self, _: &CallContext, id: UserId) -> Result<User, UsersError> {
-        match id.get() {
-            1..=3 => Ok(User {
-                id,
-                details: UserDetails {
-                    name: "Ann".to_owned(),
-                    email: format!("{id}@example.com"),
-                    phone: None,
-                    addresses: Vec::new(),
-                },
-                created_at: NOW,
-                updated_at: NOW,
-                version: 1,
-            }),
-            4 => {
-                let reason = "it sleeps".to_owned();
-                Err(Unavailable { context: "users".to_owned(), reason, maybe_done: true }.into())
-            }
-            _ => Err(UsersError::NotFound { id }),
-        }
+impl Payments for NoProvider {
+    async fn accepts(&self, _: &CallContext, method: PaymentMethod) -> Result<(), PaymentsError> {
+        if method.is_account() { Ok(()) } else { Err(PaymentsError::NoProvider) }
     }
 
-    async fn create(&self, _: &CallContext, _: UserDetails) -> Result<User, UsersError> {
-        Err(UsersError::NotOwner)
+    async fn authorise(&self, _: &CallContext, _: Authorise) -> Result<Payment, PaymentsError> {
+        Err(PaymentsError::NoProvider)
     }
 
-    async fn update(&self, _: &CallContext, _: UserId, _: UserDetails) -> Result<User, UsersError> {
-        Err(UsersError::NotOwner)
+    async fn capture(&self, _: &CallContext, order_id: OrderId) -> Result<Payment, PaymentsError> {
+        Err(PaymentsError::NotFound { order_id })
     }
 
-    async fn delete(&self, _: &CallContext, _: UserId) -> Result<i64, UsersError> {
-        Err(UsersError::NotOwner)
+    async fn refund(&self, _: &CallContext, _: OrderId) -> Result<(), PaymentsError> {
+        Ok(())
     }
 
-    async fn list(&self, _: &CallContext, _: Option<UserId>, _: u32) -> Result<Page<User>, UsersError> {
-        Err(UsersError::NotOwner)
-    }
-
-    async fn ensure(&self, _: &CallContext, _: Vec<UserDetails>) -> Result<Vec<Ensured<UserId>>, UsersError> {
-        Err(UsersError::NotOwner)
+    async fn payment(&self, _: &CallContext, order_id: OrderId) -> Result<Payment, PaymentsError> {
+        Err(PaymentsError::NotFound { order_id })
     }
 }
 
-/// Knows products 1 to 9; number n costs n pounds.
-struct NinePounds;
+async fn a_token_without_a_provider_is_refused_at_once(side: Side) {
+    let service = OrdersService { payments: Arc::new(NoProvider), ..side.service.clone() };
+    let (user_id, product_id) = side.user_and_product().await;
+    let wish = |payment_method| PlaceOrder {
+        user_id,
+        lines: vec![(product_id, 1)],
+        payment_method,
+        ship_to: None,
+    };
+    let refused = service.place(&call(), wish(method(GOOD_TOKEN))).await;
+    assert_eq!(refused, Err(OrdersError::NoPaymentProvider));
+    assert_eq!(service.list(&call(), user_id, None, 9).await.unwrap().items, []);
+    service.place(&call(), wish(PaymentMethod::account())).await.unwrap();
+}
 
-#[async_trait]
-impl Catalog for NinePounds {
-    async fn get_many(&self, _: &CallContext, ids: Vec<ProductId>) -> Result<Vec<Product>, CatalogError> {
-        let known = ids.into_iter().filter(|id| id.get() <= 9);
-        Ok(known
-            .map(|id| Product {
-                id,
-                details: ProductDetails {
-                    sku: id.to_string(),
-                    name: "Mug".to_owned(),
-                    price: Money::gbp(id.get() * 100),
-                },
-                created_at: NOW,
-                updated_at: NOW,
-            })
-            .collect())
+#[test]
+fn what_cannot_be_asked_makes_a_command_unavailable_with_nothing_done() {
+    let asleep = |context: &str| Unavailable {
+        context: context.to_owned(),
+        reason: "it sleeps".to_owned(),
+        maybe_done: true,
+    };
+    let errors = [
+        refusals::of_users(contracts::users::UsersError::Unavailable(asleep("users"))),
+        refusals::of_catalog(CatalogError::Unavailable(asleep("catalog"))),
+        refusals::of_carts(CartError::Unavailable(asleep("cart"))),
+        refusals::of_payments(PaymentsError::Unavailable(asleep("payments"))),
+        refusals::of_users(contracts::users::UsersError::NotOwner),
+    ];
+    for error in errors {
+        let OrdersError::Unavailable(unavailable) = error else { panic!("{error:?}") };
+        assert!(!unavailable.maybe_done, "{unavailable:?}");
     }
-
-    async fn get(&self, _: &CallContext, id: ProductId) -> Result<Product, CatalogError> {
-        Err(CatalogError::NotFound { id })
-    }
-
-    async fn create(&self, _: &CallContext, details: ProductDetails) -> Result<Product, CatalogError> {
-        Err(CatalogError::SkuTaken { sku: details.sku })
-    }
-
-    async fn update(
-        &self,
-        _: &CallContext,
-        id: ProductId,
-        _: ProductDetails,
-    ) -> Result<Product, CatalogError> {
-        Err(CatalogError::NotFound { id })
-    }
-
-    async fn delete(&self, _: &CallContext, id: ProductId) -> Result<(), CatalogError> {
-        Err(CatalogError::NotFound { id })
-    }
-
-    async fn list(
-        &self,
-        _: &CallContext,
-        _: Option<ProductId>,
-        _: u32,
-    ) -> Result<Page<Product>, CatalogError> {
-        Ok(Page { items: Vec::new(), more: false })
-    }
-
-    async fn ensure(
-        &self,
-        _: &CallContext,
-        _: Vec<ProductDetails>,
-    ) -> Result<Vec<Ensured<ProductId>>, CatalogError> {
-        Ok(Vec::new())
-    }
-}
-
-struct Fixture {
-    _folder: tempfile::TempDir,
-    orders: OrdersService,
-}
-
-fn fixture() -> Fixture {
-    let folder = tempfile::tempdir().unwrap();
-    let path = folder.path().join("monolith.db");
-    let db = Db::open(&DatabaseSettings { path, readers: 1, ..DatabaseSettings::default() }).unwrap();
-    schema::apply(&db, &[SCHEMA]).unwrap();
-    let clock = Arc::new(FixedClock(NOW));
-    Fixture {
-        orders: OrdersService::new(db, clock, Arc::new(FewUsers), Arc::new(NinePounds)),
-        _folder: folder,
-    }
-}
-
-fn call() -> CallContext {
-    CallContext::new("test", Duration::from_secs(60))
-}
-
-fn user(id: i64) -> UserId {
-    UserId::try_from(id).unwrap()
-}
-
-fn product(id: i64) -> ProductId {
-    ProductId::try_from(id).unwrap()
-}
-
-fn wish(user_id: i64, lines: &[(i64, u32)]) -> PlaceOrder {
-    let lines = lines.iter().map(|(id, quantity)| (product(*id), *quantity)).collect();
-    PlaceOrder { user_id: user(user_id), lines }
-}
-
-fn invoice(reference: &str, quantity: u32) -> ImportOrder {
-    ImportOrder {
-        reference: reference.to_owned(),
-        user_id: user(77),
-        kind: OrderKind::Sale,
-        lines: vec![
-            OrderLine { product_id: product(5), quantity, unit_price: Money::gbp(255) },
-            OrderLine { product_id: product(5), quantity: 1, unit_price: Money::gbp(199) },
-        ],
-        placed_at: Timestamp::from_millis(1_000),
-    }
-}
-
-#[tokio::test]
-async fn a_placed_order_keeps_the_prices_of_the_moment() {
-    let fixture = fixture();
-    let order = fixture.orders.place(&call(), wish(1, &[(3, 2), (1, 1), (3, 1)])).await.unwrap();
-    assert_eq!(order.total, Money::gbp(1000));
-    assert_eq!((order.kind, order.status), (OrderKind::Sale, OrderStatus::Placed));
-    assert_eq!((order.placed_at, order.cancelled_at), (NOW, None));
-    let prices: Vec<(i64, u32, i64)> = order
-        .lines
-        .iter()
-        .map(|line| (line.product_id.get(), line.quantity, line.unit_price.minor))
-        .collect();
-    assert_eq!(prices, [(3, 2, 300), (1, 1, 100), (3, 1, 300)]);
-    assert_eq!(fixture.orders.get(&call(), order.id).await, Ok(order));
-}
-
-#[tokio::test]
-async fn an_order_of_a_user_or_product_that_is_not_there_is_refused_and_not_stored() {
-    let fixture = fixture();
-    let no_user = fixture.orders.place(&call(), wish(9, &[(1, 1)])).await;
-    assert_eq!(no_user, Err(OrdersError::NoSuchUser { id: user(9) }));
-    let no_product = fixture.orders.place(&call(), wish(1, &[(1, 1), (10, 1)])).await;
-    assert_eq!(no_product, Err(OrdersError::NoSuchProduct { id: product(10), line: 1 }));
-    assert_eq!(fixture.orders.list(&call(), user(1), None, 9).await.unwrap().items, []);
-}
-
-#[tokio::test]
-async fn users_that_cannot_be_asked_make_placing_unavailable_with_nothing_done() {
-    let fixture = fixture();
-    let refused = fixture.orders.place(&call(), wish(4, &[(1, 1)])).await;
-    let Err(OrdersError::Unavailable(unavailable)) = refused else { panic!("{refused:?}") };
-    assert_eq!((unavailable.context.as_str(), unavailable.maybe_done), ("users", false));
-}
-
-#[tokio::test]
-async fn cancelling_twice_succeeds_and_an_unknown_order_is_not_found() {
-    let fixture = fixture();
-    let order = fixture.orders.place(&call(), wish(1, &[(1, 1)])).await.unwrap();
-    let cancelled = fixture.orders.cancel(&call(), order.id).await.unwrap();
-    assert_eq!((cancelled.status, cancelled.cancelled_at), (OrderStatus::Cancelled, Some(NOW)));
-    assert_eq!(fixture.orders.cancel(&call(), order.id).await, Ok(cancelled));
-    let id = OrderId::try_from(99).unwrap();
-    assert_eq!(fixture.orders.cancel(&call(), id).await, Err(OrdersError::NotFound { id }));
-}
-
-#[tokio::test]
-async fn a_listing_holds_one_users_orders_page_by_page() {
-    let fixture = fixture();
-    let mut mine = Vec::new();
-    for number in 0..5 {
-        mine.push(fixture.orders.place(&call(), wish(1, &[(1, number + 1)])).await.unwrap());
-        fixture.orders.place(&call(), wish(2, &[(2, 1)])).await.unwrap();
-    }
-    let first = fixture.orders.list(&call(), user(1), None, 3).await.unwrap();
-    let rest = fixture.orders.list(&call(), user(1), Some(first.items[2].id), 3).await.unwrap();
-    assert_eq!((first.more, rest.more), (true, false));
-    assert_eq!([first.items, rest.items].concat(), mine);
-}
-
-#[tokio::test]
-async fn importing_twice_changes_nothing() {
-    let fixture = fixture();
-    let batch = vec![invoice("536365", 6), invoice("536366", 1)];
-    let first = fixture.orders.import(&call(), batch.clone()).await;
-    assert_eq!(first, Ok(vec![Imported::Added, Imported::Added]));
-    let stored = fixture.orders.list(&call(), user(77), None, 9).await.unwrap();
-    assert_eq!(stored.items[0].reference.as_deref(), Some("536365"));
-    assert_eq!(stored.items[0].lines, batch[0].lines);
-    assert_eq!(stored.items[0].total, Money::gbp(6 * 255 + 199));
-    let second = fixture.orders.import(&call(), batch).await;
-    assert_eq!(second, Ok(vec![Imported::Unchanged, Imported::Unchanged]));
-    assert_eq!(fixture.orders.list(&call(), user(77), None, 9).await.unwrap(), stored);
-}
-
-#[tokio::test]
-async fn a_document_that_came_with_other_lines_before_is_conflicting_and_left_as_it_was() {
-    let fixture = fixture();
-    fixture.orders.import(&call(), vec![invoice("536365", 6)]).await.unwrap();
-    let stored = fixture.orders.list(&call(), user(77), None, 9).await.unwrap();
-    let other_user = ImportOrder { user_id: user(78), ..invoice("536365", 6) };
-    let again = vec![invoice("536365", 7), other_user, invoice("536366", 1), invoice("536366", 2)];
-    let outcome = fixture.orders.import(&call(), again).await.unwrap();
-    use Imported::{Added, Conflicting};
-    assert_eq!(outcome, [Conflicting, Conflicting, Added, Conflicting]);
-    let left = fixture.orders.get(&call(), stored.items[0].id).await.unwrap();
-    assert_eq!(left, stored.items[0]);
-}
-
-#[tokio::test]
-async fn an_imported_order_that_was_cancelled_since_is_unchanged() {
-    let fixture = fixture();
-    fixture.orders.import(&call(), vec![invoice("536365", 6)]).await.unwrap();
-    let stored = fixture.orders.list(&call(), user(77), None, 9).await.unwrap();
-    fixture.orders.cancel(&call(), stored.items[0].id).await.unwrap();
-    let again = fixture.orders.import(&call(), vec![invoice("536365", 6)]).await;
-    assert_eq!(again, Ok(vec![Imported::Unchanged]));
-}
-
-#[tokio::test]
-async fn one_order_without_a_total_stores_none_of_its_batch() {
-    let fixture = fixture();
-    let empty = ImportOrder { lines: Vec::new(), ..invoice("536366", 1) };
-    let refused = fixture.orders.import(&call(), vec![invoice("536365", 6), empty]).await;
-    assert!(matches!(refused, Err(OrdersError::NoTotal { .. })), "{refused:?}");
-    assert_eq!(fixture.orders.list(&call(), user(77), None, 9).await.unwrap().items, []);
 }
 
 #[test]

@@ -1,0 +1,3 @@
+DROP TABLE address;
+DROP TABLE contact;
+DROP TABLE person;

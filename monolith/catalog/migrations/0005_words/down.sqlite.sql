@@ -1,0 +1,2 @@
+DROP INDEX catalog_products_wordless;
+ALTER TABLE catalog_products DROP COLUMN words;

@@ -1,0 +1,4 @@
+DROP TRIGGER catalog_search_added;
+DROP TRIGGER catalog_search_changed;
+DROP TRIGGER catalog_search_removed;
+DROP TABLE catalog_search;

@@ -1,0 +1,22 @@
+-- Keeps no copy of the words. The tokenizer splits at blanks only, since every other character of a folded word is an
+-- ASCII letter or digit, or not ASCII.
+CREATE VIRTUAL TABLE catalog_search
+USING fts5 (words, content = '', contentless_delete = 1, detail = none, tokenize = 'ascii');
+
+CREATE TRIGGER catalog_search_added AFTER INSERT ON catalog_products WHEN new.words IS NOT NULL
+BEGIN
+    INSERT INTO catalog_search (rowid, words) VALUES (new.id, new.words);
+END;
+
+CREATE TRIGGER catalog_search_changed AFTER UPDATE OF words ON catalog_products WHEN new.words IS NOT old.words
+BEGIN
+    DELETE FROM catalog_search WHERE rowid = old.id;
+    INSERT INTO catalog_search (rowid, words) VALUES (new.id, new.words);
+END;
+
+CREATE TRIGGER catalog_search_removed AFTER DELETE ON catalog_products
+BEGIN
+    DELETE FROM catalog_search WHERE rowid = old.id;
+END;
+
+INSERT INTO catalog_search (rowid, words) SELECT id, words FROM catalog_products WHERE words IS NOT NULL;

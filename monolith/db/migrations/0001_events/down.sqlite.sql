@@ -1,0 +1,2 @@
+DROP TABLE banyan_inbox;
+DROP TABLE banyan_outbox;

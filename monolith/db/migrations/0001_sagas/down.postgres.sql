@@ -1,0 +1,2 @@
+DROP TABLE banyan_saga_log;
+DROP TABLE banyan_sagas;

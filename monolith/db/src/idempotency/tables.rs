@@ -1,0 +1,13 @@
+//! The keys as diesel sees them.
+//!
+//! Invariant: the same columns as `migrations/0001_idempotency`.
+
+diesel::table! {
+    banyan_idempotency (scope, key) {
+        scope -> Text,
+        key -> Text,
+        fingerprint -> Text,
+        result -> Nullable<Text>,
+        created_at_ms -> BigInt,
+    }
+}

@@ -1,0 +1,2 @@
+DROP TABLE orders_lines;
+DROP TABLE orders_orders;

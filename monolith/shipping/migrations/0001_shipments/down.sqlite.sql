@@ -1,0 +1,2 @@
+DROP TABLE shipping_steps;
+DROP TABLE shipping_shipments;

@@ -1,0 +1,177 @@
+//! Reading settings, and telling everything that is wrong with them at once.
+//!
+//! Invariant: what was refused is taken out and the rest judged again, until nothing is refused, so one run names every
+//! fault.
+
+use std::path::{Path, PathBuf};
+
+use figment::error::Kind;
+use figment::providers::{Env, Format, Serialized, Toml};
+use figment::value::{Dict, Map, Value};
+use figment::{Error, Figment, Metadata, Profile, Provider, Source};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::{ENV_PREFIX, Loaded, NOT_SETTINGS, SettingRow, SettingsError, is_secret};
+
+/// Loads `T` from its defaults, `file` (or `default_file` where that exists) and the environment.
+pub fn load<T>(file: Option<&Path>, default_file: &str) -> Result<Loaded<T>, SettingsError>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
+    let file = match file {
+        Some(path) if path.is_file() => Some(path.to_owned()),
+        Some(path) => return Err(SettingsError::NoFile { path: path.display().to_string() }),
+        None => Some(PathBuf::from(default_file)).filter(|path| path.is_file()),
+    };
+    let mut faults = Vec::new();
+    let mut layers = Vec::new();
+    if let Some(path) = &file {
+        layers.extend(Layer::read(&Toml::file_exact(path)).map_err(|fault| faults.push(fault)));
+    }
+    let environment = Env::prefixed(ENV_PREFIX).ignore(&NOT_SETTINGS).split("__");
+    layers.extend(Layer::read(&environment).map_err(|fault| faults.push(fault)));
+    let (settings, rows) = loop {
+        let figment = merged::<T>(&layers);
+        match figment.extract().map_err(Box::new).and_then(|settings| Ok((settings, rows(&figment)?))) {
+            Ok(loaded) => break loaded,
+            Err(errors) => {
+                let taken = errors.into_iter().map(|error| take_out(&mut layers, &error, &mut faults));
+                // What stands nowhere cannot be taken out: then there is nothing left to judge.
+                if taken.filter(|taken| *taken).count() == 0 {
+                    return Err(SettingsError::Invalid(faults.join("; ")));
+                }
+            }
+        }
+    };
+    if faults.is_empty() {
+        Ok(Loaded { settings, rows, file })
+    } else {
+        Err(SettingsError::Invalid(faults.join("; ")))
+    }
+}
+
+/// One place that settings come from.
+struct Layer {
+    metadata: Metadata,
+    data: Map<Profile, Dict>,
+}
+
+impl Layer {
+    fn read(provider: &impl Provider) -> Result<Self, String> {
+        let metadata = provider.metadata();
+        match provider.data() {
+            Ok(data) => Ok(Self { metadata, data }),
+            Err(error) => Err(explain(&error, &[], Some(&origin(&metadata, "")))),
+        }
+    }
+
+    /// Removes a setting, if it is set here.
+    fn remove(&mut self, path: &[String]) -> bool {
+        let Some((name, parents)) = path.split_last() else { return false };
+        self.data.values_mut().any(|dict| {
+            let parent = parents.iter().try_fold(dict, |dict, name| match dict.get_mut(name) {
+                Some(Value::Dict(_, dict)) => Some(dict),
+                _ => None,
+            });
+            parent.is_some_and(|parent| parent.remove(name).is_some())
+        })
+    }
+}
+
+impl Provider for Layer {
+    fn metadata(&self) -> Metadata {
+        self.metadata.clone()
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, Error> {
+        Ok(self.data.clone())
+    }
+}
+
+fn merged<T: Default + Serialize>(layers: &[Layer]) -> Figment {
+    let defaults = Figment::from(Serialized::defaults(T::default()));
+    layers.iter().fold(defaults, |figment, layer| figment.merge(layer))
+}
+
+/// Notes an error and removes what caused it from the layer that won; `false` if it stands in none.
+fn take_out(layers: &mut [Layer], error: &Error, faults: &mut Vec<String>) -> bool {
+    let path = path(error);
+    for length in (1..=path.len()).rev() {
+        let part = path.get(..length).unwrap_or_default();
+        if let Some(layer) = layers.iter_mut().rev().find_map(|layer| layer.remove(part).then_some(layer)) {
+            faults.push(explain(error, &path, Some(&origin(&layer.metadata, &path.join(".")))));
+            return true;
+        }
+    }
+    let origin = error.metadata.as_ref().map(|metadata| origin(metadata, &path.join(".")));
+    faults.push(explain(error, &path, origin.as_deref()));
+    false
+}
+
+/// The setting at fault. For an unknown one, the library names the struct, the field, or both, in turn.
+fn path(error: &Error) -> Vec<String> {
+    let mut path = error.path.clone();
+    if let Kind::UnknownField(field, _) = &error.kind {
+        let field = field.rsplit('.').next().unwrap_or(field);
+        if path.last().is_none_or(|last| last != field) {
+            path.push(field.to_owned());
+        }
+    }
+    path
+}
+
+/// What is wrong, where it stands, and what is allowed.
+fn explain(error: &Error, path: &[String], origin: Option<&str>) -> String {
+    let key = path.join(".");
+    let what = match &error.kind {
+        Kind::UnknownField(_, known) => format!("unknown setting `{key}`; known here: {}", known.join(", ")),
+        // The library would quote what it found.
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if is_secret(&key) => {
+            format!("setting `{key}`: invalid; expected {expected}")
+        }
+        kind if key.is_empty() => kind.to_string(),
+        kind => format!("setting `{key}`: {kind}"),
+    };
+    let line = origin.map_or_else(|| what.clone(), |origin| format!("{what} (from {origin})"));
+    line.replace('\n', " ")
+}
+
+fn origin(metadata: &Metadata, key: &str) -> String {
+    match &metadata.source {
+        Some(Source::File(path)) => path.display().to_string(),
+        _ if metadata.name.contains("environment") => {
+            format!("{ENV_PREFIX}{}", key.to_uppercase().replace('.', "__"))
+        }
+        _ => "default".to_owned(),
+    }
+}
+
+fn rows(figment: &Figment) -> Result<Vec<SettingRow>, Box<Error>> {
+    let all: Dict = figment.extract()?;
+    let mut rows = Vec::new();
+    flatten(figment, "", &Value::from(all), &mut rows);
+    Ok(rows)
+}
+
+fn flatten(figment: &Figment, key: &str, value: &Value, rows: &mut Vec<SettingRow>) {
+    if let Value::Dict(_, entries) = value {
+        for (name, value) in entries {
+            let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
+            flatten(figment, &key, value, rows);
+        }
+        return;
+    }
+    let origin = figment.find_metadata(key).map_or_else(|| "default".to_owned(), |found| origin(found, key));
+    rows.push(SettingRow { key: key.to_owned(), value: shown(key, value), origin });
+}
+
+/// A secret setting is masked; an empty one is shown as empty.
+fn shown(key: &str, value: &Value) -> String {
+    let text = match value {
+        Value::String(_, text) => text.clone(),
+        Value::Empty(..) => return "-".to_owned(),
+        other => serde_json::to_string(other).unwrap_or_default(),
+    };
+    if is_secret(key) && !text.is_empty() { "********".to_owned() } else { text }
+}
