@@ -33,9 +33,17 @@ const LAYERS: &[Layer] = &[
         may_use: &[],
         never: &["actix-web", "reqwest", "hyper", "diesel", "rusqlite", "libsqlite3-sys", "tokio"],
     },
-    Layer { folders: &["monolith/db"], may_use: &["contracts", "platform"], never: &HTTP },
+    Layer { folders: &["monolith/db"], may_use: &["contracts", "platform", "pg-harness"], never: &HTTP },
     Layer {
-        folders: &["monolith/users", "monolith/catalog", "monolith/orders"],
+        folders: &[
+            "monolith/users",
+            "monolith/catalog",
+            "monolith/cart",
+            "monolith/inventory",
+            "monolith/orders",
+            "monolith/payments",
+            "monolith/shipping",
+        ],
         may_use: &["contracts", "db", "platform"],
         never: &HTTP,
     },
@@ -43,7 +51,21 @@ const LAYERS: &[Layer] = &[
     Layer { folders: &["extracted/remote"], may_use: &["contracts", "platform", "control"], never: &SQL },
     Layer {
         folders: &["monolith/app"],
-        may_use: &["contracts", "db", "rest", "users", "catalog", "orders", "remote", "control", "platform"],
+        may_use: &[
+            "contracts",
+            "db",
+            "rest",
+            "users",
+            "catalog",
+            "cart",
+            "inventory",
+            "orders",
+            "payments",
+            "shipping",
+            "remote",
+            "control",
+            "platform",
+        ],
         never: &[],
     },
     Layer {
@@ -52,8 +74,10 @@ const LAYERS: &[Layer] = &[
         never: &[],
     },
     Layer { folders: &["facade", "migrate"], may_use: &["platform", "control"], never: &[] },
-    Layer { folders: &["tests"], may_use: &[], never: &[] },
-    Layer { folders: &["xtask"], may_use: &["harness"], never: &[] },
+    Layer { folders: &["tests"], may_use: &["pg-harness"], never: &[] },
+    Layer { folders: &["tests/postgres"], may_use: &[], never: &[] },
+    Layer { folders: &["tests/payment-provider"], may_use: &["platform"], never: &SQL },
+    Layer { folders: &["xtask"], may_use: &["harness", "pg-harness"], never: &[] },
 ];
 
 /// Layers that stay free of the sample shop also in their tests: a team with a monolith of its own uses only these.

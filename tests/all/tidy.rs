@@ -47,10 +47,13 @@ fn faults(path: &str, text: &str) -> Vec<String> {
     faults
 }
 
-/// Every schema change can be taken back.
+/// What a schema change consists of.
+const SCRIPTS: [&str; 4] = ["up.sqlite.sql", "down.sqlite.sql", "up.postgres.sql", "down.postgres.sql"];
+
+/// Every schema change can be taken back, in both databases.
 fn migration_faults(folder: &str, files: &[String]) -> Vec<String> {
     let has = |name: &str| files.iter().any(|file| file == name);
-    let missing = ["up.sql", "down.sql"].into_iter().filter(|name| !has(name));
+    let missing = SCRIPTS.into_iter().filter(|name| !has(name));
     missing.map(|name| format!("{folder} has no {name}")).collect()
 }
 
@@ -131,6 +134,7 @@ fn each_rule_can_be_broken() {
 
 #[test]
 fn a_schema_change_without_its_reverse_is_a_fault() {
-    assert_eq!(migration_faults("m/1", &["up.sql".to_owned()]), ["m/1 has no down.sql"]);
-    assert!(migration_faults("m/1", &["up.sql".to_owned(), "down.sql".to_owned()]).is_empty());
+    let all = SCRIPTS.map(str::to_owned);
+    assert_eq!(migration_faults("m/1", &all[..3]), ["m/1 has no down.postgres.sql"]);
+    assert!(migration_faults("m/1", &all).is_empty());
 }

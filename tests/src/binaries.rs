@@ -11,7 +11,7 @@ pub fn workspace() -> &'static Path {
     tests.parent().unwrap_or(tests)
 }
 
-/// A folder that holds `monolith`, `users-service`, `facade` and `migrate`.
+/// A folder that holds `monolith`, `users-service`, `facade`, `migrate` and `payment-provider`.
 #[derive(Debug, Clone)]
 pub struct Binaries {
     folder: PathBuf,
@@ -19,7 +19,7 @@ pub struct Binaries {
 
 impl Binaries {
     /// The names of all binaries of the project.
-    pub const NAMES: [&str; 4] = ["monolith", "users-service", "facade", "migrate"];
+    pub const NAMES: [&str; 5] = ["monolith", "users-service", "facade", "migrate", "payment-provider"];
 
     /// The binaries in that folder; all must be there.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Result<Self> {

@@ -12,6 +12,7 @@ pub mod http;
 pub mod load;
 pub mod ports;
 pub mod process;
+pub mod shop;
 pub mod wait;
 
 pub use binaries::Binaries;

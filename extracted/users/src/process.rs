@@ -137,3 +137,23 @@ impl Parts {
         relay::routes(config, CONTEXT, self.relay.clone(), self.token.clone());
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use db::Backend;
+    use db::testing::{Scratch, scratch};
+
+    use super::*;
+
+    fn empty(backend: Backend) -> Scratch {
+        scratch(backend, &[])
+    }
+
+    db::on_both!(empty => [preparing_twice_applies_once_and_leaves_the_fence_closed]);
+
+    async fn preparing_twice_applies_once_and_leaves_the_fence_closed(db: Scratch) {
+        assert_eq!(prepare(&db).unwrap().len(), SCHEMAS.len());
+        assert_eq!(prepare(&db).unwrap(), []);
+        assert!(ContextLog::new(db.clone(), CONTEXT).state().await.unwrap().closed);
+    }
+}

@@ -166,7 +166,7 @@ pub(crate) fn ensure(
     Ok(ensured)
 }
 
-/// The row with this id, if it is at the version that the caller saw; at any version where he names none.
+/// The row with this id if it is at the version expected, or at any version where none is expected.
 #[diesel::dsl::auto_type(no_type_alias)]
 fn at_version(id: UserId, expected: Option<i64>) -> _ {
     let id: i64 = id.get();

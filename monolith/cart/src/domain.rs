@@ -3,7 +3,9 @@
 //! Invariant: no cart holds more than [`ITEMS_MAX`] products, or more than [`QUANTITY_MAX`] units of one.
 
 use contracts::cart::{Cart, CartError, CartItem, CartStatus, ITEMS_MAX, QUANTITY_MAX};
-use contracts::{CartId, CartIdError, Currency, IdError, Money, MoneyError, OrderId, ProductId, Timestamp, UserId};
+use contracts::{
+    CartId, CartIdError, Currency, IdError, Money, MoneyError, OrderId, ProductId, Timestamp, UserId,
+};
 use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
 
 use crate::schema::{cart_carts, cart_items};
@@ -45,8 +47,6 @@ pub(crate) enum RowError {
     Quantity,
     #[error("the status")]
     Status,
-    #[error("the cart it was merged into")]
-    MergedInto,
 }
 
 /// What giving a cart to a user comes to.

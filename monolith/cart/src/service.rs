@@ -55,9 +55,9 @@ impl CartService {
     {
         loop {
             let (key, now, work) = (ctx.idempotency.clone(), self.clock.now(), work.clone());
-            let done = self.db.write(move |conn| {
-                idempotency::once(conn, scope, key.as_ref(), now, |conn| work(conn, now))
-            });
+            let done = self
+                .db
+                .write(move |conn| idempotency::once(conn, scope, key.as_ref(), now, |conn| work(conn, now)));
             match done.await {
                 // Whoever was faster has committed, so that the next turn sees it.
                 Err(StoreError::Raced) => {}

@@ -186,12 +186,9 @@ fn merge(
 
 /// The cart's row, which nobody else changes from here on.
 fn locked(conn: &mut Conn, id: &CartId) -> Result<CartRow, StoreError> {
-    let row = db::for_update!(
-        conn,
-        cart_carts::table.find(id.as_str()).select(CartRow::as_select()),
-        get_result
-    )
-    .optional()?;
+    let row =
+        db::for_update!(conn, cart_carts::table.find(id.as_str()).select(CartRow::as_select()), get_result)
+            .optional()?;
     Ok(row.ok_or_else(|| CartError::NotFound { id: id.clone() })?)
 }
 
@@ -248,10 +245,7 @@ fn store_item(conn: &mut Conn, cart_id: &str, item: &CartItem) -> QueryResult<()
 /// Takes the next version of a locked cart, and returns the cart as it is now.
 fn changed(conn: &mut Conn, id: &CartId, now: Timestamp) -> Result<Cart, StoreError> {
     let row = diesel::update(cart_carts::table.find(id.as_str()))
-        .set((
-            cart_carts::version.eq(cart_carts::version + 1),
-            cart_carts::updated_at_ms.eq(now.as_millis()),
-        ))
+        .set((cart_carts::version.eq(cart_carts::version + 1), cart_carts::updated_at_ms.eq(now.as_millis())))
         .returning(cart_carts::all_columns)
         .get_result(conn)?;
     with_items(conn, row)

@@ -39,7 +39,8 @@ impl Query {
             }
         }
         // Two words of which none begins the other cannot begin the same word of a product.
-        let is_possible = (1..=WORDS_MAX).contains(&kept.len()) && kept.iter().all(|word| word.len() <= WORD_MAX);
+        let is_possible =
+            (1..=WORDS_MAX).contains(&kept.len()) && kept.iter().all(|word| word.len() <= WORD_MAX);
         is_possible.then_some(Self { words: kept })
     }
 

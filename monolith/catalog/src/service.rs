@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use contracts::catalog::{
-    CONTEXT, Catalog, CatalogError, Category, CategoryDetails, PriceChange, Product, ProductDetails, ProductFilter,
+    CONTEXT, Catalog, CatalogError, Category, CategoryDetails, PriceChange, Product, ProductDetails,
+    ProductFilter,
 };
 use contracts::users::Ensured;
 use contracts::{CallContext, CategoryId, Clock, Page, ProductId};
@@ -82,7 +83,12 @@ impl Catalog for CatalogService {
         Ok(self.db.write(move |conn| store::update(conn, id, details, expected, now)).await?)
     }
 
-    async fn delete(&self, _: &CallContext, id: ProductId, expected: Option<i64>) -> Result<(), CatalogError> {
+    async fn delete(
+        &self,
+        _: &CallContext,
+        id: ProductId,
+        expected: Option<i64>,
+    ) -> Result<(), CatalogError> {
         Ok(self.db.write(move |conn| store::delete(conn, id, expected)).await?)
     }
 

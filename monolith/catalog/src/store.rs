@@ -18,9 +18,7 @@ use diesel::{
 use crate::domain::{self, PriceRow, Row, RowError};
 use crate::schema::{catalog_prices, catalog_products};
 
-pub(crate) use categories::{
-    categories, category, create_category, delete_category, update_category,
-};
+pub(crate) use categories::{categories, category, create_category, delete_category, update_category};
 pub(crate) use list::{index, list, prices};
 
 /// What stops a use case.
@@ -56,7 +54,9 @@ impl From<Error> for StoreError {
 
 impl From<RowError> for StoreError {
     fn from(error: RowError) -> Self {
-        Self::Database(DbError::Corrupt { what: format!("a row of the catalog with {error} in another form") })
+        Self::Database(DbError::Corrupt {
+            what: format!("a row of the catalog with {error} in another form"),
+        })
     }
 }
 
@@ -167,12 +167,7 @@ fn insert(conn: &mut Conn, details: &ProductDetails, now: Timestamp) -> Result<O
 }
 
 /// The new product, with the beginning of its history.
-fn added(
-    conn: &mut Conn,
-    id: i64,
-    details: ProductDetails,
-    now: Timestamp,
-) -> Result<Product, StoreError> {
+fn added(conn: &mut Conn, id: i64, details: ProductDetails, now: Timestamp) -> Result<Product, StoreError> {
     let id = ProductId::try_from(id).map_err(RowError::Id)?;
     let product = Product { id, details, created_at: now, updated_at: now, version: 1 };
     keep_price(conn, &product)?;
@@ -191,12 +186,9 @@ fn by_sku(conn: &mut Conn, sku: &str) -> Result<Option<ProductId>, StoreError> {
 
 /// The product, which nobody else changes from here on.
 fn locked(conn: &mut Conn, id: ProductId, expected: Option<i64>) -> Result<Product, StoreError> {
-    let row = db::for_update!(
-        conn,
-        catalog_products::table.find(id.get()).select(Row::as_select()),
-        get_result
-    )
-    .optional()?;
+    let row =
+        db::for_update!(conn, catalog_products::table.find(id.get()).select(Row::as_select()), get_result)
+            .optional()?;
     let product = domain::product(row.ok_or(CatalogError::NotFound { id })?)?;
     if expected.is_some_and(|expected| expected != product.version) {
         return Err(CatalogError::Changed { id }.into());
@@ -234,4 +226,3 @@ fn refused(error: Error, details: &ProductDetails) -> StoreError {
         (other, _) => other.into(),
     }
 }
-

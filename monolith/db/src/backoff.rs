@@ -28,7 +28,9 @@ mod tests {
     #[test]
     fn steps_double_up_to_the_cap_and_no_pause_is_longer() {
         let (min, max) = (Duration::from_millis(200), Duration::from_secs(60));
-        for (attempts, millis) in [(1, 200), (2, 400), (3, 800), (9, 51_200), (10, 60_000), (u32::MAX, 60_000)] {
+        for (attempts, millis) in
+            [(1, 200), (2, 400), (3, 800), (9, 51_200), (10, 60_000), (u32::MAX, 60_000)]
+        {
             assert_eq!(step(min, max, attempts).as_millis(), millis);
             assert!(full_jitter(min, max, attempts) <= step(min, max, attempts));
         }

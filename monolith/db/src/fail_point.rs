@@ -15,7 +15,10 @@ enum Effect {
     /// The process ends as by `kill -9`.
     Abort,
     /// Whoever passes stops there, for tests in one process.
-    #[cfg_attr(not(any(test, feature = "testing")), expect(dead_code, reason = "only tests stop a part of a process"))]
+    #[cfg_attr(
+        not(any(test, feature = "testing")),
+        expect(dead_code, reason = "only tests stop a part of a process")
+    )]
     Stop,
 }
 
@@ -67,7 +70,8 @@ impl FailPoints {
         if *name != point() {
             return Passed::On;
         }
-        let left = self.passes_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
+        let left =
+            self.passes_left.fetch_update(Ordering::AcqRel, Ordering::Acquire, |left| left.checked_sub(1));
         if left != Ok(1) {
             return Passed::On;
         }

@@ -69,8 +69,8 @@ where
     if fingerprint != key.fingerprint() {
         return Err(KeyReused { key: key.key().to_owned() }.into());
     }
-    let result = serde_json::from_str(result.as_deref().unwrap_or_default()).map_err(|error| DbError::Corrupt {
-        what: format!("a result of {scope} in banyan_idempotency ({error})"),
+    let result = serde_json::from_str(result.as_deref().unwrap_or_default()).map_err(|error| {
+        DbError::Corrupt { what: format!("a result of {scope} in banyan_idempotency ({error})") }
     })?;
     Ok(Some(result))
 }

@@ -23,9 +23,7 @@ use serde::de::DeserializeOwned;
 use crate::schema::SchemaSource;
 
 pub use erased::ErasedSaga;
-pub use operator::{
-    LogEntry, SagaCount, SagaFilter, SagaView, counts, find, list, purge, retry, show,
-};
+pub use operator::{LogEntry, SagaCount, SagaFilter, SagaView, counts, find, list, purge, retry, show};
 pub use progress::Phase;
 pub use runner::{SagaHandle, SagaRunner, SagaSettings};
 pub use store::begin;

@@ -56,3 +56,6 @@ diesel::table! {
 }
 
 diesel::allow_tables_to_appear_in_same_query!(orders_orders, orders_lines);
+
+#[cfg(test)]
+mod tests;

@@ -74,7 +74,10 @@ proptest! {
 #[test]
 fn a_row_of_another_form_is_reported() {
     let row = fresh(&CartId::from_random(7), None, Timestamp::from_millis(0));
-    assert!(matches!(cart(CartRow { status: "lost".to_owned(), ..row.clone() }, vec![]), Err(RowError::Status)));
+    assert!(matches!(
+        cart(CartRow { status: "lost".to_owned(), ..row.clone() }, vec![]),
+        Err(RowError::Status)
+    ));
     assert!(matches!(cart(CartRow { id: "7".to_owned(), ..row.clone() }, vec![]), Err(RowError::CartId(_))));
     assert!(matches!(cart(CartRow { user_id: Some(0), ..row }, vec![]), Err(RowError::Id(_))));
     let row = ItemRow { quantity: -1, ..item_row(&item(1, 1)) };

@@ -12,7 +12,7 @@ use crate::SCHEMA;
 /// A cart context on a database of its own.
 pub(crate) struct Side {
     pub(crate) service: Arc<CartService>,
-    pub(crate) db: Scratch,
+    _db: Scratch,
     users: Arc<FakeUsers>,
     catalog: Arc<FakeCatalog>,
 }
@@ -22,7 +22,7 @@ pub(crate) fn side(backend: Backend) -> Side {
     let clock = Arc::new(FixedClock(Timestamp::from_millis(1_291_191_960_000)));
     let (users, catalog) = (Arc::<FakeUsers>::default(), Arc::<FakeCatalog>::default());
     let service = Arc::new(CartService::new(db.clone(), clock, users.clone(), catalog.clone()));
-    Side { service, db, users, catalog }
+    Side { service, _db: db, users, catalog }
 }
 
 impl Side {
@@ -94,7 +94,9 @@ mod on_the_fake {
 }
 
 /// Runs all at once and waits for the last.
-async fn together<T: Send + 'static>(calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>) -> Vec<T> {
+async fn together<T: Send + 'static>(
+    calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,
+) -> Vec<T> {
     let tasks: Vec<_> = calls.map(tokio::spawn).collect();
     let mut done = Vec::new();
     for task in tasks {

@@ -145,7 +145,8 @@ db::on_both!(side => [
 fn old(backend: Backend) -> Side {
     let first = SchemaSource { migrations: &SCHEMA.migrations[..1], tables: &["catalog_products"], ..SCHEMA };
     let db = scratch(backend, &[idempotency::SCHEMA, first]);
-    let insert = "INSERT INTO catalog_products (sku, name, price_minor, price_currency, created_at_ms, updated_at_ms)
+    let insert =
+        "INSERT INTO catalog_products (sku, name, price_minor, price_currency, created_at_ms, updated_at_ms)
         VALUES ('A1', 'White HEART Straße', 255, 'GBP', 1000, 2000)";
     let stored = db.write_blocking(|conn: &mut Conn| Ok::<_, DbError>(conn.batch_execute(insert)?));
     stored.unwrap();
@@ -154,7 +155,8 @@ fn old(backend: Backend) -> Side {
 }
 
 async fn a_product_from_before_has_a_price_a_version_and_words(side: Side) {
-    let product = side.service.list(&call(), ProductFilter::default(), None, 5).await.unwrap().items.remove(0);
+    let product =
+        side.service.list(&call(), ProductFilter::default(), None, 5).await.unwrap().items.remove(0);
     assert_eq!((product.version, product.details.category_id), (1, None));
     let prices = side.service.prices(&call(), product.id, None, 5).await.unwrap();
     let beginning =
@@ -178,11 +180,13 @@ async fn every_step_can_be_taken_back_and_again(side: Side) {
         schema::apply(&side.db, &sources).unwrap();
     }
     assert_eq!(side.service.index_older_products().unwrap(), 1);
-    assert_eq!(side.service.ensure(&call(), vec![mug("A1")]).await.unwrap()[0].added, false);
+    assert!(!side.service.ensure(&call(), vec![mug("A1")]).await.unwrap()[0].added);
 }
 
 mod from_before {
-    use super::{a_product_from_before_has_a_price_a_version_and_words, every_step_can_be_taken_back_and_again, old};
+    use super::{
+        a_product_from_before_has_a_price_a_version_and_words, every_step_can_be_taken_back_and_again, old,
+    };
 
     db::on_both!(old => [
         a_product_from_before_has_a_price_a_version_and_words,

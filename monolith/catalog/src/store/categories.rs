@@ -17,10 +17,7 @@ use super::{StoreError, page};
 use crate::domain::{self, CategoryRow, RowError};
 use crate::schema::catalog_categories;
 
-pub(crate) fn create_category(
-    conn: &mut Conn,
-    details: CategoryDetails,
-) -> Result<Category, StoreError> {
+pub(crate) fn create_category(conn: &mut Conn, details: CategoryDetails) -> Result<Category, StoreError> {
     let id: i64 = diesel::insert_into(catalog_categories::table)
         .values((domain::category_details_row(&details), catalog_categories::version.eq(1)))
         .returning(catalog_categories::id)
@@ -50,10 +47,7 @@ pub(crate) fn update_category(
     }
     let after = Category { id, details, version: before.version + 1 };
     diesel::update(catalog_categories::table.find(id.get()))
-        .set((
-            domain::category_details_row(&after.details),
-            catalog_categories::version.eq(after.version),
-        ))
+        .set((domain::category_details_row(&after.details), catalog_categories::version.eq(after.version)))
         .execute(conn)
         .map_err(|error| refused(error, &after.details))?;
     Ok(after)

@@ -36,7 +36,8 @@ pub(crate) fn list(
         let Some(query) = Query::parse(text) else { return Ok(Page { items: Vec::new(), more: false }) };
         let (backend, before, behind) = match conn {
             Conn::Sqlite(_) => {
-                let found = "catalog_products.id IN (SELECT rowid FROM catalog_search WHERE catalog_search MATCH ";
+                let found =
+                    "catalog_products.id IN (SELECT rowid FROM catalog_search WHERE catalog_search MATCH ";
                 (Backend::Sqlite, found, ")")
             }
             Conn::Postgres(_) => (Backend::Postgres, "catalog_products.search @@ ", "::tsquery"),

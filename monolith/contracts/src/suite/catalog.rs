@@ -3,7 +3,9 @@
 //! Invariant: each begins with an empty catalog.
 
 use super::{call, call_with_key, done, mug};
-use crate::catalog::{Catalog, CatalogError, Category, CategoryDetails, Product, ProductDetails, ProductFilter};
+use crate::catalog::{
+    Catalog, CatalogError, Category, CategoryDetails, Product, ProductDetails, ProductFilter,
+};
 use crate::{CategoryId, Money, ProductId};
 
 /// An empty catalog.
@@ -165,9 +167,12 @@ pub async fn filters_narrow_the_list_together(fixture: &dyn CatalogFixture) {
     let catalog = fixture.catalog();
     let kitchen = category(catalog, "Kitchen", None).await.id;
     let cups = category(catalog, "Cups", Some(kitchen)).await.id;
-    for (sku, name, category_id) in
-        [("A", "Red mug", Some(kitchen)), ("B", "Red cup", Some(cups)), ("C", "Blue cup", Some(cups)), ("D", "Red", None)]
-    {
+    for (sku, name, category_id) in [
+        ("A", "Red mug", Some(kitchen)),
+        ("B", "Red cup", Some(cups)),
+        ("C", "Blue cup", Some(cups)),
+        ("D", "Red", None),
+    ] {
         product(catalog, ProductDetails { category_id, ..named(sku, name) }).await;
     }
     for (words, category_id, expected) in [
@@ -306,7 +311,10 @@ pub async fn what_was_changed_since_is_left_as_it_is(fixture: &dyn CatalogFixtur
     let now = done(catalog.update_category(&call(), seen.id, kind("Table", None), Some(seen.version)).await);
     let changed = CatalogError::CategoryChanged { id: seen.id };
     let (old, new) = (Some(seen.version), Some(now.version));
-    assert_eq!(catalog.update_category(&call(), seen.id, kind("Bath", None), old).await, Err(changed.clone()));
+    assert_eq!(
+        catalog.update_category(&call(), seen.id, kind("Bath", None), old).await,
+        Err(changed.clone())
+    );
     assert_eq!(catalog.delete_category(&call(), seen.id, old).await, Err(changed));
     assert_eq!(catalog.category(&call(), seen.id).await, Ok(now));
     done(catalog.delete_category(&call(), seen.id, new).await);

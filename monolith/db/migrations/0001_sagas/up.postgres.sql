@@ -20,7 +20,7 @@ CREATE TABLE banyan_sagas (
     UNIQUE (kind, key)
 ) WITH (fillfactor = 70);
 
-CREATE INDEX banyan_sagas_due ON banyan_sagas (due_at_ms) WHERE phase IN ('running', 'compensating');
+CREATE INDEX banyan_sagas_due ON banyan_sagas (kind, due_at_ms) WHERE phase IN ('running', 'compensating');
 CREATE INDEX banyan_sagas_ended ON banyan_sagas (updated_at_ms) WHERE phase IN ('done', 'undone');
 
 CREATE TABLE banyan_saga_log (

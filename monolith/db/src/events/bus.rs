@@ -31,17 +31,21 @@ impl InProcessBus {
         let mut heard = BTreeSet::new();
         for (consumer, kind) in self.heard() {
             if !heard.insert((kind, consumer)) {
-                return Err(format!("{consumer} has two handlers for {kind}; one of them would never hear it"));
+                return Err(format!(
+                    "{consumer} has two handlers for {kind}; one of them would never hear it"
+                ));
             }
         }
         let subscribed: BTreeSet<_> = outbox.subscriptions().collect();
         if let Some((kind, consumer)) = subscribed.difference(&heard).next() {
-            return Err(format!("{consumer} subscribed to {kind} and has no handler for it; give the bus one"));
+            return Err(format!(
+                "{consumer} subscribed to {kind} and has no handler for it; give the bus one"
+            ));
         }
         match heard.difference(&subscribed).next() {
-            Some((kind, consumer)) => {
-                Err(format!("{consumer} has a handler for {kind} and did not subscribe; add it to the outbox"))
-            }
+            Some((kind, consumer)) => Err(format!(
+                "{consumer} has a handler for {kind} and did not subscribe; add it to the outbox"
+            )),
             None => Ok(()),
         }
     }

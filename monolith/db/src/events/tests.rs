@@ -114,7 +114,10 @@ impl World {
         self.db.write(move |conn| outbox.publish(conn, &origin, &egg, SystemClock.now())).await.unwrap();
     }
 
-    fn bus(db: &Db, mood: impl Fn(&EggLaid) -> Result<(), HandleError> + Send + Sync + 'static) -> InProcessBus {
+    fn bus(
+        db: &Db,
+        mood: impl Fn(&EggLaid) -> Result<(), HandleError> + Send + Sync + 'static,
+    ) -> InProcessBus {
         let mood: Mood = Arc::new(mood);
         let bird = |name| -> Arc<dyn EventHandler> {
             Arc::new(Bird { name, db: db.clone(), mood: Arc::clone(&mood) })
@@ -132,7 +135,8 @@ impl World {
 
     async fn heard(&self, consumer: &'static str) -> Vec<Heard> {
         let heard = self.db.read(move |conn| {
-            let heard = sql_query("SELECT nest, number, request_id FROM heard WHERE consumer = $1 ORDER BY id");
+            let heard =
+                sql_query("SELECT nest, number, request_id FROM heard WHERE consumer = $1 ORDER BY id");
             Ok::<_, DbError>(heard.bind::<Text, _>(consumer).load(conn)?)
         });
         heard.await.unwrap()

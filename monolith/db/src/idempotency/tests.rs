@@ -45,7 +45,12 @@ fn key(text: &str, fingerprint: &str) -> IdempotencyKey {
     IdempotencyKey::parse(text, fingerprint).unwrap()
 }
 
-async fn build(db: &Db, scope: &'static str, key: Option<IdempotencyKey>, nest: u32) -> Result<u32, NestError> {
+async fn build(
+    db: &Db,
+    scope: &'static str,
+    key: Option<IdempotencyKey>,
+    nest: u32,
+) -> Result<u32, NestError> {
     db.write(move |conn| once(conn, scope, key.as_ref(), SystemClock.now(), |_| Ok(nest))).await
 }
 

@@ -21,6 +21,7 @@ on_both!(with_table => [
     more_callers_than_connections_all_get_their_turn,
     what_the_caller_stops_waiting_for_is_still_done,
     two_writers_of_one_row_lose_no_update,
+    rows_are_found_by_a_list_of_keys,
     the_database_is_found_healthy,
 ]);
 
@@ -32,6 +33,13 @@ fn with_table(backend: Backend) -> Scratch {
     })
     .unwrap();
     db
+}
+
+diesel::table! {
+    t (id) {
+        id -> BigInt,
+        n -> BigInt,
+    }
 }
 
 #[derive(QueryableByName)]
@@ -157,7 +165,6 @@ async fn what_the_caller_stops_waiting_for_is_still_done(db: Scratch) {
 }
 
 async fn two_writers_of_one_row_lose_no_update(db: Scratch) {
-    diesel::table! { t (id) { id -> BigInt, n -> BigInt, } }
     use diesel::{ExpressionMethods, QueryDsl};
     let calls: Vec<_> = (0..20)
         .map(|_| {
@@ -177,6 +184,19 @@ async fn two_writers_of_one_row_lose_no_update(db: Scratch) {
     }
     let read = db.read_one(|conn| Ok::<i64, DbError>(t::table.find(1).select(t::n).get_result(conn)?));
     assert_eq!(read.await.unwrap(), 20);
+}
+
+async fn rows_are_found_by_a_list_of_keys(db: Scratch) {
+    use diesel::{ExpressionMethods, QueryDsl};
+    let found = db.read_one(|conn| Ok::<_, DbError>(t::table.filter(t::id.eq_any([1, 9])).load(conn)?));
+    let found: Vec<(i64, i64)> = found.await.unwrap();
+    assert_eq!(found, [(1, 0)]);
+    let none = db.read_one(|conn| {
+        let keys: [i64; 0] = [];
+        Ok::<_, DbError>(t::table.filter(t::id.eq_any(keys)).select(t::id).load(conn)?)
+    });
+    let none: Vec<i64> = none.await.unwrap();
+    assert!(none.is_empty());
 }
 
 async fn the_database_is_found_healthy(db: Scratch) {

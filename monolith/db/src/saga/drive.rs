@@ -17,10 +17,10 @@ use super::erased::{ErasedSaga, Way};
 use super::progress::Next;
 use super::runner::Shared;
 use super::store::{self, Claim, Claimed, Entry, Line};
-use crate::{Conn, DbError};
 use crate::backoff::full_jitter;
 use crate::fail_point::Passed;
 use crate::outage::Outage;
+use crate::{Conn, DbError};
 
 pub(super) struct Driver {
     pub(super) shared: Arc<Shared>,
@@ -66,7 +66,9 @@ impl Driver {
             claimed.progress.end_if_over(self.saga.step_names());
             self.tell(&claimed, present, &ended);
             step = match next {
-                Next::GoOn if !*self.shared.stopping.borrow() => claimed.progress.step(self.saga.step_names()),
+                Next::GoOn if !*self.shared.stopping.borrow() => {
+                    claimed.progress.step(self.saga.step_names())
+                }
                 Next::GoOn | Next::Pause => None,
             };
             let mut lines = vec![line(present, outcome(&ended), ended.err().map(|error| error.to_string()))];
@@ -128,8 +130,10 @@ impl Driver {
             let claim = self.shared.claim();
             let entry = entry(lines.clone(), &claim, later(claim.now, pause));
             let saga = claimed.clone();
-            let recorded =
-                self.shared.db.write(move |conn| Ok::<_, DbError>(store::record(conn, &saga, &entry, &claim)?));
+            let recorded = self
+                .shared
+                .db
+                .write(move |conn| Ok::<_, DbError>(store::record(conn, &saga, &entry, &claim)?));
             match recorded.await {
                 Ok(is_ours) => {
                     outage.is_over();

@@ -12,7 +12,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::progress::Phase;
-use super::store::{Row, banyan_saga_log, banyan_sagas};
+use super::store::{LogRow, Row, banyan_saga_log, banyan_sagas};
 use crate::events::OperatorError;
 use crate::wake::{self, Work};
 use crate::{Conn, Db, DbError, for_update};
@@ -114,19 +114,12 @@ pub fn list(conn: &mut Conn, filter: &SagaFilter) -> Result<Vec<SagaView>, DbErr
 pub fn show(conn: &mut Conn, id: i64) -> Result<(SagaView, Vec<LogEntry>), OperatorError> {
     let row = banyan_sagas::table.find(id).select(Row::as_select()).get_result(conn).optional()?;
     let saga = row.ok_or(OperatorError::Unknown { what: SAGA, id })?.try_into()?;
-    let lines: Vec<(i64, i32, String, String, String, i64, Option<String>)> = banyan_saga_log::table
+    let lines: Vec<LogRow> = banyan_saga_log::table
         .filter(banyan_saga_log::saga_id.eq(id))
         .order(banyan_saga_log::sequence)
+        .select(LogRow::as_select())
         .load(conn)?;
-    let entry = |(_, sequence, step, way, outcome, at, note)| LogEntry {
-        sequence,
-        step,
-        way,
-        outcome,
-        at: Timestamp::from_millis(at),
-        note,
-    };
-    Ok((saga, lines.into_iter().map(entry).collect()))
+    Ok((saga, lines.into_iter().map(LogEntry::from).collect()))
 }
 
 /// The saga of that kind and key.
@@ -197,7 +190,7 @@ impl TryFrom<Row> for SagaView {
     fn try_from(row: Row) -> Result<Self, DbError> {
         Ok(Self {
             phase: row.phase()?,
-            state: serde_json::from_str(&row.state).unwrap_or_else(|_| Value::String(row.state)),
+            state: serde_json::from_str(&row.state).unwrap_or(Value::String(row.state)),
             id: row.id,
             kind: row.kind,
             key: row.key,
@@ -212,5 +205,18 @@ impl TryFrom<Row> for SagaView {
             created_at: Timestamp::from_millis(row.created_at_ms),
             updated_at: Timestamp::from_millis(row.updated_at_ms),
         })
+    }
+}
+
+impl From<LogRow> for LogEntry {
+    fn from(row: LogRow) -> Self {
+        Self {
+            sequence: row.sequence,
+            step: row.step,
+            way: row.way,
+            outcome: row.outcome,
+            at: Timestamp::from_millis(row.at_ms),
+            note: row.note,
+        }
     }
 }

@@ -4,9 +4,9 @@
 //! of that change.
 
 use contracts::Timestamp;
-use diesel::{
-    ExpressionMethods, QueryDsl, QueryResult, Queryable, RunQueryDsl, Selectable,
-};
+use diesel::dsl::sql;
+use diesel::sql_types::Bool;
+use diesel::{ExpressionMethods, QueryDsl, QueryResult, Queryable, RunQueryDsl, Selectable};
 use serde::Serialize;
 
 use super::erased::Way;
@@ -68,6 +68,18 @@ pub(super) struct Row {
     pub(super) traceparent: Option<String>,
     pub(super) created_at_ms: i64,
     pub(super) updated_at_ms: i64,
+}
+
+/// One line of the log.
+#[derive(Debug, Queryable, Selectable)]
+#[diesel(table_name = banyan_saga_log)]
+pub(super) struct LogRow {
+    pub(super) sequence: i32,
+    pub(super) step: String,
+    pub(super) way: String,
+    pub(super) outcome: String,
+    pub(super) at_ms: i64,
+    pub(super) note: Option<String>,
 }
 
 /// One line of the log to be.
@@ -149,7 +161,8 @@ pub(super) fn claim(
     limit: i64,
 ) -> Result<Vec<Claimed>, DbError> {
     let due = banyan_sagas::table
-        .filter(banyan_sagas::phase.eq_any([Phase::Running.name(), Phase::Compensating.name()]))
+        // As the index says it: SQLite takes a partial index for no bound values.
+        .filter(sql::<Bool>("phase IN ('running', 'compensating')"))
         .filter(banyan_sagas::due_at_ms.le(claim.now.as_millis()))
         .filter(banyan_sagas::kind.eq_any(kinds))
         .order(banyan_sagas::due_at_ms)

@@ -134,7 +134,9 @@ async fn view<S: Saga>(db: &Db) -> SagaView {
 /// As if the leases of all runners that died had ended.
 async fn end_leases(db: &Db) {
     let ended = db.write(|conn| {
-        Ok::<_, DbError>(diesel::update(banyan_sagas::table).set(banyan_sagas::due_at_ms.eq(0)).execute(conn)?)
+        Ok::<_, DbError>(
+            diesel::update(banyan_sagas::table).set(banyan_sagas::due_at_ms.eq(0)).execute(conn)?,
+        )
     });
     if let Err(error) = ended.await {
         panic!("the leases cannot be ended: {error}");

@@ -56,10 +56,12 @@ struct State {
     gathered: u32,
 }
 
+type Mood = dyn Fn(&str) -> Result<(), StepError> + Send + Sync;
+
 /// Builds a nest; `fails` answers for a step before it does anything.
 struct Nest {
     db: Db,
-    fails: Box<dyn Fn(&str) -> Result<(), StepError> + Send + Sync>,
+    fails: Box<Mood>,
     hangs_at: Option<&'static str>,
 }
 
@@ -190,7 +192,8 @@ async fn failing_every_step_in_turn_leaves_a_clean_slate(world: World) {
 }
 
 async fn every_step_may_run_twice(world: World) {
-    running_every_step_twice_is_the_same_as_once(async || fresh(world.backend).await, is_done, is_clean).await;
+    running_every_step_twice_is_the_same_as_once(async || fresh(world.backend).await, is_done, is_clean)
+        .await;
 }
 
 async fn a_runner_that_dies_anywhere_is_resumed(world: World) {
@@ -208,7 +211,8 @@ async fn a_step_that_fails_too_often_turns_the_saga_back(world: World) {
     assert_eq!(saga.reason.as_deref(), Some("given up after 3 attempts: it rains"));
     assert_eq!(saga.state, serde_json::json!({ "gathered": 2 }));
     let log = world.db.read(move |conn| show(conn, saga.id)).await.unwrap().1;
-    let told: Vec<_> = log.iter().map(|line| format!("{} {} {}", line.way, line.step, line.outcome)).collect();
+    let told: Vec<_> =
+        log.iter().map(|line| format!("{} {} {}", line.way, line.step, line.outcome)).collect();
     assert_eq!(
         told,
         [
@@ -263,10 +267,8 @@ async fn a_step_that_panics_or_hangs_has_failed(world: World) {
 }
 
 async fn a_saga_begun_wakes_the_runner(world: World) {
-    let _runner = world.start_with(
-        Nest::new(&world.db),
-        SagaSettings { poll: Duration::from_secs(3600), ..settings() },
-    );
+    let _runner = world
+        .start_with(Nest::new(&world.db), SagaSettings { poll: Duration::from_secs(3600), ..settings() });
     world.begin("1").await.unwrap();
     assert_eq!(world.ended("1").await.phase, Phase::Done);
 }
@@ -278,7 +280,8 @@ async fn a_key_begins_one_saga(world: World) {
 
 async fn two_runners_never_have_the_same_saga(world: World) {
     const KEYS: [&str; 20] = [
-        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17", "18", "19",
+        "0", "1", "2", "3", "4", "5", "6", "7", "8", "9", "10", "11", "12", "13", "14", "15", "16", "17",
+        "18", "19",
     ];
     let other = Db::open(world.db.settings()).unwrap();
     for key in KEYS {

@@ -3,8 +3,8 @@
 use contracts::Timestamp;
 use contracts::payments::PaymentStatus;
 use contracts::suite::{GOOD_TOKEN, Mishap, call, method, wish};
+use db::Backend;
 use db::events::{EventFilter, Outbox, WaitingEvent, Which};
-use db::{Backend, DbError};
 
 use super::*;
 use crate::service::tests as service;
@@ -52,7 +52,7 @@ impl service::Fixture {
 
     async fn told(&self) -> Vec<WaitingEvent> {
         let filter = EventFilter { consumer: None, which: Which::All, after: None, limit: 10 };
-        self.db.read(move |conn| Ok::<_, DbError>(db::events::list(conn, &filter)?)).await.unwrap()
+        self.db.read(move |conn| db::events::list(conn, &filter)).await.unwrap()
     }
 }
 

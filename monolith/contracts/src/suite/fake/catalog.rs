@@ -82,8 +82,7 @@ impl State {
             }
             above = self.category(parent, None)?.details.parent_id;
         }
-        let taken =
-            |category: &&Category| category.details.name == details.name && Some(category.id) != id;
+        let taken = |category: &&Category| category.details.name == details.name && Some(category.id) != id;
         match self.categories.values().find(taken) {
             Some(_) => Err(CatalogError::NameTaken { name: details.name.clone() }),
             None => Ok(()),
@@ -141,7 +140,12 @@ impl Catalog for FakeCatalog {
         Ok(product)
     }
 
-    async fn delete(&self, _: &CallContext, id: ProductId, expected: Option<i64>) -> Result<(), CatalogError> {
+    async fn delete(
+        &self,
+        _: &CallContext,
+        id: ProductId,
+        expected: Option<i64>,
+    ) -> Result<(), CatalogError> {
         let mut state = self.state();
         state.product(id, expected)?;
         state.products.remove(&id);
@@ -157,7 +161,8 @@ impl Catalog for FakeCatalog {
         limit: u32,
     ) -> Result<Page<Product>, CatalogError> {
         let state = self.state();
-        let wanted = state.products.values().filter(|product| Some(product.id) > after && passes(&filter, product));
+        let wanted =
+            state.products.values().filter(|product| Some(product.id) > after && passes(&filter, product));
         Ok(page(wanted.cloned(), limit))
     }
 

@@ -99,7 +99,12 @@ impl Users for FakeUsers {
         Ok(state.next_version())
     }
 
-    async fn list(&self, _: &CallContext, after: Option<UserId>, limit: u32) -> Result<Page<User>, UsersError> {
+    async fn list(
+        &self,
+        _: &CallContext,
+        after: Option<UserId>,
+        limit: u32,
+    ) -> Result<Page<User>, UsersError> {
         let state = self.state();
         Ok(page(state.users.values().filter(|user| Some(user.id) > after).cloned(), limit))
     }

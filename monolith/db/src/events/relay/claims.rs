@@ -9,8 +9,7 @@ use std::time::Duration;
 use contracts::Timestamp;
 use diesel::sql_types::{BigInt, Text};
 use diesel::{
-    BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl,
-    sql_query,
+    BoolExpressionMethods, ExpressionMethods, QueryDsl, QueryResult, QueryableByName, RunQueryDsl, sql_query,
 };
 
 use crate::Conn;
@@ -108,10 +107,7 @@ pub(super) fn claim(
     };
     let ids = rows.iter().map(|row| row.id);
     diesel::update(banyan_outbox::table.filter(banyan_outbox::id.eq_any(ids)))
-        .set((
-            banyan_outbox::claimed_by.eq(claimant),
-            banyan_outbox::claimed_until_ms.eq(until.as_millis()),
-        ))
+        .set((banyan_outbox::claimed_by.eq(claimant), banyan_outbox::claimed_until_ms.eq(until.as_millis())))
         .execute(conn)?;
     Ok(rows)
 }
@@ -165,7 +161,8 @@ fn keep(conn: &mut Conn, outcome: &Outcome, claimant: &str, now: Timestamp) -> Q
         Outcome::Dead { id, error } => (*id, Some((error, now.as_millis(), Some(now.as_millis())))),
     };
     let mine = banyan_outbox::table.find(id).filter(banyan_outbox::claimed_by.eq(claimant));
-    let free = (banyan_outbox::claimed_by.eq(None::<String>), banyan_outbox::claimed_until_ms.eq(None::<i64>));
+    let free =
+        (banyan_outbox::claimed_by.eq(None::<String>), banyan_outbox::claimed_until_ms.eq(None::<i64>));
     let Some((error, available_at, dead_at)) = failure else {
         diesel::update(mine).set(free).execute(conn)?;
         return Ok(());

@@ -114,7 +114,8 @@ impl Lane {
                 () = tokio::time::sleep(self.settings.poll) => {}
             }
             let (consumer, now) = (self.consumer, self.clock.now());
-            let heads = self.db.read_one(move |conn| Ok::<_, DbError>(claims::heads(conn, consumer, "", now, 1)?));
+            let heads =
+                self.db.read_one(move |conn| Ok::<_, DbError>(claims::heads(conn, consumer, "", now, 1)?));
             match heads.await {
                 Ok(heads) if heads.is_empty() => {}
                 _ => return,
@@ -199,12 +200,19 @@ impl Lane {
 
     fn failure(&self, id: i64, attempts: u32, error: &HandleError) -> Outcome {
         let consumer = self.consumer;
-        let is_final = matches!(error, HandleError::Rejected { .. }) || attempts >= self.settings.max_attempts;
+        let is_final =
+            matches!(error, HandleError::Rejected { .. }) || attempts >= self.settings.max_attempts;
         let mut error = chain(error);
         error.truncate(error.floor_char_boundary(ERROR_MAX));
         if is_final {
             self.counts.dead.fetch_add(1, Ordering::Relaxed);
-            tracing::error!(id, consumer, attempts, error, "event {id} is given up; see `monolith events show {id}`");
+            tracing::error!(
+                id,
+                consumer,
+                attempts,
+                error,
+                "event {id} is given up; see `monolith events show {id}`"
+            );
             return Outcome::Dead { id, error };
         }
         self.counts.failed.fetch_add(1, Ordering::Relaxed);
@@ -215,7 +223,8 @@ impl Lane {
 
     async fn renew(&self, ids: Arc<[i64]>) {
         let (claimant, until) = (self.claimant.clone(), self.lease_end());
-        let renewed = self.db.write(move |conn| Ok::<_, DbError>(claims::renew(conn, &ids, &claimant, until)?));
+        let renewed =
+            self.db.write(move |conn| Ok::<_, DbError>(claims::renew(conn, &ids, &claimant, until)?));
         // Where the database is away the next renewal or the settling will say so; a lease that ends costs a repeat.
         let renewed = tokio::time::timeout(Duration::from_secs(1), renewed).await;
         if !matches!(renewed, Ok(Ok(()))) {

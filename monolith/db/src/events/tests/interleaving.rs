@@ -1,5 +1,7 @@
 //! Whatever happens between publishing and taking: the order of an aggregate and the one effect stand.
 
+use std::sync::atomic::{AtomicI32, Ordering};
+
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 
@@ -8,11 +10,19 @@ use crate::testing;
 
 #[derive(Debug, Clone)]
 enum Act {
-    Publish { nest: u8, count: u8 },
+    Publish {
+        nest: u8,
+        count: u8,
+    },
     /// A relay dies and another begins.
-    Kill { relay: bool },
-    /// The one deliveries are failing for a while.
-    Fail { deliveries: u8 },
+    Kill {
+        relay: bool,
+    },
+    /// The next deliveries fail.
+    Fail {
+        deliveries: u8,
+    },
+    /// Time passes for the relays.
     Breathe,
 }
 
@@ -26,8 +36,6 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 fn stays_in_order(backend: Backend, acts: &[Act]) {
-    use std::sync::atomic::{AtomicI32, Ordering};
-
     let world = fixture(backend);
     let failing = Arc::new(AtomicI32::new(0));
     let moody = || {

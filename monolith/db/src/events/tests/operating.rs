@@ -59,7 +59,8 @@ async fn events_are_listed_page_by_page_and_by_consumer(world: World) {
     for number in 0..5 {
         world.lay("1", number).await;
     }
-    let page = |after| EventFilter { consumer: Some("magpie".to_owned()), which: Which::All, after, limit: 3 };
+    let page =
+        |after| EventFilter { consumer: Some("magpie".to_owned()), which: Which::All, after, limit: 3 };
     let first = page(None);
     let first = world.db.read(move |conn| list(conn, &first)).await.unwrap();
     let second = page(first.last().map(|event| event.id));
