@@ -11,7 +11,8 @@ use anyhow::{Context, Result};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
-use platform::settings::{Loaded, load, print};
+use platform::settings::{Loaded, document, load, print};
+use platform::table::print_line;
 
 /// A reverse proxy whose flags move traffic, context by context, from a monolith to services.
 #[derive(Debug, Parser)]
@@ -52,6 +53,9 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        /// Print a Markdown chapter on every setting instead (meaning, type, bounds, default); it needs no settings
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Print a completion script for a shell
     #[command(after_help = "Example:\n  facade completions bash > /etc/bash_completion.d/facade")]
@@ -147,7 +151,11 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check => show::check(&settings(config)?),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
-        Command::Config { json } => {
+        Command::Config { markdown: true, .. } => {
+            print_line(document::<Settings>("facade", DEFAULT_FILE).trim_end());
+            Ok(())
+        }
+        Command::Config { json, .. } => {
             print(&loaded(config)?.rows, json);
             Ok(())
         }

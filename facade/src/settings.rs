@@ -6,13 +6,14 @@ use std::collections::BTreeMap;
 
 use control::{ControlSettings, DataMode};
 use platform::settings::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
 
 /// Everything that can be set.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
     /// Where clients connect; port 0 takes a free one, which is printed.
@@ -44,7 +45,7 @@ pub struct Settings {
 }
 
 /// How long upstreams and clients may take, in milliseconds; 0 is refused.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
     /// For a connection to an upstream to be made. Too low turns packet loss into errors.
@@ -60,7 +61,7 @@ pub struct Timeouts {
 }
 
 /// When the monolith answers for a failing service. Only canary reads ever fall back.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fallback {
     /// Statuses of the service that count as failed.
@@ -72,7 +73,7 @@ pub struct Fallback {
 }
 
 /// A server that requests are forwarded to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamSettings {
     /// `http://host:port`, without a path.
@@ -80,7 +81,7 @@ pub struct UpstreamSettings {
 }
 
 /// A context: the part of the application that is being taken out.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContextSettings {
     /// Name of the upstream that is the extracted service.
@@ -99,7 +100,7 @@ impl Default for ContextSettings {
 }
 
 /// One place where a sticky key may be found.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum KeySource {
     /// A path with `{key}` in place of the key: `/api/v1/users/{key}`.
@@ -113,7 +114,7 @@ pub enum KeySource {
 }
 
 /// A path prefix and the context it belongs to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteSettings {
     /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`.

@@ -4,6 +4,7 @@
 
 mod document;
 mod load;
+mod mask;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -24,11 +25,13 @@ pub const ENV_PREFIX: &str = "BANYAN_";
 const NOT_SETTINGS: [&str; 2] = ["FAIL_POINT", "BIN_DIR"];
 /// How a schema marks a text that must not be seen.
 const SECRET_FORMAT: &str = "secret";
+/// What a secret says it wants when it is given something else; masking knows it by these words.
+const SECRET_WANTS: &str = "a secret text";
 /// What stands between a refused number and the bounds.
 const OUT_OF_BOUNDS: &str = " is out of bounds: from ";
 
 /// A text that must not be seen: tokens, passwords.
-#[derive(Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Default, PartialEq, Eq, Serialize)]
 #[serde(transparent)]
 pub struct Secret(String);
 
@@ -47,6 +50,26 @@ impl Secret {
 impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret(…)")
+    }
+}
+
+impl<'de> Deserialize<'de> for Secret {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_string(SecretText)
+    }
+}
+
+struct SecretText;
+
+impl Visitor<'_> for SecretText {
+    type Value = Secret;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(SECRET_WANTS)
+    }
+
+    fn visit_str<E: de::Error>(self, text: &str) -> Result<Secret, E> {
+        Ok(Secret::new(text))
     }
 }
 
@@ -157,12 +180,6 @@ pub fn print(rows: &[SettingRow], json: bool) {
     table::print(["setting", "value", "from"], cells);
 }
 
-/// Whether a setting is secret: the last word of its name says so.
-fn is_secret(key: &str) -> bool {
-    let name = key.rsplit('.').next().unwrap_or(key);
-    ["token", "secret", "password"].iter().any(|word| name.ends_with(word))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -175,9 +192,12 @@ mod tests {
     }
 
     #[derive(Debug, Default, Serialize, Deserialize)]
-    #[serde(deny_unknown_fields)]
+    #[serde(deny_unknown_fields, default)]
     struct Replication {
         token: Secret,
+        pin: Option<Secret>,
+        url: Secret,
+        peers: Vec<String>,
         #[serde(deserialize_with = "within::<0, 60_000, _, _>")]
         deadline_ms: u64,
     }
@@ -235,8 +255,8 @@ mod tests {
             "unknown setting `replicaton`; known here: listen, replication (from ",
             "setting `replication.deadline_ms`: 60001 is out of bounds: from 0 to 60000 is allowed (from ",
             "expected a whole number from 0 to 60000 (from BANYAN_REPLICATION__DEADLINE_MS)",
-            "setting `replication.token`: invalid; expected a string (from ",
-            "unknown setting `replication.deadlin_ms`; known here: token, deadline_ms (from BANYAN_REPLICATION__DEADLIN_MS)",
+            "setting `replication.token`: invalid; expected a secret text (from ",
+            "unknown setting `replication.deadlin_ms`; known here: token, pin, url, peers, deadline_ms (from BANYAN_REPLICATION__DEADLIN_MS)",
             "setting `listen`: invalid type: found map, expected a string (from BANYAN_LISTEN)",
         ] {
             assert!(error.contains(fault), "{fault} is not in: {error}");
@@ -248,7 +268,42 @@ mod tests {
     #[test]
     fn a_file_that_is_no_toml_does_not_hide_where() {
         let error = load_text("[replication\n").unwrap_err().to_string();
-        assert!(error.contains("sample.toml"), "{error}");
+        assert!(error.contains("sample.toml") && error.contains("line 1"), "{error}");
+    }
+
+    #[test]
+    fn a_file_that_is_no_toml_does_not_show_its_secrets() {
+        let error = load_text("[replication]\ntoken = \"hunter2").unwrap_err().to_string();
+        assert!(error.contains("line 2") && !error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_secret_of_the_wrong_type_is_not_quoted() {
+        let error = load_text("[replication]\npin = 77665").unwrap_err().to_string();
+        assert!(error.contains("`replication.pin`") && !error.contains("77665"), "{error}");
+    }
+
+    fn value(loaded: &Loaded<Sample>, key: &str) -> String {
+        loaded.rows.iter().find(|row| row.key == key).unwrap().value.clone()
+    }
+
+    #[test]
+    fn a_secret_is_masked_whatever_its_name_is() {
+        let loaded = load_text("[replication]\npin = \"4711\"\nurl = \"host=a password=hunter2\"").unwrap();
+        assert_eq!(value(&loaded, "replication.pin"), "********");
+        assert_eq!(value(&loaded, "replication.url"), "********");
+        assert_eq!(value(&loaded, "replication.token"), "");
+    }
+
+    #[test]
+    fn the_password_of_a_url_is_masked_wherever_it_stands() {
+        let text = "listen = \"http://a:hunter2@h\"\n[replication]\nurl = \"postgres://shop:hunter2@db:5432/shop\"\n\
+                    peers = [\"http://b:hunter2@h\", \"http://c\"]";
+        let loaded = load_text(text).unwrap();
+        assert_eq!(value(&loaded, "replication.url"), "postgres://shop:***@db:5432/shop");
+        assert_eq!(value(&loaded, "listen"), "http://a:***@h");
+        assert_eq!(value(&loaded, "replication.peers"), "[\"http://b:***@h\",\"http://c\"]");
+        assert_eq!(loaded.settings.replication.url.expose(), "postgres://shop:hunter2@db:5432/shop");
     }
 
     #[test]
@@ -258,6 +313,7 @@ mod tests {
         assert_eq!(token.value, "********");
         assert!(token.origin.ends_with("sample.toml"), "{}", token.origin);
         assert!(!format!("{:?}", loaded.settings).contains("hunter2"));
+        assert!(!serde_json::to_string(&loaded.rows).unwrap().contains("hunter2"));
         let listen = loaded.rows.iter().find(|row| row.key == "listen").unwrap();
         assert_eq!(listen.origin, "default");
     }

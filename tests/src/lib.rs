@@ -6,6 +6,7 @@
 
 pub mod binaries;
 pub mod cluster;
+pub mod configuration;
 pub mod context_map;
 pub mod databases;
 pub mod http;

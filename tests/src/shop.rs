@@ -24,6 +24,9 @@ pub use books::Books;
 /// How long a command or a wait may take where only a hang would take longer.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// The schemas of the monolith in PostgreSQL.
+const SCHEMAS: &str = "banyan, users, catalog, cart, inventory, orders, payments, shipping";
+
 /// Which database a shop is on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Storage {
@@ -50,7 +53,12 @@ impl Shop {
     pub fn open(storage: Storage) -> Result<Self> {
         let postgres = match storage {
             Storage::Sqlite => None,
-            Storage::Postgres => Some(pg_harness::shared_database()?),
+            Storage::Postgres => {
+                let database = pg_harness::shared_database()?;
+                // For queries from outside, which name tables alone: their names say whose they are.
+                database.run(&format!("ALTER DATABASE \"{}\" SET search_path = {SCHEMAS}", database.name()))?;
+                Some(database)
+            }
         };
         let folder = tempfile::Builder::new().prefix("banyan-shop-").tempdir()?;
         let provider_url = format!("http://127.0.0.1:{}", ports::free()?);

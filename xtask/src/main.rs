@@ -5,6 +5,7 @@
 mod bench;
 mod check;
 mod demo;
+mod docs;
 mod shell;
 mod test;
 
@@ -33,6 +34,8 @@ enum Task {
     },
     /// Formatting, lints and docs with warnings as errors; licences, bans and sources of dependencies.
     Check,
+    /// Writes the committed files that are made from the sources: the settings of every program, and the context map.
+    Docs,
     /// Measures against fixed bars and fails if one is missed.
     Bench {
         #[command(subcommand)]
@@ -53,6 +56,7 @@ fn run(task: Task) -> Result<()> {
         Task::Demo(options) => demo::run(&options),
         Task::Test { arguments } => test::run_all(&arguments),
         Task::Check => check::run_all(),
+        Task::Docs => docs::write_all(),
         Task::Bench { suite } => bench::run(&suite),
     }
 }

@@ -39,6 +39,9 @@ enum Command {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Print a Markdown chapter on every setting instead: meaning, type, bounds, default. It needs no settings.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Print completions for a shell.
     Completions {
@@ -84,6 +87,10 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         clap_complete::generate(shell, &mut Arguments::command(), "users-service", &mut io::stdout());
         return Ok(());
     }
+    if let Command::Config { markdown: true, .. } = arguments.command {
+        table::print_line(settings::document::<Settings>("users-service", DEFAULT_FILE).trim_end());
+        return Ok(());
+    }
     let loaded = settings::load::<Settings>(arguments.config.as_deref(), DEFAULT_FILE)?;
     let mut settings = loaded.settings.clone();
     settings.database.path = loaded.located("database.path", &settings.database.path);
@@ -91,7 +98,7 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
     match arguments.command {
         Command::Serve => Ok(actix_web::rt::System::new().block_on(process::serve(&settings))?),
         Command::Schema(command) => run_schema(command, &settings),
-        Command::Config { json } => {
+        Command::Config { json, .. } => {
             settings::print(&loaded.rows, json);
             Ok(())
         }

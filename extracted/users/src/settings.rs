@@ -9,13 +9,14 @@ use control::ControlSettings;
 use db::DatabaseSettings;
 use platform::http::HttpSettings;
 use platform::settings::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The file that is read when none is named and it exists.
 pub const DEFAULT_FILE: &str = "users-service.toml";
 
 /// All settings of the service.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where it serves.
@@ -46,7 +47,7 @@ impl Default for Settings {
 }
 
 /// What the service remembers of commands that clients may repeat.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct IdempotencySettings {
     /// How long answers are kept for repeated `Idempotency-Key`s, in hours. Too short and a client that repeats a
@@ -69,7 +70,7 @@ impl IdempotencySettings {
 }
 
 /// How the service and the monolith tell each other of changes.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReplicationSettings {
     /// The monolith's base URL: `http://127.0.0.1:3000`. Wrong, and what is written here waits in the log for ever.

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use platform::settings::document;
 
 use crate::{commands, serve, settings};
 
@@ -96,8 +97,15 @@ Examples:
     #[command(after_help = "\
 Examples:
   monolith config
-  BANYAN_HTTP__LISTEN=127.0.0.1:0 monolith config --json")]
-    Config(Output),
+  BANYAN_HTTP__LISTEN=127.0.0.1:0 monolith config --json
+  monolith config --markdown")]
+    Config {
+        #[command(flatten)]
+        output: Output,
+        /// Print a Markdown chapter on every setting instead: meaning, type, bounds, default. It needs no settings.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
+    },
     /// Print completions for a shell.
     #[command(after_help = "\
 Examples:
@@ -263,6 +271,11 @@ impl Cli {
             platform::table::print_line(String::from_utf8_lossy(&script).trim_end());
             return Ok(());
         }
+        if let Command::Config { markdown: true, .. } = self.command {
+            let chapter = document::<settings::Settings>("monolith", settings::DEFAULT_FILE);
+            platform::table::print_line(chapter.trim_end());
+            return Ok(());
+        }
         let loaded = settings::load(self.config.as_deref())?;
         match self.command {
             Command::Serve => serve::run(&loaded.settings),
@@ -271,7 +284,7 @@ impl Cli {
             Command::Seed(command) => commands::seed(&loaded.settings, &command),
             Command::Events(command) => commands::events::run(&loaded.settings, command),
             Command::Sagas(command) => commands::sagas::run(&loaded.settings, command),
-            Command::Config(output) => {
+            Command::Config { output, .. } => {
                 platform::settings::print(&loaded.rows, output.json);
                 Ok(())
             }

@@ -9,13 +9,14 @@ use control::ControlSettings;
 use db::DatabaseSettings;
 use platform::http::HttpSettings;
 use platform::settings::{Loaded, Secret};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// The settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "monolith.toml";
 
 /// All settings of the monolith.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where it serves.
@@ -49,7 +50,7 @@ impl Default for Settings {
 }
 
 /// Where payments are taken.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct PaymentsSettings {
     /// The payment provider.
@@ -57,7 +58,7 @@ pub struct PaymentsSettings {
 }
 
 /// How to reach the payment provider.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderSettings {
     /// Its base URL, such as `http://127.0.0.1:3090`; empty where there is none, and then orders are paid on account
@@ -78,7 +79,7 @@ impl Default for ProviderSettings {
 }
 
 /// Work that no request waits for: delivering events, running checkouts to their end, sweeping up.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct BackgroundSettings {
     /// Whether this process does it. With PostgreSQL several processes may, and never handle anything twice. Where none
@@ -116,7 +117,7 @@ impl Default for BackgroundSettings {
 }
 
 /// What stands behind the users port for the other contexts of this process.
-#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UsersSettings {
     /// `embedded`: always the context in this process; `flag`: the side that the context's flag says. With
@@ -127,7 +128,7 @@ pub struct UsersSettings {
 }
 
 /// What stands behind a port.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Wiring {
     /// The context in this process.
@@ -138,7 +139,7 @@ pub enum Wiring {
 }
 
 /// How to reach an extracted service.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RemoteSettings {
     /// Its base URL, such as `http://127.0.0.1:3001`; empty while there is none, and then nothing is dual-written.
@@ -158,7 +159,7 @@ impl Default for RemoteSettings {
 }
 
 /// Dual-write with the other side.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReplicationSettings {
     /// The token that this process's private endpoints demand; while it is empty there are none.

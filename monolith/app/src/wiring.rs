@@ -121,6 +121,7 @@ pub struct Contexts {
 pub fn open_database(settings: &Settings) -> Result<Db> {
     let db = Db::open(&settings.database)?;
     db::schema::apply(&db, &SCHEMAS)?;
+    CatalogService::new(db.clone(), Arc::new(SystemClock)).index_older_products()?;
     db.write_blocking(|conn| {
         db::replication::ensure_context(conn, CONTEXT, true)?;
         Ok::<_, DbError>(())
@@ -306,3 +307,6 @@ fn relay(settings: &Settings, log: Arc<ContextLog>) -> Result<Option<RelayHandle
         .context("users.remote is wrong")?;
     Ok(Some(Relay::spawn(log, Arc::new(sink), RelaySettings::default())))
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,7 @@ pub struct RequestId(pub String);
 pub struct CallContext {
     /// The request that caused this call.
     pub request_id: RequestId,
-    /// The W3C `traceparent` header of the request, if it had a valid one.
+    /// The W3C `traceparent` under which to go on; always there for a request by HTTP.
     pub traceparent: Option<String>,
     /// The instant after which the caller no longer waits.
     pub deadline: Instant,

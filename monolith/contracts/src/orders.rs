@@ -1,7 +1,7 @@
 //! The orders context: what a user bought, at which price, and what was taken back.
 //!
-//! Invariant: an order moves `pending → confirmed → cancelling → cancelled | cancel_failed`, or `pending → rejected`, and never
-//! back. What was promised for a rejected or cancelled order elsewhere (stock, money, a shipment) is given back.
+//! Invariant: an order moves `pending → confirmed → cancelling → cancelled | cancel_failed`, or `pending → rejected | cancelled`,
+//! and never back. What was promised for a rejected or cancelled order elsewhere (stock, money, a shipment) is given back.
 
 use serde::{Deserialize, Serialize};
 
@@ -43,7 +43,7 @@ pub struct Order {
     pub placed_at: Timestamp,
     /// When it was confirmed.
     pub confirmed_at: Option<Timestamp>,
-    /// When its user called it off.
+    /// When it was called off: by its user, or since it could not be kept after it was confirmed.
     pub cancelled_at: Option<Timestamp>,
     /// Why it was rejected, for its user.
     pub rejected_because: Option<String>,
@@ -107,7 +107,7 @@ pub enum OrderStatus {
     Confirmed,
     /// It could not be fulfilled; nothing is owed. Final.
     Rejected,
-    /// Called off by its user; stock, payment and shipment are being undone.
+    /// Called off; stock, payment and shipment are being undone.
     Cancelling,
     /// Called off, and everything undone. Final.
     Cancelled,
@@ -360,7 +360,7 @@ pub trait Orders observed by ObservedOrders in CONTEXT;
     /// What happened to an order after position `after`, the oldest first, at most `limit`.
     async fn history(&self, ctx: &CallContext, id: OrderId, after: Option<i64>, limit: u32) -> Result<Page<HistoryEntry>, OrdersError>;
 
-    /// Calls an order off. A pending one is rejected as soon as its checkout notices; a confirmed one is `cancelling` until
+    /// Calls an order off. A pending one is `cancelled` as soon as its checkout notices; a confirmed one is `cancelling` until
     /// stock, payment and shipment have answered. Calling off again succeeds and changes nothing more. A rejected order and
     /// a credit note are [`OrdersError::NotCancellable`].
     async fn cancel(&self, ctx: &CallContext, id: OrderId) -> Result<Order, OrdersError>;

@@ -3,6 +3,8 @@
 //! Invariant: an order has at most one payment, and is charged at most once. A refund is final: an authorisation or a
 //! capture that arrives after it is refused.
 
+use std::fmt;
+
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 
@@ -14,7 +16,7 @@ use crate::{CallContext, FieldError, KeyReused, Money, OrderId, Timestamp, Unava
 pub const CONTEXT: &str = "payments";
 
 /// How a buyer pays: on account, or by what a token of the payment provider stands for.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct PaymentMethod(String);
 
@@ -48,6 +50,13 @@ impl PaymentMethod {
     /// `account` or `card`: what may be shown.
     pub fn kind(&self) -> &'static str {
         if self.is_account() { Self::ACCOUNT } else { "card" }
+    }
+}
+
+/// A token is for the provider only, so not for logs.
+impl fmt::Debug for PaymentMethod {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("PaymentMethod").field(&self.kind()).finish()
     }
 }
 

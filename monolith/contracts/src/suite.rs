@@ -32,10 +32,12 @@ pub use replica::{
     every_change_of_the_owner_arrives, run_script,
 };
 pub use users::{
-    a_created_user_can_be_read_back, a_deleted_user_is_gone,
+    a_created_user_can_be_read_back, a_delete_at_another_version_changes_nothing, a_deleted_user_is_gone,
+    a_key_of_another_create_is_refused, a_refused_create_leaves_its_key_free,
     a_second_user_with_the_e_mail_address_is_refused, an_e_mail_address_of_a_deleted_user_is_free,
     an_id_is_never_given_out_again, an_unknown_user_is_not_found,
-    an_update_replaces_everything_but_the_beginning, ensuring_finds_or_adds_in_the_order_given,
+    an_update_at_another_version_changes_nothing, an_update_replaces_everything_but_the_beginning,
+    creating_again_under_the_key_returns_the_same_user, ensuring_finds_or_adds_in_the_order_given,
     ensuring_twice_adds_once, listing_walks_all_users_in_order_of_id, texts_come_back_as_they_were,
     versions_grow_with_every_write,
 };
@@ -85,12 +87,17 @@ macro_rules! users_suite {
     ($fixture:path) => {
         $crate::suite_tests!($fixture:
             a_created_user_can_be_read_back,
+            a_delete_at_another_version_changes_nothing,
             a_deleted_user_is_gone,
+            a_key_of_another_create_is_refused,
+            a_refused_create_leaves_its_key_free,
             a_second_user_with_the_e_mail_address_is_refused,
             an_e_mail_address_of_a_deleted_user_is_free,
             an_id_is_never_given_out_again,
             an_unknown_user_is_not_found,
+            an_update_at_another_version_changes_nothing,
             an_update_replaces_everything_but_the_beginning,
+            creating_again_under_the_key_returns_the_same_user,
             ensuring_finds_or_adds_in_the_order_given,
             ensuring_twice_adds_once,
             listing_walks_all_users_in_order_of_id,

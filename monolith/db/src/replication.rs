@@ -78,7 +78,8 @@ impl From<diesel::result::Error> for ChangeError {
 }
 
 impl Change {
-    /// Takes the next version if the fence is open. Must be the first statement of its transaction.
+    /// Takes the next version if the fence is open. Must come before any statement that reads or writes the
+    /// context's tables.
     pub fn begin(conn: &mut Conn, context: &'static str) -> Result<Self, ChangeError> {
         let taken: Option<(i64, bool)> = NextVersion { context }.get_result(conn).optional()?;
         if let Some((version, dual_write)) = taken {

@@ -6,10 +6,11 @@
 use std::path::PathBuf;
 
 use platform::settings::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// Where the database is and how it is opened.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseSettings {
     /// The SQLite file; created when it is not there. Its folder must exist. Unused when `url` is set.
@@ -72,7 +73,7 @@ impl Default for DatabaseSettings {
 }
 
 /// What a commit waits for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Synchronous {
     /// Until the disk has it: survives a loss of power.

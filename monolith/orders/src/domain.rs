@@ -27,7 +27,11 @@ pub(crate) struct Draft {
 
 impl Draft {
     /// A wish at today's prices, which goes to the user's first address unless it says where.
-    pub(crate) fn of(wish: PlaceOrder, addresses: Vec<Address>, products: &[Product]) -> Result<Self, OrdersError> {
+    pub(crate) fn of(
+        wish: PlaceOrder,
+        addresses: Vec<Address>,
+        products: &[Product],
+    ) -> Result<Self, OrdersError> {
         let lines = priced(&wish.lines, products)?;
         Ok(Self {
             user_id: wish.user_id,

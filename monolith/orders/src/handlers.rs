@@ -4,12 +4,12 @@
 
 use async_trait::async_trait;
 use contracts::CallContext;
+use contracts::OrderId;
 use contracts::events::{DomainEvent, Envelope, EventHandler, HandleError};
 use contracts::inventory::StockReleased;
 use contracts::orders::{CONTEXT, CancellationPart, OrdersError};
 use contracts::payments::{PaymentRefundFailed, PaymentRefunded};
 use contracts::shipping::{ShipmentStopFailed, ShipmentStopped};
-use contracts::OrderId;
 use db::events::first_time;
 
 use crate::OrdersService;

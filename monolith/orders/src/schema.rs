@@ -7,11 +7,7 @@ use db::schema::SchemaSource;
 /// The context's schema.
 pub const SCHEMA: SchemaSource = SchemaSource {
     context: contracts::orders::CONTEXT,
-    migrations: &[
-        db::migration!("0001_orders"),
-        db::migration!("0002_life"),
-        db::migration!("0003_history"),
-    ],
+    migrations: &[db::migration!("0001_orders"), db::migration!("0002_life"), db::migration!("0003_history")],
     tables: &["orders_history", "orders_lines", "orders_orders"],
 };
 

@@ -55,7 +55,12 @@ impl OrdersService {
     }
 
     /// Tells an order something, in a transaction of its own.
-    pub(crate) async fn tell(&self, ctx: &CallContext, id: OrderId, command: Command) -> Result<(), StoreError> {
+    pub(crate) async fn tell(
+        &self,
+        ctx: &CallContext,
+        id: OrderId,
+        command: Command,
+    ) -> Result<(), StoreError> {
         let (outbox, origin, now) = (self.outbox.clone(), Origin::from(ctx), self.clock.now());
         self.db.write(move |conn| tell(conn, &outbox, &origin, id, command, now)).await
     }
@@ -120,7 +125,12 @@ impl OrdersService {
     }
 
     /// The transaction that makes an order of a draft.
-    async fn placed(&self, ctx: &CallContext, scope: &'static str, draft: Draft) -> Result<Order, StoreError> {
+    async fn placed(
+        &self,
+        ctx: &CallContext,
+        scope: &'static str,
+        draft: Draft,
+    ) -> Result<Order, StoreError> {
         let outbox = self.outbox.clone();
         self.once(ctx, scope, move |conn, origin, now| {
             let method = draft.payment_method.clone();

@@ -129,7 +129,8 @@ pub(crate) fn advance(
     command: Command,
     now: Timestamp,
 ) -> Result<Option<OrderStatus>, StoreError> {
-    let row = for_update!(conn, orders_orders::table.find(id.get()).select(OrderRow::as_select()), get_result);
+    let row =
+        for_update!(conn, orders_orders::table.find(id.get()).select(OrderRow::as_select()), get_result);
     let row: OrderRow = row.optional()?.ok_or(OrdersError::NotFound { id })?;
     let life = row.life()?;
     let next = life.after(command, now).map_err(|refusal| StoreError::Refused(id, refusal))?;

@@ -111,13 +111,17 @@ impl<'a> Document<'a> {
     fn row(&mut self, name: &str, property: &'a Value, place: &Place, default: &Value) {
         let resolved = self.resolve(property);
         let mut meaning = text(property, "description").unwrap_or_default();
-        for variant in variants(resolved) {
-            if let (Some(word), Some(about)) = (variant["const"].as_str(), text(variant, "description")) {
+        for variant in variants(resolved).iter().chain(variants(self.resolve(&resolved["items"]))) {
+            if let (Some(word), Some(about)) = (word(variant), text(variant, "description")) {
                 let _ = write!(meaning, " `{word}`: {about}");
             }
         }
+        // Where the place's name is free there is no value at hand, but the schema tells the default.
+        let default = if default.is_null() { &property["default"] } else { default };
         let default = match default {
-            _ if resolved["format"] == SECRET_FORMAT => "(secret)".to_owned(),
+            Value::String(text) if !text.is_empty() && resolved["format"] == SECRET_FORMAT => {
+                "(secret)".to_owned()
+            }
             Value::Null => "–".to_owned(),
             value => format!("`{value}`"),
         };
@@ -130,17 +134,21 @@ impl<'a> Document<'a> {
     fn kind(&self, schema: &'a Value, key: &str) -> String {
         let words: Vec<String> = variants(schema)
             .iter()
-            .map(|variant| variant.get("const").unwrap_or(variant))
-            .filter_map(|word| word.as_str().map(|word| format!("`{word}`")))
+            .filter_map(|variant| word(variant).map(|word| format!("`{word}`")))
             .collect();
         if !words.is_empty() {
             return words.join(" or ");
         }
         let types = &schema["type"];
         let name = types.as_str().or_else(|| types.as_array()?.first()?.as_str()).unwrap_or("value");
+        let bounded = |kind: &str| match (self.bounds)(key) {
+            Some(bounds) => format!("{kind}, {bounds}"),
+            None => kind.to_owned(),
+        };
         match name {
-            "integer" => (self.bounds)(key)
-                .map_or_else(|| "whole number".to_owned(), |bounds| format!("whole number, {bounds}")),
+            "integer" => bounded("whole number"),
+            "number" => bounded("number"),
+            "string" if schema["format"] == SECRET_FORMAT => "secret text".to_owned(),
             "string" => "text".to_owned(),
             "boolean" => "`true` or `false`".to_owned(),
             "array" => format!("list of {}", self.kind(self.resolve(&schema["items"]), key)),
@@ -179,6 +187,13 @@ enum Way {
 fn variants(schema: &Value) -> &[Value] {
     let all = schema["oneOf"].as_array().or_else(|| schema["enum"].as_array());
     all.map(Vec::as_slice).unwrap_or_default()
+}
+
+/// How a variant is written in the file: a word, or a table of one entry.
+fn word(variant: &Value) -> Option<String> {
+    let word = variant.get("const").unwrap_or(variant).as_str().map(str::to_owned);
+    let name = || variant["required"].as_array().and_then(|names| names.first()?.as_str());
+    word.or_else(|| name().map(|name| format!("{{ {name} = … }}")))
 }
 
 /// A description in one line.
@@ -237,6 +252,17 @@ mod tests {
     struct Server {
         /// Its address.
         url: Option<String>,
+        /// How often it is asked.
+        tries: u8,
+        /// What it is told, in this order.
+        told: Vec<Told>,
+    }
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    #[serde(rename_all = "snake_case")]
+    enum Told {
+        /// A header of this name.
+        Header(String),
     }
 
     impl Default for Pool {
@@ -252,10 +278,12 @@ mod tests {
             "| `listen` | `BANYAN_LISTEN` | text | `\"\"` | Where it listens. |",
             "### `[pool]`\n\nThe pool.\n",
             "| `size` | `BANYAN_POOL__SIZE` | whole number, 1 to 64 | `4` | Connections. Too few and requests wait. |",
-            "| `token` | `BANYAN_POOL__TOKEN` | text | (secret) | Who may use it. |",
+            "| `token` | `BANYAN_POOL__TOKEN` | secret text | (secret) | Who may use it. |",
             "| `disk` or `memory` | `\"disk\"` | What a commit waits for. `disk`: The disk. `memory`: Memory. |",
             "### `[servers.<name>]`\n\nServers by name.\n",
             "| `url` | `BANYAN_SERVERS__<NAME>__URL` | text | – | Its address. |",
+            "| `tries` | `BANYAN_SERVERS__<NAME>__TRIES` | whole number | `0` | How often it is asked. |",
+            "| list of `{ header = … }` | `[]` | What it is told, in this order. `{ header = … }`: A header of this name. |",
             "### `[[routes]]`\n\nPaths, longest first.\n",
             "| `url` | – | text | – | Its address. |",
         ] {

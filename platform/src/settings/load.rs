@@ -12,7 +12,8 @@ use figment::{Error, Figment, Metadata, Profile, Provider, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::{ENV_PREFIX, Loaded, NOT_SETTINGS, SettingRow, SettingsError, is_secret};
+use super::mask;
+use super::{ENV_PREFIX, Loaded, NOT_SETTINGS, SettingRow, SettingsError};
 
 /// Loads `T` from its defaults, `file` (or `default_file` where that exists) and the environment.
 pub fn load<T>(file: Option<&Path>, default_file: &str) -> Result<Loaded<T>, SettingsError>
@@ -33,7 +34,7 @@ where
     layers.extend(Layer::read(&environment).map_err(|fault| faults.push(fault)));
     let (settings, rows) = loop {
         let figment = merged::<T>(&layers);
-        match figment.extract().map_err(Box::new).and_then(|settings| Ok((settings, rows(&figment)?))) {
+        match figment.extract().map_err(Box::new).and_then(|settings| Ok((settings, rows::<T>(&figment)?))) {
             Ok(loaded) => break loaded,
             Err(errors) => {
                 let taken = errors.into_iter().map(|error| take_out(&mut layers, &error, &mut faults));
@@ -127,14 +128,21 @@ fn explain(error: &Error, path: &[String], origin: Option<&str>) -> String {
     let what = match &error.kind {
         Kind::UnknownField(_, known) => format!("unknown setting `{key}`; known here: {}", known.join(", ")),
         // The library would quote what it found.
-        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if is_secret(&key) => {
+        Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if mask::is_of_secret(error) => {
             format!("setting `{key}`: invalid; expected {expected}")
         }
-        kind if key.is_empty() => kind.to_string(),
+        kind if key.is_empty() => without_quotation(&kind.to_string()),
         kind => format!("setting `{key}`: {kind}"),
     };
     let line = origin.map_or_else(|| what.clone(), |origin| format!("{what} (from {origin})"));
     line.replace('\n', " ")
+}
+
+/// The parser of TOML quotes the line at fault, and a secret may stand there.
+fn without_quotation(text: &str) -> String {
+    let is_quotation =
+        |line: &&str| line.trim_start_matches(|c: char| c == ' ' || c.is_ascii_digit()).starts_with('|');
+    text.lines().filter(|line| !is_quotation(line)).collect::<Vec<_>>().join(": ")
 }
 
 fn origin(metadata: &Metadata, key: &str) -> String {
@@ -147,31 +155,25 @@ fn origin(metadata: &Metadata, key: &str) -> String {
     }
 }
 
-fn rows(figment: &Figment) -> Result<Vec<SettingRow>, Box<Error>> {
+fn rows<T: DeserializeOwned>(figment: &Figment) -> Result<Vec<SettingRow>, Box<Error>> {
     let all: Dict = figment.extract()?;
     let mut rows = Vec::new();
-    flatten(figment, "", &Value::from(all), &mut rows);
+    flatten::<T>(figment, "", &Value::from(all), &mut rows);
     Ok(rows)
 }
 
-fn flatten(figment: &Figment, key: &str, value: &Value, rows: &mut Vec<SettingRow>) {
+fn flatten<T: DeserializeOwned>(figment: &Figment, key: &str, value: &Value, rows: &mut Vec<SettingRow>) {
     if let Value::Dict(_, entries) = value {
         for (name, value) in entries {
             let key = if key.is_empty() { name.clone() } else { format!("{key}.{name}") };
-            flatten(figment, &key, value, rows);
+            flatten::<T>(figment, &key, value, rows);
         }
         return;
     }
     let origin = figment.find_metadata(key).map_or_else(|| "default".to_owned(), |found| origin(found, key));
-    rows.push(SettingRow { key: key.to_owned(), value: shown(key, value), origin });
-}
-
-/// A secret setting is masked; an empty one is shown as empty.
-fn shown(key: &str, value: &Value) -> String {
-    let text = match value {
-        Value::String(_, text) => text.clone(),
-        Value::Empty(..) => return "-".to_owned(),
-        other => serde_json::to_string(other).unwrap_or_default(),
+    let value = match value {
+        Value::String(_, text) if mask::is_secret::<T>(figment, key) => mask::secret(text),
+        value => mask::plain(value),
     };
-    if is_secret(key) && !text.is_empty() { "********".to_owned() } else { text }
+    rows.push(SettingRow { key: key.to_owned(), value, origin });
 }

@@ -7,11 +7,12 @@ use std::time::Duration;
 use platform::settings::within;
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng, SeedableRng};
+use schemars::JsonSchema;
 use serde::{Deserialize, Deserializer, Serialize, de};
 
 /// What is set from outside. Every rate is a share of the POSTs, from 0 to 1; together they are at most 1, and the
 /// rest is answered as it should be. A POST that is refused for its form alone draws nothing.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behaviour {
     /// Milliseconds by which every answer under `/v1` is delayed, after the work.

@@ -11,7 +11,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use payment_provider::process;
 use payment_provider::settings::{DEFAULT_FILE, Settings};
-use platform::{error, settings, telemetry};
+use platform::{error, settings, table, telemetry};
 
 /// A simulated payment provider for demo and tests: it keeps a ledger, and misbehaves as it is told to.
 #[derive(Debug, Parser)]
@@ -46,11 +46,14 @@ enum Command {
     )]
     Serve,
     /// Print the effective settings, secrets masked, with where each comes from.
-    #[command(after_help = "Examples:\n  payment-provider config\n  payment-provider config --json")]
+    #[command(after_help = "Examples:\n  payment-provider config\n  payment-provider config --markdown")]
     Config {
         /// Print JSON.
         #[arg(long)]
         json: bool,
+        /// Print a Markdown chapter on every setting instead: meaning, type, bounds, default. It needs no settings.
+        #[arg(long, conflicts_with = "json")]
+        markdown: bool,
     },
     /// Print completions for a shell.
     #[command(after_help = "Examples:\n  payment-provider completions bash > payment-provider.bash")]
@@ -77,8 +80,12 @@ fn run(arguments: Arguments) -> anyhow::Result<()> {
         clap_complete::generate(shell, &mut Arguments::command(), "payment-provider", &mut io::stdout());
         return Ok(());
     }
+    if let Command::Config { markdown: true, .. } = command {
+        table::print_line(settings::document::<Settings>("payment-provider", DEFAULT_FILE).trim_end());
+        return Ok(());
+    }
     let loaded = settings::load::<Settings>(arguments.config.as_deref(), DEFAULT_FILE)?;
-    if let Command::Config { json } = command {
+    if let Command::Config { json, .. } = command {
         settings::print(&loaded.rows, json);
         return Ok(());
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use platform::http::HttpSettings;
 use platform::settings::Secret;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use crate::behaviour::Behaviour;
@@ -12,7 +13,7 @@ pub use crate::behaviour::Behaviour;
 pub const DEFAULT_FILE: &str = "payment-provider.toml";
 
 /// All settings of the provider.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Settings {
     /// Where it serves.
@@ -39,7 +40,7 @@ impl Default for Settings {
 }
 
 /// Where the ledger is.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerSettings {
     /// The journal's file; created where it is missing. Delete it to begin anew.
@@ -53,7 +54,7 @@ impl Default for LedgerSettings {
 }
 
 /// Whom the provider serves, and how.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderSettings {
     /// Bearer token demanded under `/v1` and `/control`; empty means none.

@@ -1,13 +1,15 @@
 //! `cargo xtask bench`: what the project costs next to the plain tool for the same job, in one run on one machine.
 //!
-//! Invariant: every bar is a ratio of two measurements taken here and now, and every bar of a suite is reported; one
-//! that could not be measured counts as missed.
+//! Invariant: what is compared was measured here and now, and every bar of a suite is reported; one that could not be
+//! measured counts as missed.
 
 mod backfill;
 mod import;
+mod monolith;
 mod proxy;
 mod ticks;
 mod tools;
+mod wrk;
 
 use std::time::Duration;
 
@@ -20,6 +22,12 @@ use harness::Binaries;
 pub(crate) enum Suite {
     /// Import, backfill and the facade, against sqlite3, plain SQL and nginx.
     Skeleton {
+        /// Only bars with this in their name. The run fails all the same, because the others were not measured.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// The monolith under load, during an outage, and against a bare actix and diesel server.
+    Monolith {
         /// Only bars with this in their name. The run fails all the same, because the others were not measured.
         #[arg(long)]
         only: Option<String>,
@@ -39,55 +47,79 @@ impl Measured {
         Self { value, least: None, most }
     }
 
+    fn at_least(value: f64, least: f64) -> Self {
+        Self { value, least: Some(least), most: f64::INFINITY }
+    }
+
     fn holds(&self) -> bool {
         self.value <= self.most && self.least.is_none_or(|least| self.value >= least)
     }
 
     fn limit(&self) -> String {
         match self.least {
+            Some(least) if self.most == f64::INFINITY => format!("{least:.2}.."),
             Some(least) => format!("{least:.2}..{:.2}", self.most),
             None => format!("{:.2}", self.most),
         }
     }
 }
 
-type Measure = fn(&Binaries) -> Result<Measured>;
+/// Bars that come from one measurement, by name.
+struct Bars {
+    names: &'static [&'static str],
+    /// Yields as many values as there are names, in their order.
+    measure: fn(&Binaries) -> Result<Vec<Measured>>,
+}
 
-/// The bars of the suite, by name.
-const SKELETON: [(&str, Measure); 4] = [
-    ("import-vs-sqlite3", import::time_against_sqlite3),
-    ("import-memory", import::memory_for_fifty_times_the_file),
-    ("backfill-vs-insert-select", backfill::time_against_insert_select),
-    ("proxy-vs-nginx", proxy::cpu_against_nginx),
+const SKELETON: [Bars; 4] = [
+    Bars { names: &["import-vs-sqlite3"], measure: |built| Ok(vec![import::time_against_sqlite3(built)?]) },
+    Bars {
+        names: &["import-memory"],
+        measure: |built| Ok(vec![import::memory_for_fifty_times_the_file(built)?]),
+    },
+    Bars {
+        names: &["backfill-vs-insert-select"],
+        measure: |built| Ok(vec![backfill::time_against_insert_select(built)?]),
+    },
+    Bars { names: &["proxy-vs-nginx"], measure: |built| Ok(vec![proxy::cpu_against_nginx(built)?]) },
 ];
 
 pub(crate) fn run(suite: &Suite) -> Result<()> {
-    let Suite::Skeleton { only } = suite;
     tools::install_missing()?;
+    let (bars, only): (&[Bars], _) = match suite {
+        Suite::Skeleton { only } => (&SKELETON, only),
+        Suite::Monolith { only } => (&monolith::BARS, only),
+    };
     let binaries = crate::shell::release_binaries()?;
-    let mut short = 0;
-    for (name, measure) in SKELETON {
-        if only.as_ref().is_some_and(|only| !name.contains(only.as_str())) {
-            println!("bar {name} - - SHORT (not measured)");
-            short += 1;
-            continue;
-        }
-        match measure(&binaries) {
-            Ok(measured) => {
-                let verdict = if measured.holds() { "ok" } else { "SHORT" };
-                println!("bar {name} {:.2} {} {verdict}", measured.value, measured.limit());
-                short += u32::from(!measured.holds());
-            }
-            Err(error) => {
-                println!("bar {name} - - SHORT ({error:#})");
-                short += 1;
-            }
-        }
+    if let Suite::Monolith { .. } = suite {
+        monolith::build_peers()?;
     }
+    let short: usize = bars.iter().map(|bars| report(bars, only.as_deref(), &binaries)).sum();
     if short > 0 {
-        bail!("{short} of {} bars are short", SKELETON.len());
+        bail!("{short} of {} bars are short", bars.iter().map(|bars| bars.names.len()).sum::<usize>());
     }
     Ok(())
+}
+
+/// Measures, prints a line per bar, and returns how many are short.
+fn report(bars: &Bars, only: Option<&str>, binaries: &Binaries) -> usize {
+    if only.is_some_and(|only| !bars.names.iter().any(|name| name.contains(only))) {
+        bars.names.iter().for_each(|name| println!("bar {name} - - SHORT (not measured)"));
+        return bars.names.len();
+    }
+    match (bars.measure)(binaries) {
+        Ok(measured) => {
+            for (name, measured) in bars.names.iter().zip(&measured) {
+                let verdict = if measured.holds() { "ok" } else { "SHORT" };
+                println!("bar {name} {:.2} {} {verdict}", measured.value, measured.limit());
+            }
+            bars.names.len() - measured.iter().filter(|measured| measured.holds()).count()
+        }
+        Err(error) => {
+            bars.names.iter().for_each(|name| println!("bar {name} - - SHORT ({error:#})"));
+            bars.names.len()
+        }
+    }
 }
 
 /// The middle value; of an even number, the upper one of the two in the middle.
@@ -113,6 +145,8 @@ mod tests {
             !Measured::at_most(f64::NAN, 4.0).holds(),
             "a value that could not be computed is no success"
         );
+        assert!(Measured::at_least(0.5, 0.33).holds() && !Measured::at_least(0.3, 0.33).holds());
+        assert_eq!(Measured::at_least(0.5, 0.33).limit(), "0.33..");
     }
 
     #[test]

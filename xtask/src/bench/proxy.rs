@@ -5,16 +5,14 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Result, bail};
 use harness::http::{self, Ask};
 use harness::process::{Job, Launch, Server};
 use harness::{Binaries, ports, wait};
 
-use super::{Measured, median, ticks, tools};
-use crate::shell;
+use super::{Measured, median, ticks, tools, wrk};
 
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 4;
@@ -43,36 +41,20 @@ pub(super) fn cpu_against_nginx(binaries: &Binaries) -> Result<Measured> {
 }
 
 fn micros_per_request(pid: u32, url: &str) -> Result<f64> {
-    let before = ticks::of_tree(pid)?;
-    let requests = wrk(url, SECONDS)?;
-    let used = (ticks::of_tree(pid)? - before) * ticks::TICK_MICROS;
-    Ok(used as f64 / requests as f64)
+    ticks::micros_per_request(pid, || wrk(url, SECONDS))
 }
 
-/// The load of `wrk`; returns how many requests were answered. One that failed voids the measurement.
+/// The load of `wrk`; returns how many requests were answered.
 fn wrk(url: &str, seconds: u32) -> Result<u64> {
-    let out = shell::output(
-        Command::new("wrk")
-            .args(["-t1", &format!("-c{CONNECTIONS}"), &format!("-d{seconds}s")])
-            .args([
-                "-H",
-                "Authorization: Bearer abcdefghijklmnopqrstuvwxyz",
-                "-H",
-                "Accept: application/json",
-            ])
-            .args(["-H", "User-Agent: bench/1.0", "-H", "X-User-Id: 42"])
-            .arg(format!("{url}{PATH}")),
-    )?;
-    parse_wrk(&out)
-}
-
-fn parse_wrk(out: &str) -> Result<u64> {
-    if let Some(fault) = out.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
-        bail!("wrk counted failed requests: {}", fault.trim());
-    }
-    let line = out.lines().find(|line| line.contains("requests in")).context("wrk counted no requests")?;
-    let count = line.split_whitespace().next().unwrap_or_default();
-    count.parse().with_context(|| format!("wrk printed `{}`", line.trim()))
+    let mut command = wrk::command(CONNECTIONS, seconds);
+    command.args([
+        "-H",
+        "Authorization: Bearer abcdefghijklmnopqrstuvwxyz",
+        "-H",
+        "Accept: application/json",
+    ]);
+    command.args(["-H", "User-Agent: bench/1.0", "-H", "X-User-Id: 42"]);
+    wrk::requests(command.arg(format!("{url}{PATH}")))
 }
 
 fn nginx(folder: &Path, name: &str, conf: &str, port: u16) -> Result<Job> {
@@ -142,17 +124,4 @@ fn facade(binaries: &Binaries, folder: &Path, upstream: u16) -> Result<Server> {
     )?;
     let launch = Launch::new(binaries.path("facade"), folder);
     Server::start(&launch.args(["--config", &path.to_string_lossy(), "serve"]), 2)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn requests_are_read_from_what_wrk_prints() {
-        let out = "Running 4s test\n  Latency 1ms\n  48211 requests in 4.00s, 30MB read\n";
-        assert_eq!(parse_wrk(out).unwrap(), 48_211);
-        assert!(parse_wrk(&format!("{out}  Non-2xx or 3xx responses: 3\n")).is_err());
-        assert!(parse_wrk("unable to connect").is_err());
-    }
 }

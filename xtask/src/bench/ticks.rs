@@ -5,10 +5,18 @@ use std::fs;
 use anyhow::{Context, Result};
 
 /// Microseconds of one clock tick in `/proc`: 1/100 s on every Linux that matters here.
-pub(super) const TICK_MICROS: u64 = 10_000;
+const TICK_MICROS: u64 = 10_000;
+
+/// CPU time of a process and its children per request, in microseconds; `load` runs the requests and counts them.
+pub(super) fn micros_per_request(pid: u32, load: impl FnOnce() -> Result<u64>) -> Result<f64> {
+    let before = of_tree(pid)?;
+    let requests = load()?;
+    let used = (of_tree(pid)? - before) * TICK_MICROS;
+    Ok(used as f64 / requests as f64)
+}
 
 /// Clock ticks on the CPU, of a process and its children.
-pub(super) fn of_tree(pid: u32) -> Result<u64> {
+fn of_tree(pid: u32) -> Result<u64> {
     let mut sum = of_process(pid)?;
     let listed = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     for child in listed.split_whitespace() {
@@ -34,8 +42,17 @@ fn parse_stat(text: &str) -> Option<u64> {
 
 /// The most memory that a process has held so far, in KiB; nothing once it has ended.
 pub(super) fn peak_memory_kib(pid: u32) -> Option<u64> {
+    memory_kib(pid, "VmHWM:")
+}
+
+/// The memory that a process holds now, in KiB; nothing once it has ended.
+pub(super) fn resident_memory_kib(pid: u32) -> Option<u64> {
+    memory_kib(pid, "VmRSS:")
+}
+
+fn memory_kib(pid: u32, name: &str) -> Option<u64> {
     let text = fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
-    let line = text.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
 

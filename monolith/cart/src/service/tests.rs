@@ -93,6 +93,25 @@ mod on_the_fake {
     contracts::carts_suite!(fixture);
 }
 
+/// The users that stand in here are as users are.
+mod the_fake_users {
+    use contracts::suite::{FakeUsers, UsersFixture};
+    use contracts::users::Users;
+
+    struct Fake(FakeUsers);
+
+    impl UsersFixture for Fake {
+        fn users(&self) -> &dyn Users {
+            &self.0
+        }
+    }
+
+    async fn fixture() -> Fake {
+        Fake(FakeUsers::default())
+    }
+    contracts::users_suite!(fixture);
+}
+
 /// Runs all at once and waits for the last.
 async fn together<T: Send + 'static>(
     calls: impl Iterator<Item = impl Future<Output = T> + Send + 'static>,

@@ -124,7 +124,10 @@ pub async fn a_placed_order_is_pending_at_the_prices_of_the_moment(fixture: &dyn
     assert_eq!((order.user_id, order.total), (ann.id, Money::gbp(3 * 1999 + 300)));
     assert_eq!((order.kind, order.status), (OrderKind::Sale, OrderStatus::Pending));
     assert_eq!((order.confirmed_at, order.cancelled_at, &order.cancellation), (None, None, &None));
-    assert_eq!((order.payment_method.as_deref(), &order.reference, &order.cart_id), (Some("card"), &None, &None));
+    assert_eq!(
+        (order.payment_method.as_deref(), &order.reference, &order.cart_id),
+        (Some("card"), &None, &None)
+    );
     assert!(!format!("{order:?}").contains(GOOD_TOKEN));
     assert_eq!(fixture.orders().get(&call(), order.id).await.as_ref(), Ok(&order));
     let begun = HistoryEntry { position: 1, status: OrderStatus::Pending, at: order.placed_at, note: None };

@@ -2,9 +2,9 @@
 //!
 //! Invariant: each begins with an empty context that owns its data.
 
-use super::{UsersFixture, address, all_users, call, done, person};
-use crate::UserId;
+use super::{UsersFixture, address, all_users, call, call_with_key, done, person};
 use crate::users::{Address, Ensured, UserDetails, UsersError};
+use crate::{KeyReused, UserId};
 
 /// What `create` returns is what `get` returns.
 pub async fn a_created_user_can_be_read_back(fixture: &dyn UsersFixture) {
@@ -53,6 +53,65 @@ pub async fn an_update_replaces_everything_but_the_beginning(fixture: &dyn Users
         assert_eq!(after.details, details);
         assert_eq!(users.get(&call(), before.id).await, Ok(after));
     }
+}
+
+/// Who expects another version than the user has changes nothing; who expects the right one does.
+pub async fn an_update_at_another_version_changes_nothing(fixture: &dyn UsersFixture) {
+    let users = fixture.users();
+    let first = done(users.create(&call(), person("Ann", "ann@example.com")).await);
+    let details = || person("Lee", "lee@example.com");
+    let second = done(users.update(&call(), first.id, details(), Some(first.version)).await);
+    for other in [first.version, second.version + 1, 0] {
+        let refused = users.update(&call(), first.id, person("Eve", "eve@example.com"), Some(other)).await;
+        assert_eq!(refused, Err(UsersError::Changed { id: first.id }));
+    }
+    assert_eq!(all_users(users).await, [second]);
+    let nobody = done(UserId::try_from(4711));
+    let unknown = users.update(&call(), nobody, details(), Some(1)).await;
+    assert_eq!(unknown, Err(UsersError::NotFound { id: nobody }));
+}
+
+/// The same of removals.
+pub async fn a_delete_at_another_version_changes_nothing(fixture: &dyn UsersFixture) {
+    let users = fixture.users();
+    let user = done(users.create(&call(), person("Ann", "ann@example.com")).await);
+    let refused = users.delete(&call(), user.id, Some(user.version + 1)).await;
+    assert_eq!(refused, Err(UsersError::Changed { id: user.id }));
+    assert_eq!(users.get(&call(), user.id).await, Ok(user.clone()));
+    done(users.delete(&call(), user.id, Some(user.version)).await);
+    let gone = users.delete(&call(), user.id, Some(user.version)).await;
+    assert_eq!(gone, Err(UsersError::NotFound { id: user.id }));
+}
+
+/// A create that comes again under its key returns the user as it was stored, and adds nobody.
+pub async fn creating_again_under_the_key_returns_the_same_user(fixture: &dyn UsersFixture) {
+    let users = fixture.users();
+    let create = async || users.create(&call_with_key("k", "Ann"), person("Ann", "ann@example.com")).await;
+    let created = done(create().await);
+    assert_eq!(create().await, Ok(created.clone()));
+    let updated = done(users.update(&call(), created.id, person("Lee", "lee@example.com"), None).await);
+    assert_eq!(create().await, Ok(created));
+    assert_eq!(all_users(users).await, [updated]);
+}
+
+/// A key stands for one command; another one under it is refused.
+pub async fn a_key_of_another_create_is_refused(fixture: &dyn UsersFixture) {
+    let users = fixture.users();
+    let ann = done(users.create(&call_with_key("k", "Ann"), person("Ann", "ann@example.com")).await);
+    let refused = users.create(&call_with_key("k", "Bob"), person("Bob", "bob@example.com")).await;
+    assert_eq!(refused, Err(KeyReused { key: "k".to_owned() }.into()));
+    assert_eq!(all_users(users).await, [ann]);
+}
+
+/// A refused create keeps no key, so the same one may be tried again.
+pub async fn a_refused_create_leaves_its_key_free(fixture: &dyn UsersFixture) {
+    let users = fixture.users();
+    let ann = done(users.create(&call(), person("Ann", "ann@example.com")).await);
+    let create = async || users.create(&call_with_key("k", "Bob"), person("Bob", "ann@example.com")).await;
+    assert_eq!(create().await, Err(UsersError::EmailTaken { email: "ann@example.com".to_owned() }));
+    done(users.delete(&call(), ann.id, None).await);
+    let bob = done(create().await);
+    assert_eq!(all_users(users).await, [bob]);
 }
 
 /// A removed user is not found, also not by a second removal.

@@ -69,7 +69,8 @@ pub fn facts(db: &Db) -> Result<Facts, DbError> {
 }
 
 const TABLES_SQLITE: &str = "SELECT 'main' AS schema, name FROM sqlite_schema
-    WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'";
+    WHERE type = 'table' AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'
+        AND name NOT IN (SELECT name FROM pragma_table_list WHERE type IN ('virtual', 'shadow'))";
 
 const KEYS_SQLITE: &str = "SELECT 'main' AS from_schema, owner.name AS from_name, 'main' AS to_schema,
     held.\"table\" AS to_name FROM sqlite_schema AS owner, pragma_foreign_key_list(owner.name) AS held

@@ -77,8 +77,10 @@ pub(super) fn of(conn: &mut Conn, source: &SchemaSource) -> QueryResult<BTreeSet
 
 pub(super) fn in_file(conn: &mut SqliteConnection) -> QueryResult<BTreeSet<Object>> {
     let rows: Vec<Object> = sql_query(
-        "SELECT type AS kind, name FROM sqlite_schema
-         WHERE type IN ('table', 'index') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
+        // What a search index keeps its words in is there or not like any table, but is nobody's own.
+        "SELECT CASE WHEN name IN (SELECT name FROM pragma_table_list WHERE type IN ('virtual', 'shadow'))
+                THEN 'virtual table' ELSE type END AS kind, name
+         FROM sqlite_schema WHERE type IN ('table', 'index') AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\'",
     )
     .load(conn)?;
     Ok(rows.into_iter().collect())

@@ -246,6 +246,33 @@ async fn a_step_that_arrives_after_its_undo_is_refused(backend: Backend) {
     assert_eq!(shop.side.shipping.under_way(), []);
 }
 
+async fn a_confirmation_that_arrives_amid_the_undoing_is_taken_back(backend: Backend) {
+    let shop = Shop::open(backend, CUPS, method(GOOD_TOKEN)).await;
+    let checkout = shop.checkout();
+    let (id, mut state) =
+        (shop.order.id, State { order_id: shop.order.id, payment_method: None, refusal: None });
+    for step in checkout.steps().iter().rev() {
+        checkout.undo(step, &call(), &mut state).await.unwrap();
+        if *step == CONFIRM_ORDER {
+            shop.side.service.tell(&call(), id, Command::Confirm).await.unwrap();
+        }
+    }
+    assert_eq!(shop.order().await.status, OrderStatus::Cancelling);
+    shop.answer_cancellation().await;
+    assert_eq!(shop.order().await.status, OrderStatus::Cancelled);
+    assert_eq!((shop.side.inventory.units(), shop.payment().await), ((CUPS, 0), None));
+}
+
+async fn what_was_confirmed_and_cannot_be_kept_is_called_off_with_the_reason(backend: Backend) {
+    let shop = Shop::open(backend, CUPS, method(GOOD_TOKEN)).await;
+    shop.side.shipping.befall("schedule", Mishap::Refused);
+    assert_eq!(shop.run().await, Phase::Undone);
+    let reason = Some("its shipment was stopped".to_owned());
+    assert_eq!(shop.side.history(shop.order.id).await.last(), Some(&(OrderStatus::Cancelling, reason)));
+    shop.expect_clean().await;
+    assert_eq!(shop.order().await.status, OrderStatus::Cancelled);
+}
+
 /// A checkout whose order is called off by its user at one of its steps.
 struct CalledOff {
     checkout: Checkout,
@@ -314,6 +341,7 @@ fn backend(backend: Backend) -> Backend {
 
 db::on_both!(backend => [
     a_checkout_goes_on_where_its_runner_died,
+    a_confirmation_that_arrives_amid_the_undoing_is_taken_back,
     a_context_that_stays_silent_rejects_the_order_without_saying_more,
     a_declined_payment_rejects_the_order_and_its_stock_is_back,
     a_failure_of_any_step_ends_with_a_clean_slate,
@@ -323,5 +351,6 @@ db::on_both!(backend => [
     an_order_on_account_is_confirmed,
     calling_off_at_any_step_ends_with_a_clean_slate,
     every_step_may_run_twice,
+    what_was_confirmed_and_cannot_be_kept_is_called_off_with_the_reason,
     steps_that_were_done_without_an_answer_are_not_done_again,
 ]);

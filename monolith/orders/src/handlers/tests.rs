@@ -112,7 +112,8 @@ async fn two_processes_that_hear_the_same_events_at_once_end_where_one_does(side
 async fn what_cannot_be_is_left_for_an_operator(side: Side) {
     let order_id = OrderId::try_from(4711).unwrap();
     let unknown = envelope("e1", &StockReleased { order_id });
-    let malformed = Envelope { payload: serde_json::json!({}), ..envelope("e2", &PaymentRefunded { order_id }) };
+    let malformed =
+        Envelope { payload: serde_json::json!({}), ..envelope("e2", &PaymentRefunded { order_id }) };
     let strange = Envelope { kind: "weather.Rain".to_owned(), ..unknown.clone() };
     for event in [unknown, malformed, strange] {
         let refused = side.service.handle(&call(), &event).await;

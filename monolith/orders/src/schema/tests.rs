@@ -1,8 +1,6 @@
 //! The steps of the schema, over rows that older programs wrote.
 
-use contracts::orders::{
-    CancellationPart, ImportOrder, OrderKind, OrderLine, OrderStatus, Orders,
-};
+use contracts::orders::{CancellationPart, ImportOrder, OrderKind, OrderLine, OrderStatus, Orders};
 use contracts::suite::call;
 use contracts::{Money, OrderId, ProductId, Timestamp, UserId};
 use db::schema::{Rows, apply, revert, tables_of};
@@ -50,11 +48,8 @@ async fn orders_of_an_older_program_are_kept_with_their_ids_and_get_a_history(si
     let both = [(OrderStatus::Confirmed, None), (OrderStatus::Cancelled, None)];
     assert_eq!(side.history(orders[1].id).await, both);
 
-    let line = OrderLine {
-        product_id: ProductId::try_from(5).unwrap(),
-        quantity: 1,
-        unit_price: Money::gbp(255),
-    };
+    let line =
+        OrderLine { product_id: ProductId::try_from(5).unwrap(), quantity: 1, unit_price: Money::gbp(255) };
     let (reference, placed_at) = ("536366".to_owned(), Timestamp::from_millis(5000));
     let next = ImportOrder { reference, user_id, kind: OrderKind::Sale, lines: vec![line], placed_at };
     side.service.import(&call(), vec![next]).await.unwrap();

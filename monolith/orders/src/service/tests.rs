@@ -62,8 +62,7 @@ impl Side {
     /// An order of two cups.
     pub(crate) async fn placed(&self, payment_method: PaymentMethod) -> Order {
         let (user_id, product_id) = self.user_and_product().await;
-        let wish =
-            PlaceOrder { user_id, lines: vec![(product_id, 2)], payment_method, ship_to: None };
+        let wish = PlaceOrder { user_id, lines: vec![(product_id, 2)], payment_method, ship_to: None };
         self.service.place(&call(), wish).await.unwrap()
     }
 
@@ -253,12 +252,8 @@ impl Payments for NoProvider {
 async fn a_token_without_a_provider_is_refused_at_once(side: Side) {
     let service = OrdersService { payments: Arc::new(NoProvider), ..side.service.clone() };
     let (user_id, product_id) = side.user_and_product().await;
-    let wish = |payment_method| PlaceOrder {
-        user_id,
-        lines: vec![(product_id, 1)],
-        payment_method,
-        ship_to: None,
-    };
+    let wish =
+        |payment_method| PlaceOrder { user_id, lines: vec![(product_id, 1)], payment_method, ship_to: None };
     let refused = service.place(&call(), wish(method(GOOD_TOKEN))).await;
     assert_eq!(refused, Err(OrdersError::NoPaymentProvider));
     assert_eq!(service.list(&call(), user_id, None, 9).await.unwrap().items, []);

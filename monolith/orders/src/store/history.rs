@@ -42,8 +42,11 @@ pub(crate) fn history(
     after: Option<i64>,
     limit: u32,
 ) -> Result<Page<HistoryEntry>, StoreError> {
-    let placed_at_ms: Option<i64> =
-        orders_orders::table.find(id.get()).select(orders_orders::placed_at_ms).get_result(conn).optional()?;
+    let placed_at_ms: Option<i64> = orders_orders::table
+        .find(id.get())
+        .select(orders_orders::placed_at_ms)
+        .get_result(conn)
+        .optional()?;
     let placed_at = Timestamp::from_millis(placed_at_ms.ok_or(OrdersError::NotFound { id })?);
     let after = after.unwrap_or(0);
     let mut rows: Vec<EntryRow> = orders_history::table

@@ -3,7 +3,9 @@
 //! Invariant: what is read back is what was written, or an error that says what is not understood.
 
 use contracts::orders::{HistoryEntry, Order, OrderKind, OrderLine, OrderStatus};
-use contracts::{CartId, CartIdError, Currency, IdError, Money, MoneyError, OrderId, ProductId, Timestamp, UserId};
+use contracts::{
+    CartId, CartIdError, Currency, IdError, Money, MoneyError, OrderId, ProductId, Timestamp, UserId,
+};
 use diesel::prelude::{AsChangeset, Insertable, Queryable, Selectable};
 use serde::Serialize;
 use serde::de::DeserializeOwned;

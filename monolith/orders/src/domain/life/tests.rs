@@ -32,7 +32,10 @@ fn failed(part: Part) -> Command {
 }
 
 /// The life after these commands, and the notes on its way.
-fn told(life: Life, commands: impl IntoIterator<Item = Command>) -> (Life, Vec<(OrderStatus, Option<String>)>) {
+fn told(
+    life: Life,
+    commands: impl IntoIterator<Item = Command>,
+) -> (Life, Vec<(OrderStatus, Option<String>)>) {
     let mut life = life;
     let mut steps = Vec::new();
     for command in commands {
