@@ -77,6 +77,7 @@ const LAYERS: &[Layer] = &[
     Layer { folders: &["tests"], may_use: &["pg-harness"], never: &[] },
     Layer { folders: &["tests/postgres"], may_use: &[], never: &[] },
     Layer { folders: &["tests/payment-provider"], may_use: &["platform"], never: &SQL },
+    Layer { folders: &["tests/bare-peer"], may_use: &[], never: &[] },
     Layer { folders: &["xtask"], may_use: &["harness", "pg-harness"], never: &[] },
 ];
 

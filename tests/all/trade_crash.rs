@@ -122,10 +122,10 @@ fn survive(storage: Storage, monoliths: usize, checkouts: usize, kills: usize) {
 
 #[test]
 fn the_books_agree_after_kills_on_sqlite() {
-    survive(Storage::Sqlite, 1, 200, 6);
+    survive(Storage::Sqlite, 1, 1_000, 20);
 }
 
 #[test]
 fn the_books_agree_after_kills_of_two_processes_on_one_postgresql() {
-    survive(Storage::Postgres, 2, 200, 6);
+    survive(Storage::Postgres, 2, 1_000, 20);
 }

@@ -14,6 +14,7 @@ use tempfile::TempDir;
 
 use crate::http::{self, Answer, Ask};
 use crate::process::{Job, Launch, Output, Server};
+use crate::shop::{self, Books, UNSETTLED};
 use crate::{binaries, databases, ports, process, wait};
 
 /// The longest that any command may take; those on large data are far below it.
@@ -21,9 +22,11 @@ const COMMAND_LIMIT: Duration = Duration::from_secs(600);
 /// What the private endpoints ask for. The same in every cluster, so that a cluster left running can be used by hand.
 const TOKEN: &str = "a-token-for-this-cluster-only";
 
-/// One of the three servers.
+/// One of the four servers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Part {
+    /// The payment provider.
+    Provider,
     /// The monolith.
     Monolith,
     /// The extracted users service.
@@ -34,11 +37,12 @@ pub enum Part {
 
 impl Part {
     /// All parts, in the order in which they start.
-    pub const ALL: [Self; 3] = [Self::Monolith, Self::Service, Self::Facade];
+    pub const ALL: [Self; 4] = [Self::Provider, Self::Monolith, Self::Service, Self::Facade];
 
     /// The name of its binary, and of its settings file without `.toml`.
     pub fn name(self) -> &'static str {
         match self {
+            Self::Provider => "payment-provider",
             Self::Monolith => "monolith",
             Self::Service => "users-service",
             Self::Facade => "facade",
@@ -66,10 +70,10 @@ impl Cluster {
     pub fn prepare(binaries: binaries::Binaries) -> Result<Self> {
         let temporary = tempfile::Builder::new().prefix("banyan-").tempdir()?;
         let folder = temporary.path().to_owned();
-        let [monolith, service, facade, admin] =
-            [ports::free()?, ports::free()?, ports::free()?, ports::free()?];
+        let [monolith, service, facade, admin, provider] =
+            [ports::free()?, ports::free()?, ports::free()?, ports::free()?, ports::free()?];
         let manifest = binaries::workspace().join("extracted/users/extraction.toml");
-        write_settings(&folder, &[monolith, service, facade, admin], &manifest)?;
+        write_settings(&folder, &[monolith, service, facade, admin, provider], &manifest)?;
         let facade_url = format!("http://127.0.0.1:{facade}");
         Ok(Self { binaries, folder, servers: Vec::new(), facade_url, temporary: Some(temporary) })
     }
@@ -228,6 +232,16 @@ impl Cluster {
         wait::until("all dual-writes are delivered", limit, || Ok((self.undelivered()? == 0).then_some(())))
     }
 
+    /// The books of the trade, once everything under way has come to its end.
+    pub fn books(&mut self, limit: Duration) -> Result<Books> {
+        let path = self.monolith_db();
+        wait::until("all checkouts and events are settled", limit, || {
+            Ok((databases::number(&path, UNSETTLED)? == 0).then_some(()))
+        })?;
+        let ledger = shop::ledger(self.server(Part::Provider)?.url()?)?;
+        Books::gather(&|sql| databases::rows(&path, sql), ledger)
+    }
+
     /// Leaves everything running and the folder in place. Returns the process ids.
     pub fn keep(mut self) -> Vec<u32> {
         if let Some(temporary) = self.temporary.take() {
@@ -265,19 +279,25 @@ impl Drop for Cluster {
     }
 }
 
-fn write_settings(folder: &Path, ports: &[u16; 4], manifest: &Path) -> Result<()> {
-    let [monolith, service, facade, admin] = ports;
+fn write_settings(folder: &Path, ports: &[u16; 5], manifest: &Path) -> Result<()> {
+    let [monolith, service, facade, admin, provider] = ports;
     let control = "[control]\npath = \"control.db\"\n";
     let write = |name: &str, text: String| {
         let path = folder.join(format!("{name}.toml"));
         fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))
     };
     write(
+        "payment-provider",
+        format!(
+            "[http]\nlisten = \"127.0.0.1:{provider}\"\n\n[ledger]\npath = \"payment-provider.ledger\"\n"
+        ),
+    )?;
+    write(
         "monolith",
         format!(
             "[http]\nlisten = \"127.0.0.1:{monolith}\"\n\n[database]\npath = \"monolith.db\"\n\n{control}\n\
              [users]\nwiring = \"flag\"\n\n[users.remote]\nurl = \"http://127.0.0.1:{service}\"\ntoken = \"{TOKEN}\"\n\n\
-             [replication]\ntoken = \"{TOKEN}\"\n"
+             [replication]\ntoken = \"{TOKEN}\"\n\n[payments.provider]\nurl = \"http://127.0.0.1:{provider}\"\n"
         ),
     )?;
     write(

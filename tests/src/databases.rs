@@ -6,6 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rusqlite::types::ValueRef;
 use rusqlite::{Connection, OpenFlags, Row};
 use serde_json::{Value, json};
 
@@ -31,6 +32,25 @@ pub fn open(path: &Path) -> Result<Connection> {
 pub fn number(path: &Path, sql: &str) -> Result<i64> {
     let value = open(path)?.query_row(sql, [], |row| row.get(0));
     value.with_context(|| format!("cannot run `{sql}` on {}", path.display()))
+}
+
+/// The rows of a query, each value as text; nothing is empty.
+pub fn rows(path: &Path, sql: &str) -> Result<Vec<Vec<String>>> {
+    let connection = open(path)?;
+    let mut query = connection.prepare(sql)?;
+    let width = query.column_count();
+    let rows =
+        query.query_map([], |row| (0..width).map(|column| Ok(text(row.get_ref(column)?))).collect())?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn text(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => String::new(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => number.to_string(),
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
+    }
 }
 
 /// All users of the monolith.

@@ -11,7 +11,6 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use hyper::Method;
 use pg_harness::Database;
-use rusqlite::types::ValueRef;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -19,7 +18,7 @@ use crate::http::{self, Answer, Ask};
 use crate::process::{self, Launch, Output, Server};
 use crate::{Binaries, binaries, databases, ports, wait};
 
-pub use books::Books;
+pub use books::{Books, Rows};
 
 /// How long a command or a wait may take where only a hang would take longer.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -56,7 +55,8 @@ impl Shop {
             Storage::Postgres => {
                 let database = pg_harness::shared_database()?;
                 // For queries from outside, which name tables alone: their names say whose they are.
-                database.run(&format!("ALTER DATABASE \"{}\" SET search_path = {SCHEMAS}", database.name()))?;
+                database
+                    .run(&format!("ALTER DATABASE \"{}\" SET search_path = {SCHEMAS}", database.name()))?;
                 Some(database)
             }
         };
@@ -105,13 +105,7 @@ impl Shop {
 
     /// The provider's ledger, whole.
     pub fn ledger(&self) -> Result<Vec<Value>> {
-        let (mut records, mut cursor) = (Vec::new(), String::new());
-        loop {
-            let page = http::get_json(&self.provider_url, &format!("/v1/ledger?limit=1000{cursor}"))?;
-            records.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
-            let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(records) };
-            cursor = format!("&cursor={next}");
-        }
+        ledger(&self.provider_url)
     }
 
     /// Starts one more monolith and returns its number.
@@ -179,12 +173,7 @@ impl Shop {
             let rows = database.run(sql)?;
             return Ok(rows.lines().map(|line| line.split('|').map(str::to_owned).collect()).collect());
         }
-        let connection = databases::open(&self.folder.path().join("monolith.db"))?;
-        let mut query = connection.prepare(sql)?;
-        let width = query.column_count();
-        let rows =
-            query.query_map([], |row| (0..width).map(|column| Ok(text(row.get_ref(column)?))).collect())?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        databases::rows(&self.folder.path().join("monolith.db"), sql)
     }
 
     /// The one number that a query yields.
@@ -207,10 +196,8 @@ impl Shop {
 
     /// Waits until no checkout is under way and no event waits, dead letters aside.
     pub fn wait_until_settled(&self) -> Result<()> {
-        let checkouts = "SELECT count(*) FROM banyan_sagas WHERE phase IN ('running', 'compensating')";
-        let events = "SELECT count(*) FROM banyan_outbox WHERE dead_at_ms IS NULL";
         wait::until("all checkouts and events are settled", PATIENCE, || {
-            Ok((self.number(checkouts)? + self.number(events)? == 0).then_some(()))
+            Ok((self.number(UNSETTLED)? == 0).then_some(()))
         })
     }
 
@@ -239,6 +226,21 @@ impl Shop {
     }
 }
 
+/// The ledger of the payment provider at this address, whole.
+pub fn ledger(provider_url: &str) -> Result<Vec<Value>> {
+    let (mut records, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = http::get_json(provider_url, &format!("/v1/ledger?limit=1000{cursor}"))?;
+        records.extend(page.get("items").and_then(Value::as_array).cloned().unwrap_or_default());
+        let Some(next) = page.get("next").and_then(Value::as_str) else { return Ok(records) };
+        cursor = format!("&cursor={next}");
+    }
+}
+
+/// A query for how many checkouts are under way and events wait, dead letters aside.
+pub const UNSETTLED: &str = "SELECT (SELECT count(*) FROM banyan_sagas WHERE phase IN ('running', 'compensating')) \
+                             + (SELECT count(*) FROM banyan_outbox WHERE dead_at_ms IS NULL)";
+
 /// What an order over one product says.
 pub fn order(user_id: i64, product_id: i64, quantity: i64, payment_method: &str) -> Value {
     json!({
@@ -246,15 +248,6 @@ pub fn order(user_id: i64, product_id: i64, quantity: i64, payment_method: &str)
         "lines": [{ "product_id": product_id, "quantity": quantity }],
         "payment_method": payment_method,
     })
-}
-
-fn text(value: ValueRef<'_>) -> String {
-    match value {
-        ValueRef::Null => String::new(),
-        ValueRef::Integer(number) => number.to_string(),
-        ValueRef::Real(number) => number.to_string(),
-        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => String::from_utf8_lossy(bytes).into_owned(),
-    }
 }
 
 impl Drop for Shop {

@@ -28,6 +28,8 @@ pub use clock::{Clock, FixedClock, SystemClock, Timestamp};
 pub use idempotency::{IdempotencyKey, KeyReused};
 pub use ids::{CartId, CartIdError, CategoryId, IdError, OrderId, ProductId, UserId, WarehouseId};
 pub use money::{Currency, Money, MoneyError};
+#[cfg(feature = "schema")]
+pub use text::PATTERN as TEXT;
 
 /// One page of a listing in ascending order of id.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -4,6 +4,10 @@
 
 use crate::FieldError;
 
+/// The rule as a pattern, for the description of the REST API: no control characters, no blank at either end.
+#[cfg(feature = "schema")]
+pub const PATTERN: &str = r"^[^\x00-\x20\x7f-\xa0]([^\x00-\x1f\x7f-\x9f]*[^\x00-\x20\x7f-\xa0])?$";
+
 /// Adds a fault unless `text` has 1 to `max` characters, none of them a control character, and no blank at its ends.
 pub(crate) fn check(faults: &mut Vec<FieldError>, field: &str, text: &str, max: usize) {
     if text.trim().is_empty() {

@@ -48,14 +48,19 @@ pub struct UserDetails {
 #[serde(deny_unknown_fields)]
 pub struct Address {
     /// What the user calls it: `home`, `billing`.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200), regex(pattern = text::PATTERN)))]
     pub label: String,
     /// Street and number.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200), regex(pattern = text::PATTERN)))]
     pub street: Option<String>,
     /// Town or city.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200), regex(pattern = text::PATTERN)))]
     pub city: Option<String>,
     /// Postal code.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200), regex(pattern = text::PATTERN)))]
     pub postcode: Option<String>,
     /// Country, by name.
+    #[cfg_attr(feature = "schema", schemars(length(min = 1, max = 200), regex(pattern = text::PATTERN)))]
     pub country: String,
 }
 

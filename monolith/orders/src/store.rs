@@ -9,7 +9,7 @@ mod rows;
 
 use contracts::orders::{Order, OrderKind, OrderLine, OrderStatus, OrdersError};
 use contracts::{CartId, KeyReused, OrderId, Page, Timestamp, UserId};
-use db::{Conn, DbError, for_update};
+use db::{Conn, DbError, for_update, on_each};
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SelectableHelper};
 
@@ -147,16 +147,19 @@ pub(crate) fn advance(
 }
 
 fn add(conn: &mut Conn, order: &NewOrderRow<'_>, lines: &[OrderLine]) -> QueryResult<i64> {
-    let id: i64 = diesel::insert_into(orders_orders::table)
-        .values(order)
-        .returning(orders_orders::id)
-        .get_result(conn)?;
-    // One statement per line, not one for all: diesel prepares a statement of many rows anew each time, and this
-    // one only once per connection.
-    for line in LineRow::of(id, lines) {
-        diesel::insert_into(orders_lines::table).values(&line).execute(conn)?;
-    }
-    Ok(id)
+    // For each backend by itself: through both at once, diesel writes a statement's text anew for every call. And one
+    // statement per line, not one for all: it prepares a statement of many rows anew each time, and this one only once
+    // per connection.
+    on_each!(conn, |conn| {
+        let id: i64 = diesel::insert_into(orders_orders::table)
+            .values(order)
+            .returning(orders_orders::id)
+            .get_result(conn)?;
+        for line in LineRow::of(id, lines) {
+            diesel::insert_into(orders_lines::table).values(&line).execute(conn)?;
+        }
+        Ok(id)
+    })
 }
 
 fn with_lines(conn: &mut Conn, row: OrderRow) -> Result<Order, StoreError> {

@@ -133,6 +133,7 @@ struct AssignBody {
 #[serde(deny_unknown_fields)]
 struct CheckOutBody {
     /// `account` (also where this is left out), or a token of the payment provider.
+    #[schemars(length(min = 1, max = 100), regex(pattern = "^[!-~]+$"))]
     payment_method: Option<String>,
     /// Where it goes; the user's first address where this is left out.
     ship_to: Option<Object<Address>>,

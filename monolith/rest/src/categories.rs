@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
-use contracts::CategoryId;
 use contracts::catalog::{Catalog, CatalogError, Category, CategoryDetails};
+use contracts::{CategoryId, FieldError, TEXT};
 use platform::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -65,7 +65,7 @@ fn operations() -> [Operation; 5] {
 #[serde(deny_unknown_fields)]
 struct CategoryBody {
     /// Unique among categories.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = TEXT))]
     name: String,
     /// The category that this one is a part of.
     parent_id: Option<CategoryId>,
@@ -97,7 +97,7 @@ fn problem_of(id: CategoryId) -> impl Fn(CatalogError) -> Problem {
     move |error| match &error {
         CatalogError::NoSuchCategory { id: other } if *other == id => missing(error.to_string()),
         CatalogError::NoSuchCategory { .. } => {
-            unprocessable(vec![contracts::FieldError::new("parent_id", error.to_string())])
+            unprocessable(vec![FieldError::new("parent_id", error.to_string())])
         }
         _ => catalog_problem(error),
     }
@@ -108,7 +108,7 @@ async fn create(catalog: Data<dyn Catalog>, command: Command<CategoryBody>) -> A
     let created = catalog.create_category(&command.ctx, details).await;
     let category = created.map_err(|error| match error {
         CatalogError::NoSuchCategory { .. } => {
-            unprocessable(vec![contracts::FieldError::new("parent_id", error.to_string())])
+            unprocessable(vec![FieldError::new("parent_id", error.to_string())])
         }
         error => catalog_problem(error),
     })?;

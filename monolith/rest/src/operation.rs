@@ -168,7 +168,7 @@ impl Draft {
         let tag = json!({
             "name": "If-Match", "in": "header",
             "description": "Do nothing unless the ETag is still this one; `*` for any.",
-            "schema": { "type": "string" },
+            "schema": { "type": "string", "pattern": "^(\\*|\"(0|[1-9][0-9]{0,17})\")$" },
         });
         self.parameter(tag).refuses([412])
     }

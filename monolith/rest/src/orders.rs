@@ -78,6 +78,7 @@ struct OrderBody {
     #[schemars(length(min = 1, max = 500))]
     lines: Vec<Object<LineBody>>,
     /// `account` (also where this is left out), or a token of the payment provider.
+    #[schemars(length(min = 1, max = 100), regex(pattern = "^[!-~]+$"))]
     payment_method: Option<String>,
     /// Where it goes; the user's first address where this is left out.
     ship_to: Option<Object<Address>>,

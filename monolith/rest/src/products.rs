@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use contracts::catalog::{Catalog, PriceChange, Product, ProductDetails, ProductFilter};
-use contracts::{CategoryId, Money, ProductId, Timestamp};
+use contracts::{CategoryId, Money, ProductId, TEXT, Timestamp};
 use platform::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,10 +76,10 @@ fn operations() -> [Operation; 6] {
 #[serde(deny_unknown_fields)]
 struct ProductBody {
     /// Stock-keeping unit, unique among products.
-    #[schemars(length(min = 1, max = 40))]
+    #[schemars(length(min = 1, max = 40), regex(pattern = TEXT))]
     sku: String,
     /// What it is called.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = TEXT))]
     name: String,
     /// Price of one unit; above zero.
     price: Object<Money>,

@@ -9,7 +9,7 @@ use actix_web::web::{Data, ServiceConfig};
 use contracts::inventory::{
     Adjustment, Inventory, InventoryError, Reservation, StockLevel, Warehouse, WarehouseDetails,
 };
-use contracts::{OrderId, ProductId, WarehouseId};
+use contracts::{OrderId, ProductId, TEXT, WarehouseId};
 use schemars::JsonSchema;
 use serde::Deserialize;
 
@@ -76,7 +76,7 @@ struct WarehouseBody {
     /// Unique: lower-case letters, digits and hyphens.
     #[schemars(length(min = 1, max = 40), regex(pattern = "^[a-z0-9-]+$"))]
     code: String,
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = TEXT))]
     name: String,
 }
 
@@ -90,7 +90,7 @@ struct AdjustmentBody {
     #[schemars(range(min = -1_000_000_000, max = 1_000_000_000))]
     delta: i64,
     /// Why, for people.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = TEXT))]
     reason: String,
 }
 

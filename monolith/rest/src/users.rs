@@ -7,7 +7,7 @@ use std::sync::Arc;
 use actix_web::web::{Data, ServiceConfig};
 use actix_web::{HttpRequest, HttpResponse};
 use contracts::users::{Address, User, UserDetails, Users};
-use contracts::{Timestamp, UserId};
+use contracts::{TEXT, Timestamp, UserId};
 use platform::problem::Problem;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -63,12 +63,13 @@ fn operations() -> [Operation; 5] {
 #[serde(deny_unknown_fields)]
 struct UserBody {
     /// Up to 200 characters.
-    #[schemars(length(min = 1, max = 200))]
+    #[schemars(length(min = 1, max = 200), regex(pattern = TEXT))]
     name: String,
     /// Unique among users; kept in lower case.
-    #[schemars(length(min = 3, max = 254))]
+    #[schemars(length(min = 3, max = 254), regex(pattern = r"^[!-?A-~]+@[!-?A-~]+$"))]
     email: String,
     /// Up to 40 characters.
+    #[schemars(length(min = 1, max = 40), regex(pattern = TEXT))]
     phone: Option<String>,
     /// Up to 20.
     #[serde(default)]

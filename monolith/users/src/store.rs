@@ -116,7 +116,12 @@ pub(crate) fn delete(conn: &mut Conn, id: UserId, expected: Option<i64>) -> Resu
 }
 
 pub(crate) fn get(conn: &mut Conn, id: UserId) -> Result<User, StoreError> {
-    let row = users_users::table.find(id.get()).select(Row::as_select()).get_result(conn).optional()?;
+    // For each backend by itself: through both at once, diesel writes the statement's text anew for every call.
+    let row = db::on_each!(conn, |conn| users_users::table
+        .find(id.get())
+        .select(Row::as_select())
+        .get_result(conn)
+        .optional()?);
     Ok(domain::user(row.ok_or(StoreError::NotFound(id))?)?)
 }
 

@@ -9,15 +9,19 @@ use super::cors;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct HttpSettings {
-    /// Address and port; port 0 takes a free one, which is printed.
+    /// Address and port; port 0 takes a free one, which is printed. An address that all networks reach, such as
+    /// `0.0.0.0:3000`, needs a proxy with TLS in front.
     pub listen: String,
-    /// Largest request body in bytes; larger ones are refused with 413.
+    /// Largest request body in bytes; larger ones are refused with 413. Too low and large carts are refused; too high
+    /// and few clients can fill the memory.
     #[serde(deserialize_with = "crate::settings::within::<1, 1_073_741_824, _, _>")]
     pub body_limit_bytes: usize,
-    /// Threads that handle requests; 0 means one per core.
+    /// Threads that handle requests; 0 means one per core. Too few and requests queue while cores idle; more than
+    /// cores costs memory only.
     #[serde(deserialize_with = "crate::settings::within::<0, 512, _, _>")]
     pub workers: usize,
-    /// Milliseconds within which a client must send its request's headers.
+    /// Milliseconds within which a client must send its request's headers. Too short and slow clients are cut off;
+    /// too long and clients that send nothing hold connections.
     #[serde(deserialize_with = "crate::settings::within::<1, 3_600_000, _, _>")]
     pub header_timeout_ms: u64,
     /// Seconds that a connection stays open without a request; 0 closes it after each answer. Too long and idle
@@ -25,7 +29,8 @@ pub struct HttpSettings {
     /// that are closing.
     #[serde(deserialize_with = "crate::settings::within::<0, 3_600, _, _>")]
     pub keep_alive_s: u64,
-    /// Seconds that requests in flight get to end at shutdown.
+    /// Seconds that requests in flight get to end at shutdown. Too short and clients see broken connections at every
+    /// restart; too long and a stuck request delays it.
     #[serde(deserialize_with = "crate::settings::within::<0, 3_600, _, _>")]
     pub shutdown_timeout_s: u64,
     /// Answers of at least this many bytes are compressed for clients that accept gzip or br. Too low and small

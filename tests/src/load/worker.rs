@@ -114,13 +114,16 @@ impl Worker {
     async fn step(&mut self) -> Result<()> {
         match self.random.below(100) {
             0..52 => self.read_user().await,
-            52..59 => self.list_users().await,
-            59..66 => self.read_product().await,
-            66..70 => self.read_order().await,
+            52..58 => self.list_users().await,
+            58..63 => self.read_product().await,
+            63..65 => self.search_products().await,
+            65..69 => self.read_order().await,
+            69..70 => self.cancel_order().await,
             70..83 => self.update_user().await,
             83..89 => self.create_user().await,
             89..94 => self.delete_user().await,
-            _ => self.place_order().await,
+            94..97 => self.place_order().await,
+            _ => self.buy_by_cart().await,
         }
     }
 
@@ -254,9 +257,62 @@ impl Worker {
             let Some(product) = self.random.pick(&self.shared.products) else { break };
             lines.push(json!({ "product_id": product.get("id"), "quantity": 1 + self.marks % 5 }));
         }
-        let ask =
-            Ask::new(Method::POST, "/api/v1/orders").json(&json!({ "user_id": user_id, "lines": lines }));
+        let payment_method = if self.marks.is_multiple_of(2) { "pm_ok" } else { "account" };
+        let ask = Ask::new(Method::POST, "/api/v1/orders")
+            .json(&json!({ "user_id": user_id, "lines": lines, "payment_method": payment_method }));
         let Some(answer) = self.send(ask, &[201]).await else { return Ok(()) };
+        self.acknowledged += 1;
+        self.orders.push(answer.json()?);
+        Ok(())
+    }
+
+    /// A product is found by the first word of its name.
+    async fn search_products(&mut self) -> Result<()> {
+        let Some(product) = self.random.pick(&self.shared.products).cloned() else { return Ok(()) };
+        let name = product.get("name").and_then(Value::as_str).unwrap_or_default();
+        let word: String = name.chars().take_while(char::is_ascii_alphanumeric).collect();
+        let ask = Ask::get(format!("/api/v1/products?limit=200&q={word}"));
+        let Some(answer) = self.send(ask, &[200]).await else { return Ok(()) };
+        let page = answer.json()?;
+        let items = page.get("items").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
+        let is_whole = page.get("next").is_none_or(Value::is_null);
+        if !word.is_empty() && is_whole && !items.contains(&product) {
+            self.wrong(format!("a search for {word} does not find {product}"));
+        }
+        Ok(())
+    }
+
+    async fn cancel_order(&mut self) -> Result<()> {
+        let Some(order) = self.random.pick(&self.orders).cloned() else { return self.read_product().await };
+        let id = order.get("id").and_then(Value::as_i64).unwrap_or_default();
+        // 409: it was rejected in the meantime.
+        self.send(Ask::new(Method::POST, format!("/api/v1/orders/{id}/cancel")), &[200, 409]).await;
+        Ok(())
+    }
+
+    async fn buy_by_cart(&mut self) -> Result<()> {
+        let index = self.random.below(self.keys.len());
+        let Some(key) = self.keys.get(index).filter(|key| key.exists()) else {
+            return self.read_user().await;
+        };
+        let open = Ask::new(Method::POST, "/api/v1/carts").json(&json!({ "user_id": key.id }));
+        let Some(answer) = self.send(open, &[201]).await else { return Ok(()) };
+        let cart = answer.json()?;
+        let cart = format!("/api/v1/carts/{}", cart.get("id").and_then(Value::as_str).unwrap_or_default());
+        let Some(product) = self.random.pick(&self.shared.products) else { return Ok(()) };
+        let item = json!({ "product_id": product.get("id"), "quantity": 1 });
+        let add = Ask::new(Method::POST, format!("{cart}/items")).json(&item);
+        // 409: the cart became an order a moment ago, and has not heard of it.
+        let Some(added) = self.send(add, &[200, 409]).await else { return Ok(()) };
+        if added.status == 409 {
+            return Ok(());
+        }
+        let pay = json!({ "payment_method": "pm_ok" });
+        let Some(answer) =
+            self.send(Ask::new(Method::POST, format!("{cart}/checkout")).json(&pay), &[201]).await
+        else {
+            return Ok(());
+        };
         self.acknowledged += 1;
         self.orders.push(answer.json()?);
         Ok(())

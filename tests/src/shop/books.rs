@@ -9,6 +9,9 @@ use serde_json::Value;
 
 use super::Shop;
 
+/// Where rows come from: a query in, its rows out.
+pub type Rows<'a> = &'a dyn Fn(&str) -> Result<Vec<Vec<String>>>;
+
 /// Units by product.
 type Units = BTreeMap<i64, i64>;
 
@@ -56,24 +59,29 @@ struct Charge {
 impl Books {
     /// Reads the books of a shop that has settled.
     pub fn read(shop: &Shop) -> Result<Self> {
+        Self::gather(&|sql| shop.rows(sql), shop.ledger()?)
+    }
+
+    /// The same from any source of rows and the provider's ledger.
+    pub fn gather(rows: Rows<'_>, records: Vec<Value>) -> Result<Self> {
         let mut lines: BTreeMap<i64, Units> = BTreeMap::new();
-        for row in shop.rows("SELECT order_id, product_id, quantity FROM orders_lines")? {
+        for row in rows("SELECT order_id, product_id, quantity FROM orders_lines")? {
             let [order, product, quantity] = numbers(&row)?;
             *lines.entry(order).or_default().entry(product).or_default() += quantity;
         }
         let sql = "SELECT id, status, total_minor, payment_method FROM orders_orders WHERE payment_method IS NOT NULL";
-        let orders = shop.rows(sql)?.into_iter().map(|row| {
+        let orders = rows(sql)?.into_iter().map(|row| {
             let [id, total] = numbers(&[part(&row, 0)?, part(&row, 2)?])?;
             let lines = lines.remove(&id).unwrap_or_default();
             anyhow::Ok((id, Order { status: part(&row, 1)?, total, method: part(&row, 3)?, lines }))
         });
         Ok(Self {
             orders: orders.collect::<Result<_>>()?,
-            reservations: reservations(shop)?,
-            payments: payments(shop)?,
-            shipments: shipments(shop)?,
-            stock: stock(shop)?,
-            ledger: ledger(shop)?,
+            reservations: reservations(rows)?,
+            payments: payments(rows)?,
+            shipments: shipments(rows)?,
+            stock: stock(rows)?,
+            ledger: ledger(records),
         })
     }
 
@@ -171,13 +179,13 @@ impl Books {
     }
 }
 
-fn reservations(shop: &Shop) -> Result<BTreeMap<i64, (String, Units)>> {
+fn reservations(rows: Rows<'_>) -> Result<BTreeMap<i64, (String, Units)>> {
     let mut found: BTreeMap<i64, (String, Units)> = BTreeMap::new();
-    for row in shop.rows("SELECT order_id, status FROM inventory_reservations")? {
+    for row in rows("SELECT order_id, status FROM inventory_reservations")? {
         let [order] = numbers(&[part(&row, 0)?])?;
         found.insert(order, (part(&row, 1)?, Units::new()));
     }
-    for row in shop.rows("SELECT order_id, product_id, quantity FROM inventory_reservation_lines")? {
+    for row in rows("SELECT order_id, product_id, quantity FROM inventory_reservation_lines")? {
         let [order, product, quantity] = numbers(&row)?;
         let (_, units) = found.get_mut(&order).context("reserved lines without a reservation")?;
         *units.entry(product).or_default() += quantity;
@@ -185,41 +193,41 @@ fn reservations(shop: &Shop) -> Result<BTreeMap<i64, (String, Units)>> {
     Ok(found)
 }
 
-fn payments(shop: &Shop) -> Result<BTreeMap<i64, Payment>> {
+fn payments(rows: Rows<'_>) -> Result<BTreeMap<i64, Payment>> {
     let sql = "SELECT order_id, coalesce(provider_key, ''), status, coalesce(amount_minor, 0) FROM payments_payments";
-    let rows = shop.rows(sql)?.into_iter().map(|row| {
+    let found = rows(sql)?.into_iter().map(|row| {
         let [order, amount] = numbers(&[part(&row, 0)?, part(&row, 3)?])?;
         Ok((order, Payment { key: part(&row, 1)?, status: part(&row, 2)?, amount }))
     });
-    rows.collect()
+    found.collect()
 }
 
-fn shipments(shop: &Shop) -> Result<BTreeMap<i64, String>> {
-    let rows = shop.rows("SELECT order_id, status FROM shipping_shipments")?.into_iter().map(|row| {
+fn shipments(rows: Rows<'_>) -> Result<BTreeMap<i64, String>> {
+    let found = rows("SELECT order_id, status FROM shipping_shipments")?.into_iter().map(|row| {
         let [order] = numbers(&[part(&row, 0)?])?;
         Ok((order, part(&row, 1)?))
     });
-    rows.collect()
+    found.collect()
 }
 
-fn stock(shop: &Shop) -> Result<Vec<Stock>> {
+fn stock(rows: Rows<'_>) -> Result<Vec<Stock>> {
     let sql = "SELECT s.product_id, sum(s.on_hand), sum(s.reserved), (SELECT sum(a.delta) FROM inventory_adjustments a \
                WHERE a.product_id = s.product_id) FROM inventory_stock s GROUP BY s.product_id";
-    let rows = shop.rows(sql)?.into_iter().map(|row| {
+    let found = rows(sql)?.into_iter().map(|row| {
         let [product, on_hand, reserved, received] = numbers(&row)?;
         Ok(Stock { product, on_hand, reserved, received })
     });
-    rows.collect()
+    found.collect()
 }
 
-fn ledger(shop: &Shop) -> Result<BTreeMap<String, Charge>> {
-    let records = shop.ledger()?.into_iter().map(|record| {
+fn ledger(records: Vec<Value>) -> BTreeMap<String, Charge> {
+    let charges = records.into_iter().map(|record| {
         let number = |name: &str| record.get(name).and_then(Value::as_i64).unwrap_or_default();
         let word = |name: &str| record.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
         let held = number("captured") - number("refunded");
         (word("key"), Charge { status: word("status"), held, charges: number("charges") })
     });
-    Ok(records.collect())
+    charges.collect()
 }
 
 fn part(row: &[String], index: usize) -> Result<String> {

@@ -92,7 +92,7 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     };
     let binaries = crate::shell::release_binaries()?;
     if let Suite::Monolith { .. } = suite {
-        monolith::build_peers()?;
+        monolith::build_peer()?;
     }
     let short: usize = bars.iter().map(|bars| report(bars, only.as_deref(), &binaries)).sum();
     if short > 0 {

@@ -1,4 +1,5 @@
-//! The end of the demo: every row of both sides compared, and every acknowledged write looked up.
+//! The end of the demo: every row of both sides compared, every acknowledged write looked up, and the books of the trade
+//! closed.
 
 use std::time::Duration;
 
@@ -31,6 +32,13 @@ impl Demo<'_> {
         missing.extend(result.book.check_orders(&orders));
         self.report.figure("acknowledged writes", result.book.acknowledged);
         self.report.figure("of them missing", missing.len());
+        let books = self.cluster.books(Duration::from_secs(60))?;
+        for status in ["confirmed", "rejected", "cancelled"] {
+            self.report.figure(&format!("orders {status}"), books.count(status));
+        }
+        let disagreeing = books.faults();
+        self.report.figure("disagreements of orders, stock, money and shipments", disagreeing.len());
+        missing.extend(disagreeing);
         let more = (differing.len() + missing.len()).saturating_sub(TOLD);
         self.faults.extend(differing.into_iter().chain(missing).take(TOLD));
         if more > 0 {

@@ -107,7 +107,7 @@ impl Demo<'_> {
         self.cluster.seed(self.options.users, self.options.seed)?.ok()?;
         self.report.figure("generated users", self.options.users);
         self.report.figure("generated in", millis(started.elapsed()));
-        for table in ["users_users", "catalog_products", "orders_orders"] {
+        for table in ["users_users", "catalog_products", "inventory_stock", "orders_orders"] {
             let rows =
                 databases::number(&self.cluster.monolith_db(), &format!("SELECT count(*) FROM {table}"))?;
             self.report.figure(&format!("rows in {table}"), rows);
@@ -116,7 +116,7 @@ impl Demo<'_> {
     }
 
     fn start(&mut self) -> Result<()> {
-        self.report.step("Start monolith, users service and facade");
+        self.report.step("Start payment provider, monolith, users service and facade");
         for part in Part::ALL {
             self.cluster.start(part)?;
             let url = self.cluster.server(part)?.url()?.to_owned();

@@ -18,6 +18,10 @@ use crate::domain::{self, CategoryRow, RowError};
 use crate::schema::catalog_categories;
 
 pub(crate) fn create_category(conn: &mut Conn, details: CategoryDetails) -> Result<Category, StoreError> {
+    if let Some(parent) = details.parent_id {
+        // The foreign key would let a category be its own parent, if it guessed the number that it is about to get.
+        category(conn, parent)?;
+    }
     let id: i64 = diesel::insert_into(catalog_categories::table)
         .values((domain::category_details_row(&details), catalog_categories::version.eq(1)))
         .returning(catalog_categories::id)

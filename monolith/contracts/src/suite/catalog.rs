@@ -391,6 +391,10 @@ pub async fn an_unknown_category_is_refused(fixture: &dyn CatalogFixture) {
     assert_eq!(catalog.update(&call(), there.id, details("A1"), None).await, Err(unknown.clone()));
     assert_eq!(catalog.ensure(&call(), vec![mug("C3"), details("D4")]).await, Err(unknown.clone()));
     assert_eq!(catalog.create_category(&call(), kind("New", Some(id))).await, Err(unknown.clone()));
+    // The number that the new one would get is no category either.
+    let own = done(CategoryId::try_from(top.id.get() + 1));
+    let itself = catalog.create_category(&call(), kind("New", Some(own))).await;
+    assert_eq!(itself, Err(CatalogError::NoSuchCategory { id: own }));
     assert_eq!(catalog.update_category(&call(), top.id, kind("Top", Some(id)), None).await, Err(unknown));
     assert_eq!(found(catalog, ProductFilter { category_id: Some(id), text: None }).await, [""; 0]);
     assert_eq!(found(catalog, ProductFilter::default()).await, ["A1"]);

@@ -13,7 +13,7 @@ use super::erased::Way;
 use super::progress::{Phase, Progress};
 use crate::events::Origin;
 use crate::wake::{self, Work};
-use crate::{Conn, DbError};
+use crate::{Conn, DbError, on_each};
 
 diesel::table! {
     banyan_sagas (id) {
@@ -135,20 +135,19 @@ pub fn begin<S: Serialize>(
 ) -> Result<(), DbError> {
     let state = serde_json::to_string(state)
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
-    diesel::insert_into(banyan_sagas::table)
-        .values((
-            banyan_sagas::kind.eq(kind),
-            banyan_sagas::key.eq(key),
-            banyan_sagas::phase.eq(Phase::Running.name()),
-            banyan_sagas::position.eq(i32::try_from(done_steps).unwrap_or(i32::MAX)),
-            banyan_sagas::state.eq(state),
-            banyan_sagas::due_at_ms.eq(now.as_millis()),
-            banyan_sagas::request_id.eq(&origin.request_id),
-            banyan_sagas::traceparent.eq(&origin.traceparent),
-            banyan_sagas::created_at_ms.eq(now.as_millis()),
-            banyan_sagas::updated_at_ms.eq(now.as_millis()),
-        ))
-        .execute(conn)?;
+    let row = (
+        banyan_sagas::kind.eq(kind),
+        banyan_sagas::key.eq(key),
+        banyan_sagas::phase.eq(Phase::Running.name()),
+        banyan_sagas::position.eq(i32::try_from(done_steps).unwrap_or(i32::MAX)),
+        banyan_sagas::state.eq(state),
+        banyan_sagas::due_at_ms.eq(now.as_millis()),
+        banyan_sagas::request_id.eq(&origin.request_id),
+        banyan_sagas::traceparent.eq(&origin.traceparent),
+        banyan_sagas::created_at_ms.eq(now.as_millis()),
+        banyan_sagas::updated_at_ms.eq(now.as_millis()),
+    );
+    on_each!(conn, |conn| diesel::insert_into(banyan_sagas::table).values(row).execute(conn)?);
     wake::after_commit(Work::Sagas);
     Ok(())
 }

@@ -210,10 +210,10 @@ async fn a_confirmed_order_that_is_called_off_tells_it_once(side: Side) {
     let order = side.placed(PaymentMethod::account()).await;
     side.service.tell(&call(), order.id, Command::Confirm).await.unwrap();
     let other = side.other_process();
-    let at_once = [&side.service, &other, &side.service, &other].map(|service| {
-        let service = service.clone();
-        tokio::spawn(async move { service.cancel(&call(), order.id).await.unwrap() })
-    });
+    let at_once: Vec<_> = (0..16)
+        .map(|number| if number % 2 == 0 { side.service.clone() } else { other.clone() })
+        .map(|service| tokio::spawn(async move { service.cancel(&call(), order.id).await.unwrap() }))
+        .collect();
     for handle in at_once {
         assert_eq!(handle.await.unwrap().status, OrderStatus::Cancelling);
     }

@@ -5,7 +5,7 @@
 
 use contracts::orders::{HistoryEntry, OrderStatus, OrdersError};
 use contracts::{OrderId, Page, Timestamp};
-use db::Conn;
+use db::{Conn, on_each};
 use diesel::dsl::max;
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SelectableHelper};
 
@@ -66,7 +66,7 @@ pub(crate) fn history(
 }
 
 fn insert(conn: &mut Conn, entry: &EntryRow) -> QueryResult<()> {
-    diesel::insert_into(orders_history::table).values(entry).execute(conn)?;
+    on_each!(conn, |conn| diesel::insert_into(orders_history::table).values(entry).execute(conn)?);
     Ok(())
 }
 

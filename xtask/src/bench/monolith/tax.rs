@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use harness::Binaries;
 use harness::http::{self, Ask};
 use harness::process::Server;
@@ -43,13 +43,13 @@ pub(super) fn cpu_against_bare_peer(
     compare(ours, theirs, &wares)?;
     let script = shop.folder().join("load.lua");
     fs::write(&script, lua(request, &wares))?;
-    for url in [ours, theirs] {
-        load(url, &script, 2)?;
+    for server in [&monolith, &bare] {
+        micros_per_request(server, &script)?;
     }
     let mut ratios = Vec::new();
     for round in 1..=ROUNDS {
-        let theirs = ticks::micros_per_request(bare.pid(), || load(theirs, &script, SECONDS))?;
-        let ours = ticks::micros_per_request(monolith.pid(), || load(ours, &script, SECONDS))?;
+        let theirs = micros_per_request(&bare, &script).context("of the bare peer")?;
+        let ours = micros_per_request(&monolith, &script).context("of the monolith")?;
         eprintln!(
             "{request:?} on {backend:?}, round {round}: monolith {ours:.1} µs of CPU per request, bare {theirs:.1}, ratio {:.3}",
             ours / theirs
@@ -59,8 +59,10 @@ pub(super) fn cpu_against_bare_peer(
     Ok(Measured::at_most(median(ratios), MOST))
 }
 
-fn load(url: &str, script: &Path, seconds: u32) -> Result<u64> {
-    wrk::requests(wrk::command(CONNECTIONS, seconds).arg("-s").arg(script).arg(url))
+fn micros_per_request(server: &Server, script: &Path) -> Result<f64> {
+    let mut wrk = wrk::command(CONNECTIONS, SECONDS);
+    wrk.arg("-s").arg(script).arg(server.url()?);
+    ticks::micros_per_request(server.pid(), || wrk::requests(&mut wrk))
 }
 
 /// Both must answer the same, but for the order's id and when it was placed.
