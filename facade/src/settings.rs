@@ -16,19 +16,24 @@ pub const DEFAULT_FILE: &str = "facade.toml";
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Where clients connect; port 0 takes a free one, which is printed.
+    /// Address and port where clients connect; port 0 takes a free one, which is printed.
     pub listen: String,
-    /// Where the admin API listens. Without `admin_token` only a loopback address is accepted.
+    /// Address and port where the admin API listens. Whoever reaches it can move traffic, so without `admin_token`
+    /// only a loopback address is accepted.
     pub admin_listen: String,
     /// Bearer token that the admin API asks for; empty means none.
     pub admin_token: Secret,
-    /// Worker threads of the data plane; 0 means one per core.
+    /// Worker threads of the data plane, at most 512; 0 means one per core. Too few and requests queue while cores
+    /// idle; more than cores does not help.
     pub workers: usize,
-    /// Seconds that requests in flight get to end at shutdown.
+    /// Seconds that requests in flight get to end at shutdown. Too short and clients see broken connections at every
+    /// restart; too long and a stuck request delays it.
     pub shutdown_timeout_s: u64,
-    /// Name of the upstream that gets everything no route claims, and what a context's service does not own.
+    /// Name of the upstream that gets everything no route claims, and what a context's service does not own. The
+    /// facade does not start without such an upstream.
     pub monolith: String,
-    /// Path prefixes on which upstreams speak to each other: never forwarded, but answered with 404.
+    /// Path prefixes on which upstreams speak to each other: never forwarded, but answered with 404. Left out, and
+    /// clients reach the private endpoints, which only their tokens then guard.
     pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
@@ -48,15 +53,20 @@ pub struct Settings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
-    /// For a connection to an upstream to be made. Too low turns packet loss into errors.
+    /// Milliseconds for a connection to an upstream to be made; not 0. Too low turns packet loss into errors; too
+    /// high and clients wait for a host that is gone.
     pub connect_ms: u64,
-    /// From the end of a request to the head of its answer; then the client gets 504.
+    /// Milliseconds from the end of a request to the head of its answer, then the client gets 504; not 0. Too low and
+    /// slow answers are lost although the work was done.
     pub header_ms: u64,
-    /// The same for reads in canary, where the monolith can answer instead: low, so that a frozen service is not felt.
+    /// The same for reads in canary, where the monolith can answer instead, in milliseconds; not 0. Too high and a
+    /// frozen service is felt; too low and its slower answers are thrown away.
     pub canary_header_ms: u64,
-    /// Between two pieces of a body, in either direction.
+    /// Milliseconds between two pieces of a body, in either direction; not 0. Too low breaks slow transfers off; too
+    /// high and stuck ones hold connections.
     pub body_idle_ms: u64,
-    /// For a client to send the head of a request, and to begin the next one on a connection kept open.
+    /// Milliseconds for a client to send the head of a request, and to begin the next one on a connection kept open;
+    /// not 0. Too low and slow clients are cut off; too high and idle ones hold connections.
     pub client_header_ms: u64,
 }
 
@@ -64,11 +74,13 @@ pub struct Timeouts {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Fallback {
-    /// Statuses of the service that count as failed.
+    /// Statuses of the service that count as failed, from 500 to 599. One left out reaches clients as it is.
     pub statuses: Vec<u16>,
-    /// Answers up to this many bytes are held until complete, so that a body that breaks off falls back too.
+    /// Answers up to this many bytes are held until complete, so that a body that breaks off falls back too. Too low
+    /// and broken answers reach clients; too high costs memory for each read.
     pub hold_bytes: usize,
-    /// An answer that trickles is passed on after this many milliseconds, complete or not.
+    /// Milliseconds after which an answer that trickles is passed on, complete or not. Too low and broken answers
+    /// reach clients; too high and slow answers begin late.
     pub hold_ms: u64,
 }
 
@@ -76,7 +88,7 @@ pub struct Fallback {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct UpstreamSettings {
-    /// `http://host:port`, without a path.
+    /// `http://host:port`, without a path; no HTTPS. Wrong, and its requests are answered with 502.
     pub url: String,
 }
 
@@ -84,12 +96,12 @@ pub struct UpstreamSettings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct ContextSettings {
-    /// Name of the upstream that is the extracted service.
+    /// Name of the upstream that is the extracted service. The facade does not start without such an upstream.
     pub service: String,
-    /// `replicated`: each side has its own database, ownership moves with `migrate switch`.
-    /// `shared`: both use one, so writes may be moved by hand.
+    /// Which databases the two sides have. `shared` where each has its own loses writes.
     pub data: DataMode,
-    /// Where the sticky key is found, in this order; the first that is there counts.
+    /// Where the sticky key is found, in this order; the first that is there counts. A request without a key is read
+    /// from the service only at 100 %.
     pub key: Vec<KeySource>,
 }
 
@@ -117,9 +129,10 @@ pub enum KeySource {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RouteSettings {
-    /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`.
+    /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`. Paths under no prefix go
+    /// to the monolith.
     pub prefix: String,
-    /// Name of the context.
+    /// Name of the context, as in `contexts`. The facade does not start with another.
     pub context: String,
 }
 

@@ -75,13 +75,15 @@ impl IdempotencySettings {
 pub struct ReplicationSettings {
     /// The monolith's base URL: `http://127.0.0.1:3000`. Wrong, and what is written here waits in the log for ever.
     pub url: String,
-    /// The token that both sides demand of each other on the private endpoints. Who has it can write users.
+    /// The token that both sides demand of each other on the private endpoints. Wrong, and no write reaches the other
+    /// side; who has it can write users.
     pub token: Secret,
     /// How long a write waits until the monolith has it, too, in milliseconds. Too long and clients feel the
     /// monolith's trouble; too short and its data is behind more often. Nothing is lost either way.
     #[serde(deserialize_with = "platform::settings::within::<0, 60_000, _, _>")]
     pub deadline_ms: u64,
-    /// How long one image may travel, in milliseconds. Too short and a busy monolith looks dead.
+    /// How long one image may travel, in milliseconds. Too short and a busy monolith looks dead; too long and a dead
+    /// one holds up what waits behind it.
     #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub timeout_ms: u64,
 }

@@ -19,9 +19,11 @@ use crate::settings::{ExtractionSettings, Settings};
 use crate::tests::application::Application;
 use crate::verify::{self, Report, VerifyOptions};
 
-pub(super) const CONTRACT: &str = include_str!("../../../monolith/db/migrations/0001_replication/up.sqlite.sql");
+pub(super) const CONTRACT: &str =
+    include_str!("../../../monolith/db/migrations/0001_replication/up.sqlite.sql");
 pub(super) const MONOLITH: &str = include_str!("../../../monolith/users/migrations/0001_users/up.sqlite.sql");
-pub(super) const SERVICE: &str = include_str!("../../../extracted/users/migrations/0001_people/up.sqlite.sql");
+pub(super) const SERVICE: &str =
+    include_str!("../../../extracted/users/migrations/0001_people/up.sqlite.sql");
 pub(super) const MANIFEST: &str = include_str!("../../../extracted/users/extraction.toml");
 
 pub(super) struct World {

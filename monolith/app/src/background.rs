@@ -45,7 +45,8 @@ impl Background {
         inventory: Arc<dyn Inventory>,
     ) -> Self {
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-        let (poll, lease) = (Duration::from_millis(settings.poll_ms), Duration::from_millis(settings.lease_ms));
+        let (poll, lease) =
+            (Duration::from_millis(settings.poll_ms), Duration::from_millis(settings.lease_ms));
         let relay = Relay::spawn(
             db.clone(),
             Arc::new(bus),

@@ -21,8 +21,10 @@ impl PortMetrics {
     /// Registers the families.
     pub fn new(metrics: &Metrics) -> Self {
         Self {
-            calls: metrics.counter("banyan_port_calls_total", "Calls of a context's port, by what stands behind it."),
-            durations: metrics.durations("banyan_port_call_duration_seconds", "How long calls of a port took."),
+            calls: metrics
+                .counter("banyan_port_calls_total", "Calls of a context's port, by what stands behind it."),
+            durations: metrics
+                .durations("banyan_port_call_duration_seconds", "How long calls of a port took."),
         }
     }
 
@@ -65,7 +67,8 @@ impl Observer {
 impl PortObserver for Observer {
     fn called(&self, call: &PortCall) {
         let key = (call.context, call.method, call.outcome);
-        if let Some((count, durations)) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key) {
+        if let Some((count, durations)) = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&key)
+        {
             count.inc();
             return durations.observe(call.took);
         }
@@ -105,7 +108,8 @@ fn pool(db: &Db) -> Vec<Reading> {
 fn waiting(db: &Db) -> Result<Vec<Reading>, DbError> {
     let lags = db.read_blocking(|conn| db::events::lag(conn, SystemClock.now()))?;
     let readings = lags.into_iter().flat_map(|lag| {
-        let gauge = |name, help, value| Reading::gauge(name, help, value).label("consumer", lag.consumer.clone());
+        let gauge =
+            |name, help, value| Reading::gauge(name, help, value).label("consumer", lag.consumer.clone());
         [
             gauge("banyan_outbox_pending", "Events that wait for a consumer.", count(lag.pending)),
             gauge("banyan_outbox_dead", "Events that a consumer could not take.", count(lag.dead)),

@@ -60,7 +60,10 @@ fn delivered(stats: &db::events::RelayStats) -> [Reading; 3] {
     })
 }
 
-fn routes(settings: &Settings, contexts: &Contexts) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static + use<> {
+fn routes(
+    settings: &Settings,
+    contexts: &Contexts,
+) -> impl Fn(&mut ServiceConfig) + Clone + Send + 'static + use<> {
     let (users, catalog, carts) =
         (Arc::clone(&contexts.users), Arc::clone(&contexts.catalog), Arc::clone(&contexts.carts));
     let (inventory, orders) = (Arc::clone(&contexts.inventory), Arc::clone(&contexts.orders));

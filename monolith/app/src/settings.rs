@@ -61,10 +61,10 @@ pub struct PaymentsSettings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderSettings {
-    /// Its base URL, such as `http://127.0.0.1:3090`; empty where there is none, and then orders are paid on account
-    /// only.
+    /// The payment provider's base URL, such as `http://127.0.0.1:3090`; empty where there is none, and then orders
+    /// are paid on account only.
     pub url: String,
-    /// The token that it demands.
+    /// The token that the payment provider demands. Wrong, and every payment but those on account is refused.
     pub token: Secret,
     /// How long one call may take, in milliseconds. Too short and payments that happened look as if they had not, and
     /// are asked for again; too long and a dead provider holds checkouts.
@@ -85,20 +85,24 @@ pub struct BackgroundSettings {
     /// Whether this process does it. With PostgreSQL several processes may, and never handle anything twice. Where none
     /// does, orders stay `pending`.
     pub enabled: bool,
-    /// How often to look for work that another process wrote, in milliseconds; what this process writes is seen at once.
+    /// How often to look for work that another process wrote, in milliseconds; what this process writes is seen at
+    /// once. Too long and such work waits; too short and idle processes keep the database busy.
     #[serde(deserialize_with = "platform::settings::within::<10, 60_000, _, _>")]
     pub poll_ms: u64,
     /// How long a process may be silent before others take over what it had begun, in milliseconds. Too short and a busy
     /// process loses its work to another one; too long and the work of one that died waits.
     #[serde(deserialize_with = "platform::settings::within::<2_000, 600_000, _, _>")]
     pub lease_ms: u64,
-    /// How often an event is delivered in vain before it becomes a dead letter.
+    /// How often an event is delivered in vain before it becomes a dead letter. Too few and a short outage leaves
+    /// dead letters, behind which later events wait for an operator; too many and real faults show late.
     #[serde(deserialize_with = "platform::settings::within::<1, 1000, _, _>")]
     pub event_attempts: u32,
-    /// How often a step of a checkout is tried in vain before the checkout is undone.
+    /// How often a step of a checkout is tried in vain before the checkout is undone. Too few and a short outage
+    /// rejects orders; too many and their users wait long for the refusal.
     #[serde(deserialize_with = "platform::settings::within::<1, 1000, _, _>")]
     pub step_attempts: u32,
-    /// How long answers are kept for repeated `Idempotency-Key`s, in hours.
+    /// How long answers are kept for repeated `Idempotency-Key`s, in hours. Too short and a client that repeats a
+    /// command late has it carried out twice; too long and the table grows.
     #[serde(deserialize_with = "platform::settings::within::<1, 8760, _, _>")]
     pub idempotency_hours: u32,
 }
@@ -120,8 +124,8 @@ impl Default for BackgroundSettings {
 #[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct UsersSettings {
-    /// `embedded`: always the context in this process; `flag`: the side that the context's flag says. With
-    /// `embedded`, orders go on asking here after the users have moved out.
+    /// What the other contexts of this process ask about users. With `embedded`, they go on asking here after the
+    /// users have moved out.
     pub wiring: Wiring,
     /// The extracted users service.
     pub remote: RemoteSettings,
@@ -142,9 +146,11 @@ pub enum Wiring {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct RemoteSettings {
-    /// Its base URL, such as `http://127.0.0.1:3001`; empty while there is none, and then nothing is dual-written.
+    /// The extracted service's base URL, such as `http://127.0.0.1:3001`; empty while there is none, and then nothing
+    /// is dual-written.
     pub url: String,
-    /// The token that its private endpoints demand.
+    /// The token that the service's private endpoints demand: its `replication.token`. Wrong, and no write reaches
+    /// the service.
     pub token: Secret,
     /// How long one call may take, in milliseconds. Too short and a busy service looks dead; too long and requests
     /// wait for a dead one.
@@ -162,7 +168,8 @@ impl Default for RemoteSettings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ReplicationSettings {
-    /// The token that this process's private endpoints demand; while it is empty there are none.
+    /// The token that this process's private endpoints demand; while it is empty there are none. Who has it can write
+    /// users.
     pub token: Secret,
     /// How long a write waits for the other side before it is answered, in milliseconds. Longer means that fewer
     /// writes are late; shorter that a slow other side costs clients less.

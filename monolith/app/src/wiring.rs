@@ -29,7 +29,9 @@ use contracts::catalog::{Catalog, ObservedCatalog};
 use contracts::events::{DomainEvent, EventHandler};
 use contracts::inventory::{Inventory, ObservedInventory, StockReleased};
 use contracts::orders::{ObservedOrders, OrderCancelled, Orders};
-use contracts::payments::{ObservedPayments, PaymentProvider, PaymentRefundFailed, PaymentRefunded, Payments};
+use contracts::payments::{
+    ObservedPayments, PaymentProvider, PaymentRefundFailed, PaymentRefunded, Payments,
+};
 use contracts::replication::ReplicaSink;
 use contracts::shipping::{ObservedShipping, ShipmentStopFailed, ShipmentStopped, Shipping};
 use contracts::users::{CONTEXT, ObservedUsers, Users};
@@ -152,7 +154,8 @@ pub fn serving(
     let catalog = Arc::new(CatalogService::new(db.clone(), Arc::clone(&clock)));
     let catalog: Arc<dyn Catalog> = Arc::new(ObservedCatalog::new(catalog, Arc::clone(&embedded)));
     let stock = Arc::new(InventoryService::new(db.clone(), Arc::clone(&clock), outbox.clone()));
-    let inventory: Arc<dyn Inventory> = Arc::new(ObservedInventory::new(stock.clone(), Arc::clone(&embedded)));
+    let inventory: Arc<dyn Inventory> =
+        Arc::new(ObservedInventory::new(stock.clone(), Arc::clone(&embedded)));
     let cart = Arc::new(CartService::new(
         db.clone(),
         Arc::clone(&clock),
@@ -160,12 +163,8 @@ pub fn serving(
         Arc::clone(&catalog),
     ));
     let carts: Arc<dyn Carts> = Arc::new(ObservedCarts::new(cart.clone(), Arc::clone(&embedded)));
-    let pay = Arc::new(PaymentsService::new(
-        db.clone(),
-        Arc::clone(&clock),
-        provider(settings)?,
-        outbox.clone(),
-    ));
+    let pay =
+        Arc::new(PaymentsService::new(db.clone(), Arc::clone(&clock), provider(settings)?, outbox.clone()));
     let payments: Arc<dyn Payments> = Arc::new(ObservedPayments::new(pay.clone(), Arc::clone(&embedded)));
     let ship = Arc::new(ShippingService::new(db.clone(), Arc::clone(&clock), outbox.clone()));
     let shipping: Arc<dyn Shipping> = Arc::new(ObservedShipping::new(ship.clone(), Arc::clone(&embedded)));
@@ -211,8 +210,7 @@ pub fn loading(db: &Db, control: Option<ControlStore>) -> crate::import::Ports {
     let ownership = Ownership::new(CONTEXT, Side::Monolith, log, control);
     let users: Arc<dyn Users> = Arc::new(OwnedUsers::new(store, Arc::new(ownership)));
     let catalog: Arc<dyn Catalog> = Arc::new(CatalogService::new(db.clone(), Arc::clone(&clock)));
-    let carts =
-        CartService::new(db.clone(), Arc::clone(&clock), Arc::clone(&users), Arc::clone(&catalog));
+    let carts = CartService::new(db.clone(), Arc::clone(&clock), Arc::clone(&users), Arc::clone(&catalog));
     let payments = PaymentsService::new(db.clone(), Arc::clone(&clock), None, outbox.clone());
     let inventory = InventoryService::new(db.clone(), Arc::clone(&clock), outbox.clone());
     let orders = OrdersService::new(

@@ -13,7 +13,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DatabaseSettings {
-    /// The SQLite file; created when it is not there. Its folder must exist. Unused when `url` is set.
+    /// The SQLite file; created when it is not there. Its folder must exist. Unused when `url` is set. Wrong, and the
+    /// program starts with a new, empty database.
     pub path: PathBuf,
     /// The PostgreSQL database, as `postgres://user:password@host:port/name`; empty for the SQLite file. The user must
     /// be allowed to create schemas in it.
@@ -25,7 +26,8 @@ pub struct DatabaseSettings {
     /// and a backfill beside the application makes writes fail; too long and a stuck process shows late.
     #[serde(deserialize_with = "platform::settings::within::<0, 600_000, _, _>")]
     pub busy_timeout_ms: u64,
-    /// SQLite: what a commit waits for.
+    /// SQLite: what a commit waits for. `full` writes more slowly, `normal` can lose acknowledged writes with the
+    /// power.
     pub synchronous: Synchronous,
     /// SQLite: memory for pages at the connection that writes, in KiB. Too little and scattered writes read from the
     /// disk; too much is memory that a process of its own (an import) takes beside the server.

@@ -7,7 +7,7 @@ use std::future::ready;
 
 use actix_web::http::{StatusCode, header};
 use actix_web::web::{self, ServiceConfig};
-use actix_web::{HttpResponse, Resource, Route};
+use actix_web::{HttpResponse, Resource, Route, guard};
 use contracts::cart::CartError;
 use contracts::catalog::CatalogError;
 use contracts::inventory::InventoryError;
@@ -196,6 +196,9 @@ fn unavailable(cause: &Unavailable) -> Problem {
 }
 
 /// Adds a resource that answers other methods than its own with 405 and the list of its own.
+///
+/// The router tries resources one after the other, and one with a part in braces by a regular expression. So such a resource
+/// stands behind a guard that compares the rest of its path, or a request would pay for every resource before its own.
 pub(crate) fn resource(
     config: &mut ServiceConfig,
     path: &str,
@@ -208,7 +211,21 @@ pub(crate) fn resource(
         ready(Answer::Err(problem.detail(format!("this resource knows {allow}")).allow(allow.clone())))
     };
     let resource = routes.into_iter().fold(web::resource(path), Resource::route);
-    config.service(with(resource).default_service(web::to(refuse)));
+    let resource = with(resource).default_service(web::to(refuse));
+    if !path.contains('{') {
+        config.service(resource);
+        return;
+    }
+    let pattern = path.to_owned();
+    let fits = guard::fn_guard(move |ctx| fits(&pattern, ctx.head().uri.path()));
+    config.service(web::scope("").guard(fits).service(resource));
+}
+
+/// Whether a path has as many parts as a pattern, and the same ones where the pattern has no braces.
+fn fits(pattern: &str, path: &str) -> bool {
+    let mut parts = path.split('/');
+    let same = |wanted: &str| parts.next().is_some_and(|part| wanted.starts_with('{') || part == wanted);
+    pattern.split('/').all(same) && parts.next().is_none()
 }
 
 #[cfg(test)]
@@ -222,6 +239,15 @@ mod tests {
         let problem = users_problem(UsersError::Unavailable(cause));
         assert_eq!((problem.status, problem.retry_after_s), (503, Some(1)));
         assert!(!problem.to_json().contains("10.0.0.7"), "{}", problem.to_json());
+    }
+
+    #[test]
+    fn a_path_fits_a_pattern_by_its_parts_without_braces() {
+        let pattern = "/api/v1/orders/{id}/payment";
+        assert!(fits(pattern, "/api/v1/orders/7/payment") && fits(pattern, "/api/v1/orders/x%20y/payment"));
+        for path in ["/api/v1/orders/7", "/api/v1/orders/7/payment/", "/api/v1/carts/7/payment", "/"] {
+            assert!(!fits(pattern, path), "{path}");
+        }
     }
 
     #[test]

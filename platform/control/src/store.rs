@@ -20,25 +20,31 @@ use crate::schema;
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ControlSettings {
-    /// The SQLite file, shared by all processes; empty where a process runs without one.
+    /// The SQLite file, shared by all processes of this machine; empty where a process runs without one. Processes
+    /// with different files do not see each other's flags, and writes can go to both sides.
     pub path: PathBuf,
-    /// Milliseconds between two looks at the store: how soon a change of a flag takes effect.
+    /// Milliseconds between two looks at the store: how soon a change of a flag takes effect. Too long and a switch,
+    /// which waits for every instance, holds writes longer; too short costs processor time only.
     #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub poll_ms: u64,
-    /// Milliseconds without a sign of life after which an instance no longer counts.
+    /// Milliseconds without a sign of life after which an instance no longer counts. Too short and a busy instance is
+    /// left out of a switch; too long and a switch waits for one that died.
     #[serde(deserialize_with = "platform::settings::within::<100, 3_600_000, _, _>")]
     pub lease_ms: i64,
-    /// Seconds after which a verification is too old to raise reads or to switch.
+    /// Seconds after which a verification is too old to raise reads or to switch. Too short and it must be repeated
+    /// at every step; too long and differences that arose since go unseen.
     #[serde(deserialize_with = "platform::settings::within::<1, 31_536_000, _, _>")]
     pub verification_max_age_s: i64,
-    /// Milliseconds that the oldest undelivered write may be old when reads are raised.
+    /// Milliseconds that the oldest undelivered write may be old when reads are raised. Too low and a short hiccup
+    /// forbids raising them; too high and more clients read stale data.
     #[serde(deserialize_with = "platform::settings::within::<1, 86_400_000, _, _>")]
     pub lag_limit_ms: i64,
     /// Milliseconds that the oldest undelivered write may be old before canary reads go back to the owner. Shorter means
     /// fewer stale reads after the service was away; too short, and every hiccup moves reads.
     #[serde(deserialize_with = "platform::settings::within::<1, 86_400_000, _, _>")]
     pub read_lag_limit_ms: i64,
-    /// Milliseconds that a switch may hold writes before it is given up.
+    /// Milliseconds that a switch may hold writes before it is given up. Too short and switches fail under load; too
+    /// long and clients wait for a switch that cannot succeed.
     #[serde(deserialize_with = "platform::settings::within::<1, 60_000, _, _>")]
     pub hold_limit_ms: i64,
 }

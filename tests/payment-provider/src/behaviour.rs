@@ -15,34 +15,36 @@ use serde::{Deserialize, Deserializer, Serialize, de};
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Behaviour {
-    /// Milliseconds by which every answer under `/v1` is delayed, after the work.
+    /// Milliseconds by which every answer under `/v1` is delayed, after the work. More than the shop's timeout, and
+    /// every payment looks as if it had failed.
     #[serde(deserialize_with = "within::<0, 600_000, _, _>")]
     pub latency_ms: u64,
-    /// Answered 500, nothing done.
+    /// The share of POSTs that are answered 500, nothing done.
     #[serde(deserialize_with = "rate")]
     pub fail_rate: f64,
-    /// Done, then answered 500.
+    /// The share of POSTs that are done, then answered 500.
     #[serde(deserialize_with = "rate")]
     pub charge_then_fail_rate: f64,
-    /// Not done and never answered.
+    /// The share of POSTs that are not done and never answered.
     #[serde(deserialize_with = "rate")]
     pub hang_rate: f64,
-    /// Done and never answered.
+    /// The share of POSTs that are done and never answered.
     #[serde(deserialize_with = "rate")]
     pub charge_then_hang_rate: f64,
-    /// Milliseconds after which a connection that gets no answer is closed.
+    /// Milliseconds after which a connection that gets no answer is closed. Shorter than the shop's timeout, and
+    /// hanging looks like a broken connection.
     #[serde(deserialize_with = "within::<0, 3_600_000, _, _>")]
     pub hang_ms: u64,
-    /// The connection is closed at once without an answer; one half of these is done.
+    /// The share of POSTs that are cut off at once without an answer; one half of these is done.
     #[serde(deserialize_with = "rate")]
     pub drop_rate: f64,
-    /// Answered 504 at once, and done later.
+    /// The share of POSTs that are answered 504 at once, and done later.
     #[serde(deserialize_with = "rate")]
     pub late_rate: f64,
-    /// How much later, in milliseconds.
+    /// How much later that is, in milliseconds.
     #[serde(deserialize_with = "within::<0, 3_600_000, _, _>")]
     pub late_ms: u64,
-    /// Where the draws begin.
+    /// Where the draws begin: the same seed and rates give the same sequence of fates.
     #[serde(deserialize_with = "within::<0, 9_223_372_036_854_775_807, _, _>")]
     pub seed: u64,
 }

@@ -43,7 +43,8 @@ impl Default for Settings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LedgerSettings {
-    /// The journal's file; created where it is missing. Delete it to begin anew.
+    /// The journal's file; created where it is missing. Delete it to begin anew; another path begins with an empty
+    /// ledger.
     pub path: PathBuf,
 }
 
@@ -57,7 +58,8 @@ impl Default for LedgerSettings {
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ProviderSettings {
-    /// Bearer token demanded under `/v1` and `/control`; empty means none.
+    /// Bearer token demanded under `/v1` and `/control`; empty means none. Different from the shop's, and every
+    /// payment is refused.
     pub token: Secret,
     /// Whether `/control` is served. Without it the behaviour is what it was at the start.
     pub control: bool,

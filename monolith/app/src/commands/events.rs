@@ -21,7 +21,9 @@ pub(crate) fn run(settings: &Settings, command: Events) -> Result<()> {
             let filter = EventFilter { consumer, which, after: page.after, limit: page.limit };
             let found = db.read_blocking(move |conn| events::list(conn, &filter))?;
             let head = ["id", "kind", "aggregate", "consumer", "attempts", "state", "last error"];
-            return print(output, &found, "no event waits", || table::print(head, found.iter().map(|event| line(event, now))));
+            return print(output, &found, "no event waits", || {
+                table::print(head, found.iter().map(|event| line(event, now)))
+            });
         }
         Events::Show(one) | Events::Retry(one) | Events::Discard(one) => one,
     };

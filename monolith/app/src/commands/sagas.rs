@@ -34,8 +34,9 @@ pub(crate) fn run(settings: &Settings, command: Sagas) -> Result<()> {
             list(output, &db.read_blocking::<_, DbError, _>(move |conn| saga::list(conn, &filter))?)
         }
         Sagas::Retry(One { id, output }) => {
-            let saga =
-                db.write_blocking::<_, OperatorError, _>(move |conn| saga::retry(conn, id, SystemClock.now()))?;
+            let saga = db.write_blocking::<_, OperatorError, _>(move |conn| {
+                saga::retry(conn, id, SystemClock.now())
+            })?;
             list(output, &[saga])
         }
         Sagas::Show(One { id, output }) => {

@@ -91,7 +91,8 @@ async fn a_description_that_turns_up_later_names_the_product() {
     lines.push(CREDIT.to_owned());
     let summary = shop.import(&lines.iter().map(String::as_str).collect::<Vec<_>>()).await;
     assert_eq!((summary.imported, summary.products_added), (5_002, 2));
-    let product = shop.ports.catalog.list(&ctx(), ProductFilter::default(), None, 1).await.unwrap().items.remove(0);
+    let product =
+        shop.ports.catalog.list(&ctx(), ProductFilter::default(), None, 1).await.unwrap().items.remove(0);
     assert_eq!((product.details.name.as_str(), product.details.price.minor), ("WHITE METAL LANTERN", 339));
 }
 
