@@ -19,7 +19,6 @@ use contracts::users::Users;
 use contracts::{CallContext, CartId, Clock, OrderId, Page, Timestamp, UserId};
 use db::events::{Origin, Outbox};
 use db::{Conn, Db, idempotency};
-use futures_util::future::join;
 
 use crate::checkout;
 use crate::domain::{Command, Draft};
@@ -68,11 +67,9 @@ impl OrdersService {
 
     /// Asks the others for all that a wish leaves open.
     async fn draft(&self, ctx: &CallContext, wish: PlaceOrder) -> Result<Draft, OrdersError> {
+        let user = self.users.get(ctx, wish.user_id).await.map_err(refusals::of_users)?;
         let ids = wish.lines.iter().map(|(id, _)| *id).collect();
-        // Side by side: neither needs what the other answers.
-        let (user, products) = join(self.users.get(ctx, wish.user_id), self.catalog.get_many(ctx, ids)).await;
-        let user = user.map_err(refusals::of_users)?;
-        let products = products.map_err(refusals::of_catalog)?;
+        let products = self.catalog.get_many(ctx, ids).await.map_err(refusals::of_catalog)?;
         let method = wish.payment_method.clone();
         self.payments.accepts(ctx, method).await.map_err(refusals::of_payments)?;
         Draft::of(wish, user.details.addresses, &products)

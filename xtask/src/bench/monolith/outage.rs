@@ -201,8 +201,9 @@ fn until_full(records: &[Record], gone: Instant, back: Instant) -> Option<f64> {
     let mut starts = (0..u32::try_from(steps).ok()?).map(|step| Duration::from_millis(50) * step);
     let start = starts.find(|start| done(back + *start, back + *start + second) >= FULL * before)?;
     eprintln!(
-        "outage: {before:.0} answers a second before; after the return {:.0} in the first second, full after {start:.1?}",
-        done(back, back + second)
+        "outage: {before:.0} answers a second before; after the return {:.0} in the first second, full after {:.2} s",
+        done(back, back + second),
+        start.as_secs_f64()
     );
     Some(start.as_secs_f64())
 }
