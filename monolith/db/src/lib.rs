@@ -19,6 +19,7 @@ mod postgres;
 mod purge;
 mod settings;
 mod sqlite;
+mod together;
 mod transaction;
 mod wake;
 

@@ -3,17 +3,21 @@
 //! Invariant: no code outside a transaction touches a connection, except for reads of one statement; no connection waits
 //! on the async runtime, and no async call holds a thread while others hold the connections.
 
+use std::future::Future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use diesel::r2d2::{NopErrorHandler, Pool, PooledConnection};
 use diesel::{RunQueryDsl, sql_query};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::task::JoinError;
+use tracing::Instrument;
 
 use crate::conn::Conn;
 use crate::manager::Manager;
 use crate::postgres::{self, Server};
 use crate::sqlite::{self, Role};
+use crate::together;
 use crate::transaction::{self, Access, Ending};
 use crate::wake::{self, Wakes};
 use crate::{DatabaseSettings, DbError};
@@ -51,6 +55,8 @@ struct Inner {
     readers: Lane,
     writers: Lane,
     server: Option<Arc<Server>>,
+    /// Threads that may be held by use cases.
+    together: Arc<Semaphore>,
     wakes: Wakes,
 }
 
@@ -137,6 +143,29 @@ impl Db {
             db.transact(Access::Write, deadline, ending, work)
         })
         .await
+    }
+
+    /// Runs a use case that asks this database several times, other contexts' questions among them. Against a server it saves
+    /// most of the way between threads, which costs as much as a question does; with a file it changes nothing. What is
+    /// said of giving up at [`Db::write`] holds for the whole of it.
+    pub async fn together<T, E, F>(&self, work: F) -> Result<T, E>
+    where
+        F: Future<Output = Result<T, E>> + Send + 'static,
+        T: Send + 'static,
+        E: From<DbError> + Send + 'static,
+    {
+        let Some(server) = &self.inner.server else { return work.await };
+        // When all threads that are meant for it are taken, the questions go their way one by one.
+        let Ok(turn) = Arc::clone(&self.inner.together).try_acquire_owned() else { return work.await };
+        let (database, ending, work) = (self.identity(), Ending::default(), work.in_current_span());
+        let (shared, began) = (ending.clone(), Instant::now());
+        let mut task = tokio::task::spawn_blocking(move || {
+            let outcome = together::run(database, shared, work);
+            drop(turn);
+            outcome
+        });
+        let ended = server.wait(&mut task, began, self.inner.writers.patience).await;
+        self.outcome(ended, Access::Write, &ending)
     }
 
     /// [`Db::read`] for threads that may block. Never gives up on a server that has stopped answering.
@@ -255,6 +284,11 @@ impl Db {
         let began = Instant::now();
         let deadline = began + lane.patience;
         let permit = lane.permit(deadline).await.ok_or_else(|| self.inner.no_connection(lane, None))?;
+        if let Some(shared) = together::running(self.identity()) {
+            // A read decides nothing.
+            let ending = if matches!(access, Access::Write) { shared } else { Ending::default() };
+            return work(self, deadline, &ending);
+        }
         let (db, ending) = (self.clone(), Ending::default());
         let shared = ending.clone();
         let mut task = tokio::task::spawn_blocking(move || {
@@ -266,6 +300,16 @@ impl Db {
             None => Some(task.await),
             Some(server) => server.wait(&mut task, began, lane.patience).await,
         };
+        self.outcome(ended, access, &ending)
+    }
+
+    /// What a task came to; one that was given up on comes to nothing, unless it was about to commit.
+    fn outcome<T, E: From<DbError>>(
+        &self,
+        ended: Option<Result<Result<T, E>, JoinError>>,
+        access: Access,
+        ending: &Ending,
+    ) -> Result<T, E> {
         match ended {
             Some(Ok(outcome)) => outcome,
             Some(Err(stopped)) => match stopped.try_into_panic() {
@@ -278,6 +322,11 @@ impl Db {
             }
             .into()),
         }
+    }
+
+    /// Tells this database from others, as long as a clone of it is there.
+    fn identity(&self) -> usize {
+        Arc::as_ptr(&self.inner).addr()
     }
 }
 
@@ -355,7 +404,15 @@ fn open_file(settings: &DatabaseSettings) -> Result<Inner, DbError> {
         pool.map(|pool| Lane::new(pool, size, patience))
     };
     let (readers, writers) = (lane(settings.readers.max(1), Role::Reader)?, lane(1, Role::Writer)?);
-    Ok(Inner { path, backend: Backend::Sqlite, readers, writers, server: None, wakes: Wakes::default() })
+    Ok(Inner {
+        path,
+        backend: Backend::Sqlite,
+        readers,
+        writers,
+        server: None,
+        together: Arc::new(Semaphore::new(0)),
+        wakes: Wakes::default(),
+    })
 }
 
 fn open_server(url: &str, settings: &DatabaseSettings) -> Result<Inner, DbError> {
@@ -384,15 +441,20 @@ fn open_server(url: &str, settings: &DatabaseSettings) -> Result<Inner, DbError>
         readers: lane.clone(),
         writers: lane,
         server: Some(server),
+        // One for each connection: with more, threads would wait for connections.
+        together: permits(size),
         wakes: Wakes::default(),
     })
 }
 
 impl Lane {
     fn new(pool: Pool<Manager>, size: u32, patience: Duration) -> Self {
-        let permits = usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS);
-        Self { pool, permits: Arc::new(Semaphore::new(permits)), patience }
+        Self { pool, permits: permits(size), patience }
     }
+}
+
+fn permits(size: u32) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)))
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! committing or knows that it may have.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
 
 use diesel::QueryResult;
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
@@ -21,22 +21,33 @@ pub(crate) enum Access {
     Write,
 }
 
-/// Who decides how a transaction ends: the thread that runs it, by committing, or the caller, by giving up. The first
-/// one wins.
+/// Who decides how transactions end: the thread that runs them, by committing, or the caller, by giving up. The first one
+/// wins.
 #[derive(Clone, Default)]
 pub(crate) struct Ending {
-    decided: Arc<AtomicBool>,
+    decided: Arc<AtomicU8>,
 }
 
+const OPEN: u8 = 0;
+const COMMITTING: u8 = 1;
+const GIVEN_UP: u8 = 2;
+
 impl Ending {
-    /// Whether the thread is the first, and so may commit.
+    /// Whether the caller has not given up, and so the thread may commit.
     pub(crate) fn may_commit(&self) -> bool {
-        !self.decided.swap(true, Ordering::AcqRel)
+        self.decide(COMMITTING) != GIVEN_UP
     }
 
-    /// Whether the caller is the first, and so knows that nothing will be done.
+    /// Whether the thread has not committed anything, and so the caller knows that nothing will be done.
     pub(crate) fn give_up(&self) -> bool {
-        !self.decided.swap(true, Ordering::AcqRel)
+        self.decide(GIVEN_UP) != COMMITTING
+    }
+
+    /// Decides, unless that was done, and returns what was decided before.
+    fn decide(&self, way: u8) -> u8 {
+        match self.decided.compare_exchange(OPEN, way, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(before) | Err(before) => before,
+        }
     }
 }
 

@@ -125,6 +125,14 @@ impl OrdersService {
     }
 
     /// The transaction that makes an order of a draft.
+    async fn place_new(&self, ctx: &CallContext, order: PlaceOrder) -> Result<Order, StoreError> {
+        if let Some(order) = self.replayed(ctx, PLACE).await? {
+            return Ok(order);
+        }
+        let draft = self.draft(ctx, order).await?;
+        self.placed(ctx, PLACE, draft).await
+    }
+
     async fn placed(
         &self,
         ctx: &CallContext,
@@ -148,11 +156,8 @@ impl OrdersService {
 #[async_trait]
 impl Orders for OrdersService {
     async fn place(&self, ctx: &CallContext, order: PlaceOrder) -> Result<Order, OrdersError> {
-        if let Some(order) = self.replayed(ctx, PLACE).await? {
-            return Ok(order);
-        }
-        let draft = self.draft(ctx, order).await?;
-        Ok(self.placed(ctx, PLACE, draft).await?)
+        let (service, ctx) = (self.clone(), ctx.clone());
+        Ok(self.db.together(async move { service.place_new(&ctx, order).await }).await?)
     }
 
     async fn check_out(&self, ctx: &CallContext, check_out: CheckOut) -> Result<Order, OrdersError> {

