@@ -13,7 +13,7 @@ use db::{Db, DbError};
 use orders::Checkout;
 use platform::error::chain;
 use tokio::task::JoinHandle;
-use tokio::time::MissedTickBehavior;
+use tokio::time::{Instant, MissedTickBehavior};
 
 use crate::settings::BackgroundSettings;
 
@@ -60,7 +60,7 @@ impl Background {
             clock,
             SagaSettings { poll, lease, max_attempts: settings.step_attempts, ..SagaSettings::default() },
         );
-        let sweeper = tokio::spawn(sweep(db.clone(), inventory, settings.idempotency_hours));
+        let sweeper = tokio::spawn(sweep(db.clone(), inventory, settings.idempotency_hours, lease));
         Self { relay: Arc::new(relay), sagas, sweeper }
     }
 
@@ -80,8 +80,9 @@ impl Background {
     }
 }
 
-async fn sweep(db: Db, inventory: Arc<dyn Inventory>, idempotency_hours: u32) {
-    let mut ticks = tokio::time::interval(SWEEP);
+async fn sweep(db: Db, inventory: Arc<dyn Inventory>, idempotency_hours: u32, lease: Duration) {
+    // After a long outage checkouts go on first: their goods are still theirs.
+    let mut ticks = tokio::time::interval_at(Instant::now() + lease + SWEEP, SWEEP);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;

@@ -2,7 +2,9 @@
 //!
 //! Invariant: the port is bound before a database is created, and announced only when the contexts are ready.
 
+use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::web::ServiceConfig;
 use anyhow::Result;
@@ -15,6 +17,9 @@ use crate::metrics::{self, PortMetrics};
 use crate::settings::Settings;
 use crate::wiring::{self, Contexts};
 
+/// How long a neighbour may take to accept a connection.
+const NEIGHBOUR_TIMEOUT: Duration = Duration::from_secs(1);
+
 pub(crate) fn run(settings: &Settings) -> Result<()> {
     platform::telemetry::init("monolith");
     let listener = bind(&settings.http.listen, "http.listen")?;
@@ -25,6 +30,15 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
     health = health.check("database", move || checked.check());
     if let Some(control) = control.clone() {
         health = health.check("control", move || control.check());
+    }
+    // The shop goes on without these for a while: checkouts wait, and other contexts ask the side that answers.
+    let neighbours = [
+        ("payment provider", &settings.payments.provider.url),
+        ("users service", &settings.users.remote.url),
+    ];
+    for (name, url) in neighbours.into_iter().filter(|(_, url)| !url.is_empty()) {
+        let url = url.clone();
+        health = health.watch(name, move || reach(&url));
     }
     let metrics = Metrics::new();
     metrics::watch_database(&metrics, &db);
@@ -48,6 +62,14 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         drop(following);
         Ok(served?)
     })
+}
+
+/// Whether somebody listens at the address of this URL.
+fn reach(url: &str) -> Result<(), String> {
+    let authority = url.split_once("://").map_or(url, |(_, rest)| rest).trim_end_matches('/');
+    let listed = authority.to_socket_addrs().or_else(|_| (authority, 80).to_socket_addrs());
+    let address = listed.ok().and_then(|mut addresses| addresses.next()).ok_or("its name is not known")?;
+    TcpStream::connect_timeout(&address, NEIGHBOUR_TIMEOUT).map(drop).map_err(|error| error.to_string())
 }
 
 #[expect(clippy::cast_precision_loss, reason = "a count beyond 2^53 is shown rounded")]

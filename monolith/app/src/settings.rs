@@ -113,8 +113,8 @@ impl Default for BackgroundSettings {
             enabled: true,
             poll_ms: 500,
             lease_ms: 10_000,
-            event_attempts: 12,
-            step_attempts: 8,
+            event_attempts: 40,
+            step_attempts: 14,
             idempotency_hours: 24,
         }
     }

@@ -23,7 +23,7 @@ pub const SCHEMA: SchemaSource = SchemaSource {
 };
 
 /// Carries a command out once per key: does `work`, or returns the result that it had before. Without a key it is `work` and
-/// nothing else. `scope` is `<context>.<method>`. Belongs at the begin of the command's transaction: a second one with the
+/// nothing else. `scope` is `<context>.<method>`: a key belongs to one command of one kind. Belongs at the begin of the command's transaction: a second one with the
 /// same key waits here for the end of the first.
 pub fn once<T, E>(
     conn: &mut Conn,
@@ -44,7 +44,7 @@ where
         }
     }
     let result = work(conn)?;
-    keep(conn, scope, key, &result)?;
+    keep(conn, key, &result)?;
     Ok(result)
 }
 
@@ -60,13 +60,13 @@ where
     E: From<KeyReused> + From<DbError> + From<diesel::result::Error>,
 {
     let Some(key) = key else { return Ok(None) };
-    let kept: Option<(String, Option<String>)> = banyan_idempotency::table
-        .find((scope, key.key()))
-        .select((banyan_idempotency::fingerprint, banyan_idempotency::result))
+    let kept: Option<(String, String, Option<String>)> = banyan_idempotency::table
+        .find(key.key())
+        .select((banyan_idempotency::scope, banyan_idempotency::fingerprint, banyan_idempotency::result))
         .get_result(conn)
         .optional()?;
-    let Some((fingerprint, result)) = kept else { return Ok(None) };
-    if fingerprint != key.fingerprint() {
+    let Some((of_scope, fingerprint, result)) = kept else { return Ok(None) };
+    if of_scope != scope || fingerprint != key.fingerprint() {
         return Err(KeyReused { key: key.key().to_owned() }.into());
     }
     let result = serde_json::from_str(result.as_deref().unwrap_or_default()).map_err(|error| {
@@ -79,7 +79,7 @@ where
 pub async fn purge(db: &Db, before: Timestamp) -> Result<u64, DbError> {
     crate::purge::in_batches(db, move |conn| {
         sql_query(
-            "DELETE FROM banyan_idempotency WHERE (scope, key) IN (SELECT scope, key FROM banyan_idempotency
+            "DELETE FROM banyan_idempotency WHERE key IN (SELECT key FROM banyan_idempotency
              WHERE created_at_ms < $1 ORDER BY created_at_ms LIMIT $2)",
         )
         .bind::<BigInt, _>(before.as_millis())
@@ -103,15 +103,10 @@ fn take(conn: &mut Conn, scope: &'static str, key: &IdempotencyKey, now: Timesta
     Ok(inserted == 1)
 }
 
-fn keep<T: Serialize>(
-    conn: &mut Conn,
-    scope: &'static str,
-    key: &IdempotencyKey,
-    result: &T,
-) -> QueryResult<()> {
+fn keep<T: Serialize>(conn: &mut Conn, key: &IdempotencyKey, result: &T) -> QueryResult<()> {
     let result = serde_json::to_string(result)
         .map_err(|error| diesel::result::Error::SerializationError(Box::new(error)))?;
-    diesel::update(banyan_idempotency::table.find((scope, key.key())))
+    diesel::update(banyan_idempotency::table.find(key.key()))
         .set(banyan_idempotency::result.eq(result))
         .execute(conn)?;
     Ok(())

@@ -2,6 +2,7 @@
 //!
 //! Invariant: the status of every port error is decided here and nowhere else, in one `match` per port.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::future::ready;
 
@@ -16,6 +17,7 @@ use contracts::payments::PaymentsError;
 use contracts::shipping::ShippingError;
 use contracts::users::UsersError;
 use contracts::{FieldError, KeyReused, Unavailable};
+use percent_encoding::percent_decode_str;
 use platform::problem::Problem;
 use serde::Serialize;
 
@@ -217,17 +219,24 @@ pub(crate) fn resource(
         return;
     }
     let pattern = path.to_owned();
-    // Percent-encoded letters stand for themselves; the router knows how to read them.
-    let may_fit = move |path: &str| path.contains('%') || fits(&pattern, path);
-    let fits = guard::fn_guard(move |ctx| may_fit(ctx.head().uri.path()));
+    let fits = guard::fn_guard(move |ctx| fits(&pattern, ctx.head().uri.path()));
     config.service(web::scope("").guard(fits).service(resource));
 }
 
 /// Whether a path has as many parts as a pattern, and the same ones where the pattern has no braces.
 fn fits(pattern: &str, path: &str) -> bool {
     let mut parts = path.split('/');
-    let same = |wanted: &str| parts.next().is_some_and(|part| wanted.starts_with('{') || part == wanted);
+    let same = |wanted: &str| {
+        parts.next().is_some_and(|part| {
+            wanted.starts_with('{') || part == wanted || (part.contains('%') && decoded(part) == wanted)
+        })
+    };
     pattern.split('/').all(same) && parts.next().is_none()
+}
+
+/// A part of a path without percent-encoding: `%75sers` is `users`.
+fn decoded(part: &str) -> Cow<'_, str> {
+    percent_decode_str(part).decode_utf8_lossy()
 }
 
 #[cfg(test)]
@@ -248,6 +257,17 @@ mod tests {
         let pattern = "/api/v1/orders/{id}/payment";
         assert!(fits(pattern, "/api/v1/orders/7/payment") && fits(pattern, "/api/v1/orders/x%20y/payment"));
         for path in ["/api/v1/orders/7", "/api/v1/orders/7/payment/", "/api/v1/carts/7/payment", "/"] {
+            assert!(!fits(pattern, path), "{path}");
+        }
+    }
+
+    #[test]
+    fn a_path_fits_its_pattern_part_by_part() {
+        let pattern = "/api/v1/users/{id}";
+        for path in ["/api/v1/users/7", "/api/v1/%75sers/7", "/api/v1/users/%37"] {
+            assert!(fits(pattern, path), "{path}");
+        }
+        for path in ["/api/v1/users", "/api/v1/users/7/x", "/api/v1/products/7", "/api/v1/%76sers/7"] {
             assert!(!fits(pattern, path), "{path}");
         }
     }

@@ -90,6 +90,11 @@ impl Books {
         self.orders.values().filter(|order| order.status == status).count()
     }
 
+    /// Where an order stands.
+    pub fn status(&self, id: i64) -> Option<&str> {
+        self.orders.get(&id).map(|order| order.status.as_str())
+    }
+
     /// How many orders there are.
     pub fn orders(&self) -> usize {
         self.orders.len()
@@ -99,6 +104,7 @@ impl Books {
     pub fn faults(&self) -> Vec<String> {
         let mut faults: Vec<String> =
             self.orders.iter().flat_map(|(id, order)| self.faults_of(*id, order)).collect();
+        faults.extend(self.strays());
         faults.extend(self.faults_of_stock());
         faults.extend(self.faults_of_money());
         faults
@@ -141,6 +147,13 @@ impl Books {
             _ => expect(false, "it is not settled"),
         }
         faults
+    }
+
+    /// What was reserved, paid or shipped for an order that is not there.
+    fn strays(&self) -> impl Iterator<Item = String> {
+        let parts = self.reservations.keys().chain(self.payments.keys()).chain(self.shipments.keys());
+        let unknown = parts.filter(|id| !self.orders.contains_key(id));
+        unknown.map(|id| format!("something is there for order {id}, which is not"))
     }
 
     /// Units that lie there and units that orders took are those that came in.

@@ -71,7 +71,12 @@ impl Answer {
             return serde_json::from_slice(&self.body)
                 .map_err(|error| unavailable(format!("its answer is not understood: {error}"), true).into());
         }
-        let Problem { detail, code } = serde_json::from_slice(&self.body).unwrap_or_default();
+        // A page of something in between, such as a proxy, is no word of the provider.
+        let Ok(Problem { detail, code }) = serde_json::from_slice(&self.body) else {
+            return Err(
+                unavailable(format!("it answered {} without a problem document", self.status), true).into()
+            );
+        };
         if self.status == StatusCode::PAYMENT_REQUIRED {
             return Err(ProviderError::Declined { reason: code.or(detail).unwrap_or("declined".to_owned()) });
         }

@@ -5,7 +5,7 @@ CREATE TABLE banyan_idempotency (
     -- Empty only inside the transaction that carries the command out.
     result        TEXT,
     created_at_ms BIGINT NOT NULL,
-    PRIMARY KEY (scope, key)
+    PRIMARY KEY (key)
 ) WITH (fillfactor = 70);
 
 CREATE INDEX banyan_idempotency_created_at ON banyan_idempotency (created_at_ms);

@@ -3,7 +3,7 @@
 //! Invariant: the same columns as `migrations/0001_idempotency`.
 
 diesel::table! {
-    banyan_idempotency (scope, key) {
+    banyan_idempotency (key) {
         scope -> Text,
         key -> Text,
         fingerprint -> Text,

@@ -12,7 +12,7 @@ use crate::{Backend, on_both};
 on_both!(fixture => [
     a_repeat_gets_the_first_result_and_does_nothing,
     a_key_used_for_another_command_is_refused,
-    scopes_do_not_share_keys,
+    a_key_used_in_another_scope_is_refused,
     a_command_that_failed_may_be_sent_again,
     without_a_key_every_command_is_carried_out,
     a_second_request_waits_for_the_first_and_gets_its_result,
@@ -69,9 +69,10 @@ async fn a_key_used_for_another_command_is_refused(db: Scratch) {
     assert!(matches!(refused, Err(NestError::Reused(KeyReused { key })) if key == "k"));
 }
 
-async fn scopes_do_not_share_keys(db: Scratch) {
+async fn a_key_used_in_another_scope_is_refused(db: Scratch) {
     build(&db, SCOPE, Some(key("k", "f")), 1).await.unwrap();
-    assert_eq!(build(&db, "nests.leave", Some(key("k", "f")), 2).await.unwrap(), 2);
+    let refused = build(&db, "nests.leave", Some(key("k", "f")), 2).await;
+    assert!(matches!(refused, Err(NestError::Reused(KeyReused { key })) if key == "k"));
 }
 
 async fn a_command_that_failed_may_be_sent_again(db: Scratch) {
