@@ -5,7 +5,7 @@
 //!
 //! A store's functions take `&mut` [`Conn`]; a service calls them inside [`Db::read`], [`Db::read_one`] and [`Db::write`].
 //! What a store must know of PostgreSQL's concurrency stands at [`Db`], what of diesel's limits at [`Conn`]. A schema step is
-//! a folder of four files, see [`migration!`]. A test is written once and runs on both databases, see [`on_both!`].
+//! a folder of four files, see [`migration!`]. A test is written once and runs on both databases, see `on_both!` (feature `testing`).
 
 mod backoff;
 mod conn;
