@@ -144,6 +144,20 @@ pub(crate) fn merged(into: &[CartItem], from: &[CartItem]) -> Result<Vec<CartIte
     from.iter().map(|item| added(into, item)).collect()
 }
 
+/// What is left of a cart without the units that an order took.
+pub(crate) fn left(items: &[CartItem], taken: &[(ProductId, u32)]) -> Vec<CartItem> {
+    let of = |product| {
+        taken
+            .iter()
+            .filter(|(id, _)| *id == product)
+            .fold(0_u32, |sum, (_, units)| sum.saturating_add(*units))
+    };
+    let rest = items
+        .iter()
+        .map(|item| CartItem { quantity: item.quantity.saturating_sub(of(item.product_id)), ..item.clone() });
+    rest.filter(|item| item.quantity > 0).collect()
+}
+
 /// Whether the cart can be given to this user.
 pub(crate) fn assignment(id: &CartId, row: &CartRow, user_id: UserId) -> Result<Assignment, CartError> {
     match (row.user_id, &row.merged_into) {

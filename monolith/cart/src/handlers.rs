@@ -3,10 +3,11 @@
 //! Invariant: an event and its effect are one transaction, so it takes effect once, however often it comes.
 
 use async_trait::async_trait;
-use contracts::CallContext;
 use contracts::cart::{CONTEXT, CartCheckedOut, CartError};
 use contracts::events::{DomainEvent, Envelope, EventHandler, HandleError};
+use contracts::{CallContext, CartId};
 use db::events::first_time;
+use uuid::Uuid;
 
 use crate::CartService;
 use crate::store;
@@ -22,13 +23,14 @@ impl EventHandler for CartService {
     }
 
     async fn handle(&self, _: &CallContext, event: &Envelope) -> Result<(), HandleError> {
-        let CartCheckedOut { cart_id, order_id } = event.open()?;
+        let heard: CartCheckedOut = event.open()?;
         let (envelope, now) = (event.clone(), self.clock.now());
+        let next = CartId::from_random(Uuid::new_v4().as_u128());
         let handled = self.db.write(move |conn| {
             if !first_time(conn, CONTEXT, &envelope, now)? {
                 return Ok(true);
             }
-            store::check_out(conn, &cart_id, order_id, now)
+            store::check_out(conn, &heard, &next, now)
         });
         match handled.await.map_err(CartError::from) {
             Ok(true) => Ok(()),

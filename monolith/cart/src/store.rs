@@ -3,8 +3,8 @@
 //! Invariant: a change begins by locking the cart's row, so items change one change at a time, and each change that is one
 //! takes the next version.
 
-use contracts::cart::{Cart, CartError, CartItem, CartStatus};
-use contracts::{CartId, KeyReused, OrderId, ProductId, Timestamp, UserId};
+use contracts::cart::{Cart, CartCheckedOut, CartError, CartItem, CartStatus};
+use contracts::{CartId, KeyReused, ProductId, Timestamp, UserId};
 use db::{Conn, DbError};
 use diesel::result::{DatabaseErrorKind, Error};
 use diesel::{ExpressionMethods, OptionalExtension, QueryDsl, QueryResult, RunQueryDsl, SelectableHelper};
@@ -138,13 +138,15 @@ pub(crate) fn assign(
     }
 }
 
-/// Closes the cart that became this order. `false` where it became another one.
+/// Closes the cart that became an order. What was put in since the order was made goes into the user's next cart, which
+/// is begun under `next` where there is none. `false` where it became another order.
 pub(crate) fn check_out(
     conn: &mut Conn,
-    id: &CartId,
-    order_id: OrderId,
+    heard: &CartCheckedOut,
+    next: &CartId,
     now: Timestamp,
 ) -> Result<bool, StoreError> {
+    let CartCheckedOut { cart_id: id, order_id, items: taken } = heard;
     let row = locked(conn, id)?;
     if row.status != status_word(CartStatus::Open) {
         // A merged cart gave its items away before it heard of the order: both stand.
@@ -156,7 +158,15 @@ pub(crate) fn check_out(
             cart_carts::order_id.eq(order_id.get()),
         ))
         .execute(conn)?;
-    changed(conn, id, now)?;
+    let closed = changed(conn, id, now)?;
+    let left = domain::left(&closed.items, taken);
+    if let (Some(user_id), false) = (closed.user_id, left.is_empty()) {
+        let cart = open(conn, next, Some(user_id), now)?;
+        for item in domain::merged(&cart.items, &left)? {
+            store_item(conn, cart.id.as_str(), &item)?;
+        }
+        changed(conn, &cart.id, now)?;
+    }
     Ok(true)
 }
 

@@ -92,6 +92,8 @@ pub struct CartCheckedOut {
     pub cart_id: CartId,
     /// Which order.
     pub order_id: OrderId,
+    /// What the order took, product by product. What was put in since stays in the user's cart.
+    pub items: Vec<(ProductId, u32)>,
 }
 
 impl DomainEvent for CartCheckedOut {

@@ -145,7 +145,8 @@ impl OrdersService {
             let order = store::place(conn, draft, now)?;
             checkout::begin(conn, order.id, method, origin, now)?;
             if let Some(cart_id) = order.cart_id.clone() {
-                outbox.publish(conn, origin, &CartCheckedOut { cart_id, order_id: order.id }, now)?;
+                let items = order.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
+                outbox.publish(conn, origin, &CartCheckedOut { cart_id, order_id: order.id, items }, now)?;
             }
             Ok(order)
         })

@@ -2,14 +2,19 @@
 
 use contracts::cart::{Cart, CartStatus, Carts, PutItem};
 use contracts::suite::call;
-use contracts::{CartId, OrderId, Timestamp};
+use contracts::{CartId, OrderId, ProductId, Timestamp};
 
 use super::*;
 use crate::service::tests::{Side, side};
 
 fn event(id: &str, cart_id: &CartId, order: i64) -> Envelope {
     let order_id = OrderId::try_from(order).unwrap();
-    let event = CartCheckedOut { cart_id: cart_id.clone(), order_id };
+    // More of everything than any cart here holds.
+    let items = (1..10).map(|id| (ProductId::try_from(id).unwrap(), 1_000)).collect();
+    envelope(id, CartCheckedOut { cart_id: cart_id.clone(), order_id, items })
+}
+
+fn envelope(id: &str, event: CartCheckedOut) -> Envelope {
     Envelope {
         id: id.to_owned(),
         kind: CartCheckedOut::KIND.to_owned(),
@@ -38,6 +43,26 @@ async fn a_cart_that_became_an_order_is_closed_and_keeps_its_items(side: Side) {
     assert_eq!(closed, Err(CartError::Closed { id: before.id.clone() }));
     let next = side.service.open(&call(), before.user_id).await.unwrap();
     assert_ne!(next.id, before.id);
+}
+
+async fn what_was_put_in_since_is_in_the_next_cart(side: Side) {
+    let ordered = filled(&side).await;
+    let (id, first) = (ordered.id.clone(), ordered.items[0].clone());
+    let second = PutItem { product_id: side.product("B2").await, quantity: 3 };
+    let more = PutItem { product_id: first.product_id, quantity: 5 };
+    for item in [more, second] {
+        side.service.add(&call(), id.clone(), item, None).await.unwrap();
+    }
+    let items = vec![(first.product_id, first.quantity)];
+    let heard = CartCheckedOut { cart_id: id.clone(), order_id: OrderId::try_from(7).unwrap(), items };
+    for _ in 0..2 {
+        side.service.handle(&call(), &envelope("e1", heard.clone())).await.unwrap();
+    }
+    let next = side.service.open(&call(), ordered.user_id).await.unwrap();
+    assert_ne!(next.id, id);
+    let units: Vec<_> = next.items.iter().map(|item| (item.product_id, item.quantity)).collect();
+    assert_eq!(units, [(first.product_id, 5), (second.product_id, 3)]);
+    assert_eq!(side.service.get(&call(), id).await.unwrap().status, CartStatus::CheckedOut);
 }
 
 async fn hearing_it_again_changes_nothing(side: Side) {
@@ -87,5 +112,6 @@ db::on_both!(side => [
     a_cart_that_became_an_order_is_closed_and_keeps_its_items,
     a_merged_cart_stays_merged,
     hearing_it_again_changes_nothing,
+    what_was_put_in_since_is_in_the_next_cart,
     what_cannot_be_is_left_for_an_operator,
 ]);

@@ -422,11 +422,13 @@ pub async fn a_key_repeats_its_command_and_no_other(fixture: &dyn CatalogFixture
     let created = done(catalog.create(&a, mug("A1")).await);
     done(catalog.update(&call(), created.id, named("A1", "Cup"), None).await);
     assert_eq!(catalog.create(&a, mug("A1")).await, Ok(created));
-    let kitchen = done(catalog.create_category(&a, kind("Kitchen", None)).await);
-    assert_eq!(catalog.create_category(&a, kind("Kitchen", None)).await, Ok(kitchen));
+    let b = call_with_key("b", "one");
+    let kitchen = done(catalog.create_category(&b, kind("Kitchen", None)).await);
+    assert_eq!(catalog.create_category(&b, kind("Kitchen", None)).await, Ok(kitchen));
     let reused = catalog.create(&other, mug("B2")).await;
     assert!(matches!(reused, Err(CatalogError::KeyReused(_))), "{reused:?}");
-    let reused = catalog.create_category(&other, kind("Bath", None)).await;
+    // A command of another kind is another command, too.
+    let reused = catalog.create_category(&a, kind("Bath", None)).await;
     assert!(matches!(reused, Err(CatalogError::KeyReused(_))), "{reused:?}");
     assert_eq!(found(catalog, ProductFilter::default()).await, ["A1"]);
 }

@@ -191,13 +191,13 @@ pub async fn a_key_repeats_its_command_and_no_other(fixture: &dyn OrdersFixture)
     let (ann, cup) = (user(fixture, "ann").await, product(fixture, "cup", 300).await);
     let wish = wish(ann.id, &[(cup.id, 1)]);
     let first = done(fixture.orders().place(&call_with_key("k", "one"), wish.clone()).await);
-    let called_off = done(fixture.orders().cancel(&call_with_key("k", "off"), first.id).await);
+    let called_off = done(fixture.orders().cancel(&call_with_key("c", "off"), first.id).await);
     done(fixture.users().delete(&call(), ann.id, None).await);
     assert_eq!(fixture.orders().place(&call_with_key("k", "one"), wish.clone()).await, Ok(first.clone()));
-    assert_eq!(fixture.orders().cancel(&call_with_key("k", "off"), first.id).await, Ok(called_off));
+    assert_eq!(fixture.orders().cancel(&call_with_key("c", "off"), first.id).await, Ok(called_off));
     let reused = OrdersError::KeyReused(KeyReused { key: "k".to_owned() });
     assert_eq!(fixture.orders().place(&call_with_key("k", "two"), wish).await.as_ref(), Err(&reused));
-    assert_eq!(fixture.orders().cancel(&call_with_key("k", "on"), first.id).await, Err(reused));
+    assert_eq!(fixture.orders().cancel(&call_with_key("k", "one"), first.id).await, Err(reused));
     assert_eq!(orders_of(fixture, ann.id.get()).await.len(), 1);
 }
 

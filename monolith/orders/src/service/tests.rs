@@ -166,7 +166,8 @@ async fn a_placed_order_has_its_checkout_and_its_cart_hears_of_it(side: Side) {
     let saga = side.checkout(order.id).await;
     assert_eq!((saga.phase, saga.position), (saga::Phase::Running, 1));
     assert_eq!(saga.request_id, call().request_id.0);
-    let heard = CartCheckedOut { cart_id: cart.id, order_id: order.id };
+    let items = order.lines.iter().map(|line| (line.product_id, line.quantity)).collect();
+    let heard = CartCheckedOut { cart_id: cart.id, order_id: order.id, items };
     let payload = serde_json::to_value(heard).unwrap().to_string();
     assert_eq!(side.published().await, [(CartCheckedOut::KIND.to_owned(), payload)]);
 }

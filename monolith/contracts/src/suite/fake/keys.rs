@@ -15,8 +15,8 @@ use crate::{CallContext, KeyReused};
 #[derive(Debug, Default)]
 pub(crate) struct Keys(Mutex<Held>);
 
-/// Fingerprint and result, by command and key.
-type Held = HashMap<(&'static str, String), (String, Value)>;
+/// Command, fingerprint and result, by key.
+type Held = HashMap<String, (&'static str, String, Value)>;
 
 impl Keys {
     /// What the command came to under this key before.
@@ -26,9 +26,11 @@ impl Keys {
         scope: &'static str,
     ) -> Result<Option<T>, KeyReused> {
         let Some(key) = &ctx.idempotency else { return Ok(None) };
-        match self.held().get(&(scope, key.key().to_owned())) {
+        match self.held().get(key.key()) {
             None => Ok(None),
-            Some((fingerprint, value)) if fingerprint == key.fingerprint() => {
+            Some((of_scope, fingerprint, value))
+                if *of_scope == scope && fingerprint == key.fingerprint() =>
+            {
                 Ok(serde_json::from_value(value.clone()).ok())
             }
             Some(_) => Err(KeyReused { key: key.key().to_owned() }),
@@ -38,8 +40,7 @@ impl Keys {
     /// Keeps what the command came to, and returns it.
     pub(crate) fn keep<T: Serialize>(&self, ctx: &CallContext, scope: &'static str, value: T) -> T {
         if let (Some(key), Ok(json)) = (&ctx.idempotency, serde_json::to_value(&value)) {
-            let kept = (key.fingerprint().to_owned(), json);
-            self.held().insert((scope, key.key().to_owned()), kept);
+            self.held().insert(key.key().to_owned(), (scope, key.fingerprint().to_owned(), json));
         }
         value
     }
