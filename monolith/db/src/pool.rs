@@ -154,11 +154,14 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        let Some(server) = &self.inner.server else { return work.await };
+        let (ending, work) = (Ending::default(), work.in_current_span());
+        let Some(server) = &self.inner.server else {
+            // A task of its own, so that each answer wakes the use case alone and not all that waits for it as well.
+            return self.outcome(Some(tokio::spawn(work).await), Access::Write, &ending);
+        };
         // When all threads that are meant for it are taken, the questions go their way one by one.
         let Ok(turn) = Arc::clone(&self.inner.together).try_acquire_owned() else { return work.await };
-        let (database, ending, work) = (self.identity(), Ending::default(), work.in_current_span());
-        let (shared, began) = (ending.clone(), Instant::now());
+        let (database, shared, began) = (self.identity(), ending.clone(), Instant::now());
         let mut task = tokio::task::spawn_blocking(move || {
             let outcome = together::run(database, shared, work);
             drop(turn);
