@@ -29,7 +29,7 @@ const HOUR_MS: i64 = 60 * 60 * 1000;
 
 /// The work, for as long as it is kept.
 pub struct Background {
-    relay: Arc<RelayHandle>,
+    relay: RelayHandle,
     sagas: SagaHandle,
     sweeper: JoinHandle<()>,
 }
@@ -61,22 +61,19 @@ impl Background {
             SagaSettings { poll, lease, max_attempts: settings.step_attempts, ..SagaSettings::default() },
         );
         let sweeper = tokio::spawn(sweep(db.clone(), inventory, settings.idempotency_hours, lease));
-        Self { relay: Arc::new(relay), sagas, sweeper }
+        Self { relay, sagas, sweeper }
     }
 
     /// What the relay has done, for metrics.
     pub fn deliveries(&self) -> impl Fn() -> Vec<RelayStats> + Send + Sync + 'static {
-        let relay = Arc::downgrade(&self.relay);
-        move || relay.upgrade().map(|relay| relay.stats()).unwrap_or_default()
+        self.relay.reader()
     }
 
     /// Ends what is in flight and gives the rest back.
     pub async fn stop(self) {
         self.sweeper.abort();
         self.sagas.stop().await;
-        if let Some(relay) = Arc::into_inner(self.relay) {
-            relay.stop().await;
-        }
+        self.relay.stop().await;
     }
 }
 

@@ -21,7 +21,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use cart::CartService;
 use catalog::CatalogService;
 use contracts::cart::{CartCheckedOut, Carts, ObservedCarts};
@@ -128,6 +128,22 @@ pub fn open_database(settings: &Settings) -> Result<Db> {
         db::replication::ensure_context(conn, CONTEXT, true)?;
         Ok::<_, DbError>(())
     })?;
+    Ok(db)
+}
+
+/// Opens the database for an operator's look at it: the schema is that of the processes that serve, so it is not changed.
+pub fn open_present_database(settings: &Settings) -> Result<Db> {
+    let db = Db::open(&settings.database)?;
+    let missing = db::schema::status(&db, &SCHEMAS)?.into_iter().find(|step| step.applied_at.is_none());
+    if let Some(step) = missing {
+        bail!(
+            "{} lacks step {} of the schema of {}; bring it up to date with `monolith schema apply`, or use the binary \
+             that serves it",
+            db.path(),
+            step.name,
+            step.context
+        );
+    }
     Ok(db)
 }
 

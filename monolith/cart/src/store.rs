@@ -158,8 +158,11 @@ pub(crate) fn check_out(
             cart_carts::order_id.eq(order_id.get()),
         ))
         .execute(conn)?;
+    let left = domain::left(&items(conn, id.as_str())?, taken);
+    for item in &left {
+        take_units(conn, id, item)?;
+    }
     let closed = changed(conn, id, now)?;
-    let left = domain::left(&closed.items, taken);
     if let (Some(user_id), false) = (closed.user_id, left.is_empty()) {
         let cart = open(conn, next, Some(user_id), now)?;
         for item in domain::merged(&cart.items, &left)? {
@@ -249,6 +252,15 @@ fn store_item(conn: &mut Conn, cart_id: &str, item: &CartItem) -> QueryResult<()
             .values((cart_items::cart_id.eq(cart_id), &row))
             .execute(conn)?;
     }
+    Ok(())
+}
+
+/// Takes this many units of a product out of a locked cart; the last one takes the item with it.
+fn take_units(conn: &mut Conn, id: &CartId, item: &CartItem) -> QueryResult<()> {
+    let row = domain::item_row(item);
+    let held = cart_items::table.find((id.as_str(), row.product_id));
+    diesel::delete(held.filter(cart_items::quantity.le(row.quantity))).execute(conn)?;
+    diesel::update(held).set(cart_items::quantity.eq(cart_items::quantity - row.quantity)).execute(conn)?;
     Ok(())
 }
 

@@ -13,7 +13,7 @@ use crate::settings::Settings;
 use crate::wiring;
 
 pub(crate) fn run(settings: &Settings, command: Events) -> Result<()> {
-    let db = wiring::open_database(settings)?;
+    let db = wiring::open_present_database(settings)?;
     let now = SystemClock.now();
     let One { id, output } = match command {
         Events::List { consumer, dead, page, output } => {

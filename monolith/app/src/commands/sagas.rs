@@ -27,7 +27,7 @@ pub(crate) fn phase(word: &str) -> Result<Phase, String> {
 }
 
 pub(crate) fn run(settings: &Settings, command: Sagas) -> Result<()> {
-    let db = wiring::open_database(settings)?;
+    let db = wiring::open_present_database(settings)?;
     match command {
         Sagas::List { phase, page, output } => {
             let filter = SagaFilter { kind: None, phase, after: page.after, limit: page.limit };

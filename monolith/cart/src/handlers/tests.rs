@@ -3,9 +3,12 @@
 use contracts::cart::{Cart, CartStatus, Carts, PutItem};
 use contracts::suite::call;
 use contracts::{CartId, OrderId, ProductId, Timestamp};
+use diesel::{QueryDsl, RunQueryDsl};
 
 use super::*;
+use crate::schema::cart_carts;
 use crate::service::tests::{Side, side};
+use crate::store::StoreError;
 
 fn event(id: &str, cart_id: &CartId, order: i64) -> Envelope {
     let order_id = OrderId::try_from(order).unwrap();
@@ -62,7 +65,18 @@ async fn what_was_put_in_since_is_in_the_next_cart(side: Side) {
     assert_ne!(next.id, id);
     let units: Vec<_> = next.items.iter().map(|item| (item.product_id, item.quantity)).collect();
     assert_eq!(units, [(first.product_id, 5), (second.product_id, 3)]);
-    assert_eq!(side.service.get(&call(), id).await.unwrap().status, CartStatus::CheckedOut);
+    let closed = side.service.get(&call(), id).await.unwrap();
+    assert_eq!((closed.status, &closed.items), (CartStatus::CheckedOut, &ordered.items));
+}
+
+async fn nothing_left_begins_no_cart(side: Side) {
+    let cart = filled(&side).await;
+    side.service.handle(&call(), &event("e1", &cart.id, 7)).await.unwrap();
+    let carts = side
+        .db
+        .read_blocking(|conn| cart_carts::table.count().get_result::<i64>(conn).map_err(StoreError::from))
+        .unwrap();
+    assert_eq!(carts, 1);
 }
 
 async fn hearing_it_again_changes_nothing(side: Side) {
@@ -112,6 +126,7 @@ db::on_both!(side => [
     a_cart_that_became_an_order_is_closed_and_keeps_its_items,
     a_merged_cart_stays_merged,
     hearing_it_again_changes_nothing,
+    nothing_left_begins_no_cart,
     what_was_put_in_since_is_in_the_next_cart,
     what_cannot_be_is_left_for_an_operator,
 ]);

@@ -12,7 +12,7 @@ use crate::SCHEMA;
 /// A cart context on a database of its own.
 pub(crate) struct Side {
     pub(crate) service: Arc<CartService>,
-    _db: Scratch,
+    pub(crate) db: Scratch,
     users: Arc<FakeUsers>,
     catalog: Arc<FakeCatalog>,
 }
@@ -22,7 +22,7 @@ pub(crate) fn side(backend: Backend) -> Side {
     let clock = Arc::new(FixedClock(Timestamp::from_millis(1_291_191_960_000)));
     let (users, catalog) = (Arc::<FakeUsers>::default(), Arc::<FakeCatalog>::default());
     let service = Arc::new(CartService::new(db.clone(), clock, users.clone(), catalog.clone()));
-    Side { service, _db: db, users, catalog }
+    Side { service, db, users, catalog }
 }
 
 impl Side {

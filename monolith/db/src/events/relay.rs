@@ -107,7 +107,7 @@ impl Relay {
             };
             lanes.spawn(lane.run());
         }
-        RelayHandle { lanes, stop, counts }
+        RelayHandle { lanes, stop, counts: counts.into() }
     }
 }
 
@@ -115,7 +115,7 @@ impl Relay {
 pub struct RelayHandle {
     lanes: JoinSet<()>,
     stop: watch::Sender<bool>,
-    counts: Vec<(&'static str, Arc<Counts>)>,
+    counts: Arc<[(&'static str, Arc<Counts>)]>,
 }
 
 impl RelayHandle {
@@ -127,13 +127,19 @@ impl RelayHandle {
 
     /// Figures per consumer.
     pub fn stats(&self) -> Vec<RelayStats> {
+        self.reader()()
+    }
+
+    /// Reads the figures for as long as somebody wants them, also after the relay has ended.
+    pub fn reader(&self) -> impl Fn() -> Vec<RelayStats> + Send + Sync + use<> {
+        let counts = Arc::clone(&self.counts);
         let stats = |(consumer, counts): &(&'static str, Arc<Counts>)| RelayStats {
             consumer,
             delivered: counts.delivered.load(Ordering::Relaxed),
             failed: counts.failed.load(Ordering::Relaxed),
             dead: counts.dead.load(Ordering::Relaxed),
         };
-        self.counts.iter().map(stats).collect()
+        move || counts.iter().map(stats).collect()
     }
 }
 

@@ -16,7 +16,7 @@ use super::clients::{Wares, post};
 use super::shop::{Backend, Shop};
 use super::{Measured, median, ticks, wrk};
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 15;
 const SECONDS: u32 = 3;
 const CONNECTIONS: u32 = 32;
 const USERS: u32 = 2_000;
