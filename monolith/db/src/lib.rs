@@ -21,6 +21,7 @@ mod settings;
 mod sqlite;
 mod together;
 mod transaction;
+mod turns;
 mod wake;
 
 pub mod events;

@@ -19,6 +19,7 @@ use crate::postgres::{self, Server};
 use crate::sqlite::{self, Role};
 use crate::together;
 use crate::transaction::{self, Access, Ending};
+use crate::turns::{NotRun, Turns};
 use crate::wake::{self, Wakes};
 use crate::{DatabaseSettings, DbError};
 
@@ -60,11 +61,13 @@ struct Inner {
     wakes: Wakes,
 }
 
-/// A pool, and the permits of those who may ask it for a connection. Waiting for a permit holds no thread.
+/// A pool, and who may ask it for a connection: in turn where there is but one, else whoever has a permit. Waiting holds no
+/// thread.
 #[derive(Clone)]
 struct Lane {
     pool: Pool<Manager>,
     permits: Arc<Semaphore>,
+    turns: Option<Arc<Turns>>,
     patience: Duration,
 }
 
@@ -146,8 +149,8 @@ impl Db {
     }
 
     /// Runs a use case that asks this database several times, other contexts' questions among them. Against a server it saves
-    /// most of the way between threads, which costs as much as a question does; with a file it changes nothing. What is
-    /// said of giving up at [`Db::write`] holds for the whole of it.
+    /// most of the way between threads, which costs as much as a question does. What is said of giving up at [`Db::write`]
+    /// holds for the whole of it.
     pub async fn together<T, E, F>(&self, work: F) -> Result<T, E>
     where
         F: Future<Output = Result<T, E>> + Send + 'static,
@@ -155,12 +158,12 @@ impl Db {
         E: From<DbError> + Send + 'static,
     {
         let (ending, work) = (Ending::default(), work.in_current_span());
-        let Some(server) = &self.inner.server else {
-            // A task of its own, so that each answer wakes the use case alone and not all that waits for it as well.
+        let turn = Arc::clone(&self.inner.together).try_acquire_owned().ok();
+        let (Some(server), Some(turn)) = (&self.inner.server, turn) else {
+            // The questions go their way one by one, in a task of its own: each answer then wakes the use case alone, and not
+            // all that waits for it as well.
             return self.outcome(Some(tokio::spawn(work).await), Access::Write, &ending);
         };
-        // When all threads that are meant for it are taken, the questions go their way one by one.
-        let Ok(turn) = Arc::clone(&self.inner.together).try_acquire_owned() else { return work.await };
         let (database, shared, began) = (self.identity(), ending.clone(), Instant::now());
         let mut task = tokio::task::spawn_blocking(move || {
             let outcome = together::run(database, shared, work);
@@ -276,7 +279,7 @@ impl Db {
         lane.pool.get_timeout(left).map_err(|error| self.inner.no_connection(lane, Some(&error)))
     }
 
-    /// Waits without a thread for a permit, then in one for the work; for a server no longer than it answers.
+    /// Waits without a thread for its turn or a permit, then in one for the work; for a server no longer than it answers.
     async fn off_runtime<T, E, F>(&self, access: Access, work: F) -> Result<T, E>
     where
         F: FnOnce(&Self, Instant, &Ending) -> Result<T, E> + Send + 'static,
@@ -286,6 +289,18 @@ impl Db {
         let lane = self.inner.lane(access);
         let began = Instant::now();
         let deadline = began + lane.patience;
+        if let Some(turns) = &lane.turns {
+            let db = self.clone();
+            // Only a server is ever given up on.
+            let ran = turns.run(deadline, move || work(&db, deadline, &Ending::default())).await;
+            return ran.unwrap_or_else(|not_run| {
+                Err(match not_run {
+                    NotRun::Late => self.inner.no_connection(lane, None),
+                    NotRun::Stopping => DbError::Stopping,
+                }
+                .into())
+            });
+        }
         let permit = lane.permit(deadline).await.ok_or_else(|| self.inner.no_connection(lane, None))?;
         if let Some(shared) = together::running(self.identity()) {
             // A read decides nothing.
@@ -406,7 +421,8 @@ fn open_file(settings: &DatabaseSettings) -> Result<Inner, DbError> {
             });
         pool.map(|pool| Lane::new(pool, size, patience))
     };
-    let (readers, writers) = (lane(settings.readers.max(1), Role::Reader)?, lane(1, Role::Writer)?);
+    let readers = lane(settings.readers.max(1), Role::Reader)?;
+    let writers = Lane { turns: Some(Arc::default()), ..lane(1, Role::Writer)? };
     Ok(Inner {
         path,
         backend: Backend::Sqlite,
@@ -452,7 +468,7 @@ fn open_server(url: &str, settings: &DatabaseSettings) -> Result<Inner, DbError>
 
 impl Lane {
     fn new(pool: Pool<Manager>, size: u32, patience: Duration) -> Self {
-        Self { pool, permits: permits(size), patience }
+        Self { pool, permits: permits(size), turns: None, patience }
     }
 }
 
