@@ -4,12 +4,12 @@
 //! either; so a slow statement, or a busy machine, is never taken for a server that is gone. No timeout of the server's own
 //! can tell, since a frozen one keeps none.
 
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tokio::sync::Mutex;
-use tokio::task::{JoinError, JoinHandle};
 use tokio::time::{timeout, timeout_at};
 
 /// An answer that is no older proves that the server lives.
@@ -46,22 +46,22 @@ impl Liveness {
     /// and a little more.
     pub(crate) async fn wait<T>(
         &self,
-        task: &mut JoinHandle<T>,
+        task: impl Future<Output = T>,
         began: Instant,
         patience: Duration,
         probe: impl Fn() -> bool + Clone + Send + 'static,
-    ) -> Option<Result<T, JoinError>> {
-        let mut from = began;
+    ) -> Option<T> {
+        let (mut task, mut from) = (pin!(task), began);
         loop {
             // Half of the time to wait, the other half and the grace to find out.
-            if let Ok(ended) = timeout_at((from + patience / 2).into(), &mut *task).await {
+            if let Ok(ended) = timeout_at((from + patience / 2).into(), &mut task).await {
                 return Some(ended);
             }
             let asked = Instant::now();
             let left = (from + patience + GRACE).saturating_duration_since(asked);
             tokio::select! {
                 biased;
-                ended = &mut *task => return Some(ended),
+                ended = &mut task => return Some(ended),
                 alive = self.answers(asked, left, probe.clone()) => if !alive { return None },
             }
             from = Instant::now();

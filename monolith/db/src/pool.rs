@@ -9,8 +9,6 @@ use std::time::{Duration, Instant};
 
 use diesel::r2d2::{NopErrorHandler, Pool, PooledConnection};
 use diesel::{RunQueryDsl, sql_query};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::task::JoinError;
 use tracing::Instrument;
 
 use crate::conn::Conn;
@@ -56,18 +54,16 @@ struct Inner {
     readers: Lane,
     writers: Lane,
     server: Option<Arc<Server>>,
-    /// Threads that may be held by use cases.
-    together: Arc<Semaphore>,
+    /// Of use cases that ask a server.
+    together: Arc<Turns>,
     wakes: Wakes,
 }
 
-/// A pool, and who may ask it for a connection: in turn where there is but one, else whoever has a permit. Waiting holds no
-/// thread.
+/// A pool, and the turns of those who may ask it for a connection. Waiting for a turn holds no thread.
 #[derive(Clone)]
 struct Lane {
     pool: Pool<Manager>,
-    permits: Arc<Semaphore>,
-    turns: Option<Arc<Turns>>,
+    turns: Arc<Turns>,
     patience: Duration,
 }
 
@@ -157,20 +153,23 @@ impl Db {
         T: Send + 'static,
         E: From<DbError> + Send + 'static,
     {
-        let (ending, work) = (Ending::default(), work.in_current_span());
-        let turn = Arc::clone(&self.inner.together).try_acquire_owned().ok();
-        let (Some(server), Some(turn)) = (&self.inner.server, turn) else {
+        let work = work.in_current_span();
+        let Some(server) = &self.inner.server else {
             // The questions go their way one by one, in a task of its own: each answer then wakes the use case alone, and not
             // all that waits for it as well.
-            return self.outcome(Some(tokio::spawn(work).await), Access::Write, &ending);
+            return match tokio::spawn(work).await {
+                Ok(outcome) => outcome,
+                Err(stopped) => match stopped.try_into_panic() {
+                    Ok(panic) => std::panic::resume_unwind(panic),
+                    Err(_) => Err(DbError::Stopping.into()),
+                },
+            };
         };
-        let (database, shared, began) = (self.identity(), ending.clone(), Instant::now());
-        let mut task = tokio::task::spawn_blocking(move || {
-            let outcome = together::run(database, shared, work);
-            drop(turn);
-            outcome
-        });
-        let ended = server.wait(&mut task, began, self.inner.writers.patience).await;
+        let (database, ending, began) = (self.identity(), Ending::default(), Instant::now());
+        let (shared, lane) = (ending.clone(), &self.inner.writers);
+        let task =
+            self.inner.together.run(began + lane.patience, move || together::run(database, shared, work));
+        let ended = server.wait(task, began, lane.patience).await;
         self.outcome(ended, Access::Write, &ending)
     }
 
@@ -279,7 +278,7 @@ impl Db {
         lane.pool.get_timeout(left).map_err(|error| self.inner.no_connection(lane, Some(&error)))
     }
 
-    /// Waits without a thread for its turn or a permit, then in one for the work; for a server no longer than it answers.
+    /// Waits without a thread for its turn, then in one for the work; for a server no longer than it answers.
     async fn off_runtime<T, E, F>(&self, access: Access, work: F) -> Result<T, E>
     where
         F: FnOnce(&Self, Instant, &Ending) -> Result<T, E> + Send + 'static,
@@ -289,19 +288,6 @@ impl Db {
         let lane = self.inner.lane(access);
         let began = Instant::now();
         let deadline = began + lane.patience;
-        if let Some(turns) = &lane.turns {
-            let db = self.clone();
-            // Only a server is ever given up on.
-            let ran = turns.run(deadline, move || work(&db, deadline, &Ending::default())).await;
-            return ran.unwrap_or_else(|not_run| {
-                Err(match not_run {
-                    NotRun::Late => self.inner.no_connection(lane, None),
-                    NotRun::Stopping => DbError::Stopping,
-                }
-                .into())
-            });
-        }
-        let permit = lane.permit(deadline).await.ok_or_else(|| self.inner.no_connection(lane, None))?;
         if let Some(shared) = together::running(self.identity()) {
             // A read decides nothing.
             let ending = if matches!(access, Access::Write) { shared } else { Ending::default() };
@@ -309,37 +295,31 @@ impl Db {
         }
         let (db, ending) = (self.clone(), Ending::default());
         let shared = ending.clone();
-        let mut task = tokio::task::spawn_blocking(move || {
-            let outcome = work(&db, deadline, &shared);
-            drop(permit);
-            outcome
-        });
+        let task = lane.turns.run(deadline, move || work(&db, deadline, &shared));
         let ended = match &self.inner.server {
             None => Some(task.await),
-            Some(server) => server.wait(&mut task, began, lane.patience).await,
+            Some(server) => server.wait(task, began, lane.patience).await,
         };
         self.outcome(ended, access, &ending)
     }
 
-    /// What a task came to; one that was given up on comes to nothing, unless it was about to commit.
+    /// What work came to; what was given up on comes to nothing, unless it was about to commit.
     fn outcome<T, E: From<DbError>>(
         &self,
-        ended: Option<Result<Result<T, E>, JoinError>>,
+        ended: Option<Result<Result<T, E>, NotRun>>,
         access: Access,
         ending: &Ending,
     ) -> Result<T, E> {
-        match ended {
-            Some(Ok(outcome)) => outcome,
-            Some(Err(stopped)) => match stopped.try_into_panic() {
-                Ok(panic) => std::panic::resume_unwind(panic),
-                Err(_) => Err(DbError::Stopping.into()),
-            },
-            None => Err(DbError::Silent {
+        let error = match ended {
+            Some(Ok(outcome)) => return outcome,
+            Some(Err(NotRun::Late)) => self.inner.no_connection(self.inner.lane(access), None),
+            Some(Err(NotRun::Stopping)) => DbError::Stopping,
+            None => DbError::Silent {
                 path: self.path().to_owned(),
                 maybe_done: matches!(access, Access::Write) && !ending.give_up(),
-            }
-            .into()),
-        }
+            },
+        };
+        Err(error.into())
     }
 
     /// Tells this database from others, as long as a clone of it is there.
@@ -378,14 +358,6 @@ impl Lane {
         Instant::now() + self.patience
     }
 
-    async fn permit(&self, deadline: Instant) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.permits).try_acquire_owned() {
-            return Some(permit);
-        }
-        let waited = tokio::time::timeout_at(deadline.into(), Arc::clone(&self.permits).acquire_owned());
-        waited.await.ok()?.ok()
-    }
-
     fn usage(&self) -> Usage {
         let state = self.pool.state();
         let used = state.connections.saturating_sub(state.idle_connections);
@@ -421,15 +393,14 @@ fn open_file(settings: &DatabaseSettings) -> Result<Inner, DbError> {
             });
         pool.map(|pool| Lane::new(pool, size, patience))
     };
-    let readers = lane(settings.readers.max(1), Role::Reader)?;
-    let writers = Lane { turns: Some(Arc::default()), ..lane(1, Role::Writer)? };
+    let (readers, writers) = (lane(settings.readers.max(1), Role::Reader)?, lane(1, Role::Writer)?);
     Ok(Inner {
         path,
         backend: Backend::Sqlite,
         readers,
         writers,
         server: None,
-        together: Arc::new(Semaphore::new(0)),
+        together: Turns::of(1),
         wakes: Wakes::default(),
     })
 }
@@ -461,19 +432,15 @@ fn open_server(url: &str, settings: &DatabaseSettings) -> Result<Inner, DbError>
         writers: lane,
         server: Some(server),
         // One for each connection: with more, threads would wait for connections.
-        together: permits(size),
+        together: Turns::of(size),
         wakes: Wakes::default(),
     })
 }
 
 impl Lane {
     fn new(pool: Pool<Manager>, size: u32, patience: Duration) -> Self {
-        Self { pool, permits: permits(size), turns: None, patience }
+        Self { pool, turns: Turns::of(size), patience }
     }
-}
-
-fn permits(size: u32) -> Arc<Semaphore> {
-    Arc::new(Semaphore::new(usize::try_from(size).unwrap_or(Semaphore::MAX_PERMITS)))
 }
 
 #[cfg(test)]

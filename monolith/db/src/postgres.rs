@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, PgConnection};
-use tokio::task::{JoinError, JoinHandle};
 
 use crate::DatabaseSettings;
 use crate::liveness::Liveness;
@@ -67,10 +66,10 @@ impl Server {
     /// [`Liveness::wait`], asking the server for one connection more.
     pub(crate) async fn wait<T>(
         self: &Arc<Self>,
-        task: &mut JoinHandle<T>,
+        task: impl Future<Output = T>,
         began: Instant,
         patience: Duration,
-    ) -> Option<Result<T, JoinError>> {
+    ) -> Option<T> {
         let server = Arc::clone(self);
         self.liveness.wait(task, began, patience, move || server.accepts()).await
     }

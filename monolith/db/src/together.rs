@@ -1,7 +1,7 @@
 //! Several questions of one use case in one stay off the async runtime.
 //!
-//! Invariant: what runs together takes the same permits and keeps the same promises as what runs alone; it only saves the way
-//! to another thread and back for each question.
+//! Invariant: what runs together takes its connections from the same pool and keeps the same promises as what runs alone; it
+//! only saves the way to another thread and back for each question.
 
 use std::cell::RefCell;
 use std::future::Future;

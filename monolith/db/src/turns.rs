@@ -1,7 +1,9 @@
-//! Writes to a file take turns: one runs after the other, on one thread, for as long as any wait.
+//! Work that blocks takes turns: as much of it as there are connections runs at once, on threads that go on with the next one
+//! for as long as any waits.
 //!
-//! Invariant: each work is run or given up, never both; and while one waits, somebody runs. Going on with the next one on the
-//! same thread saves the way to the waiting task, from there to another thread and back, which costs as much as a small write.
+//! Invariant: each work is run or given up, never both; and while one waits, as many run as may. Going on with the next one on
+//! the same thread saves the way to the waiting task, from there to another thread and back, which costs as much as a small
+//! write.
 
 use std::collections::VecDeque;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -14,13 +16,15 @@ use tokio::sync::oneshot;
 type Work = Box<dyn FnOnce() + Send>;
 
 /// Those who wait for their turn.
-#[derive(Default)]
-pub(crate) struct Turns(Mutex<State>);
+pub(crate) struct Turns {
+    state: Mutex<State>,
+    most: u32,
+}
 
 #[derive(Default)]
 struct State {
     waiting: VecDeque<Work>,
-    is_running: bool,
+    running: u32,
 }
 
 /// Why a work was not run.
@@ -33,6 +37,11 @@ pub(crate) enum NotRun {
 }
 
 impl Turns {
+    /// Turns for so much work at once.
+    pub(crate) fn of(most: u32) -> Arc<Self> {
+        Arc::new(Self { state: Mutex::default(), most: most.max(1) })
+    }
+
     /// Runs the work when its turn comes, if that is before the deadline. Once begun it runs to its end, also when the caller
     /// stops waiting.
     pub(crate) async fn run<T: Send + 'static>(
@@ -43,16 +52,19 @@ impl Turns {
         let is_taken = Arc::new(AtomicBool::new(false));
         let (done, mut outcome) = oneshot::channel();
         let taken = Arc::clone(&is_taken);
-        self.enqueue(Box::new(move || {
+        let start = self.enqueue(Box::new(move || {
             if !taken.swap(true, Ordering::AcqRel) {
                 // Nobody may wait any more.
                 let _ = done.send(catch_unwind(AssertUnwindSafe(work)));
             }
         }));
-        let ended = match tokio::time::timeout_at(deadline.into(), &mut outcome).await {
-            Ok(ended) => ended,
-            Err(_) if !is_taken.swap(true, Ordering::AcqRel) => return Err(NotRun::Late),
-            Err(_) => outcome.await,
+        let ended = match start {
+            Start::AtOnce => outcome.await,
+            Start::InTurn => match tokio::time::timeout_at(deadline.into(), &mut outcome).await {
+                Ok(ended) => ended,
+                Err(_) if !is_taken.swap(true, Ordering::AcqRel) => return Err(NotRun::Late),
+                Err(_) => outcome.await,
+            },
         };
         match ended {
             Ok(Ok(value)) => Ok(value),
@@ -61,19 +73,29 @@ impl Turns {
         }
     }
 
-    fn enqueue(self: &Arc<Self>, work: Work) {
+    fn enqueue(self: &Arc<Self>, work: Work) -> Start {
         let mut state = self.state();
         state.waiting.push_back(work);
-        if !std::mem::replace(&mut state.is_running, true) {
-            let runner = Runner { turns: Arc::clone(self), has_ended: false };
-            tokio::task::spawn_blocking(move || runner.run());
+        if state.running >= self.most {
+            return Start::InTurn;
         }
+        state.running += 1;
+        drop(state);
+        let runner = Runner { turns: Arc::clone(self), has_ended: false };
+        tokio::task::spawn_blocking(move || runner.run());
+        Start::AtOnce
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
         // Nothing in here panics half-way through a change, so what a poisoned lock guards is whole.
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// When a work is begun.
+enum Start {
+    AtOnce,
+    InTurn,
 }
 
 /// Runs what waits until nothing does.
@@ -92,8 +114,10 @@ impl Runner {
     fn next(&mut self) -> Option<Work> {
         let mut state = self.turns.state();
         let next = state.waiting.pop_front();
-        state.is_running = next.is_some();
-        self.has_ended = next.is_none();
+        if next.is_none() {
+            state.running -= 1;
+            self.has_ended = true;
+        }
         next
     }
 }
@@ -105,8 +129,8 @@ impl Drop for Runner {
             return;
         }
         let mut state = self.turns.state();
-        state.is_running = false;
-        let left = std::mem::take(&mut state.waiting);
+        state.running -= 1;
+        let left = if state.running == 0 { std::mem::take(&mut state.waiting) } else { VecDeque::new() };
         drop(state);
         drop(left);
     }
@@ -127,7 +151,7 @@ mod tests {
 
     #[tokio::test]
     async fn each_comes_in_its_turn_and_gets_its_own_outcome() {
-        let turns = Arc::<Turns>::default();
+        let turns = Turns::of(1);
         let order = Arc::<Mutex<Vec<u32>>>::default();
         let works: Vec<_> = (0..100)
             .map(|number| {
@@ -143,12 +167,27 @@ mod tests {
             assert_eq!(work.await.unwrap(), Ok(number));
         }
         assert!(order.lock().unwrap().is_sorted());
-        assert!(!turns.state().is_running);
+        assert_eq!(turns.state().running, 0);
+    }
+
+    #[tokio::test]
+    async fn as_many_run_at_once_as_may() {
+        let turns = Turns::of(2);
+        let (meet, met) = (Arc::new(std::sync::Barrier::new(2)), soon());
+        let works: Vec<_> = (0..4)
+            .map(|_| {
+                let (turns, meet) = (Arc::clone(&turns), Arc::clone(&meet));
+                tokio::spawn(async move { turns.run(met, move || drop(meet.wait())).await })
+            })
+            .collect();
+        for work in works {
+            assert_eq!(work.await.unwrap(), Ok(()));
+        }
     }
 
     #[tokio::test]
     async fn who_waits_too_long_is_never_run_and_who_has_begun_is_waited_for() {
-        let turns = Arc::<Turns>::default();
+        let turns = Turns::of(1);
         let (begun, has_begun) = mpsc::channel();
         let (go_on, wait) = mpsc::channel::<()>();
         let first = Arc::clone(&turns);
@@ -168,7 +207,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_panic_is_the_callers_own_and_the_next_one_runs() {
-        let turns = Arc::<Turns>::default();
+        let turns = Turns::of(1);
         let failing = Arc::clone(&turns);
         let failed = tokio::spawn(async move { failing.run(soon(), || panic!("on purpose")).await });
         assert!(failed.await.unwrap_err().is_panic());
@@ -177,7 +216,7 @@ mod tests {
 
     #[test]
     fn a_runtime_that_stops_leaves_the_turns_to_the_next_one() {
-        let turns = Arc::<Turns>::default();
+        let turns = Turns::of(1);
         let stopped = Builder::new_current_thread().enable_all().max_blocking_threads(1).build().unwrap();
         let (go_on, wait) = mpsc::channel::<()>();
         stopped.block_on(async {
@@ -189,7 +228,7 @@ mod tests {
         drop(go_on);
         let next = Builder::new_current_thread().enable_all().build().unwrap();
         let deadline = soon();
-        while turns.state().is_running && Instant::now() < deadline {
+        while turns.state().running > 0 && Instant::now() < deadline {
             std::thread::yield_now();
         }
         assert_eq!(next.block_on(turns.run(soon(), || 7)), Ok(7));
