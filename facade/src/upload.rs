@@ -10,8 +10,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{EXPECT, HeaderValue};
+use http::{Version, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -31,6 +31,8 @@ pub(crate) struct Upload {
     moved: Cell<Instant>,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
+    /// It shares its connection with others, so that leaving it unread takes no more than saying so (RST_STREAM).
+    is_multiplexed: bool,
 }
 
 #[derive(Debug)]
@@ -43,14 +45,23 @@ enum State {
 
 impl Upload {
     /// None where there is no body.
-    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> Option<Rc<Self>> {
+    pub(crate) fn new(incoming: Incoming, parts: &request::Parts) -> Option<Rc<Self>> {
         (!incoming.is_end_stream()).then(|| {
             Rc::new(Self {
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
-                waits: Cell::new(headers.get(EXPECT).is_some_and(is_continue)),
+                // HTTP/1.0 does not know the expectation, and over HTTP/2 nobody waits for long.
+                waits: Cell::new(
+                    parts.version == Version::HTTP_11 && parts.headers.get(EXPECT).is_some_and(is_continue),
+                ),
+                is_multiplexed: parts.version == Version::HTTP_2,
             })
         })
+    }
+
+    /// Whether the client waits to be told to send it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waits.get()
     }
 
     /// When it last moved; the wait for an answer counts from there.
@@ -93,6 +104,9 @@ impl Upload {
     /// Throws the rest away; false if there is more of it than is worth waiting for.
     pub(crate) async fn discard(&self) -> bool {
         let State::Open(mut incoming) = self.state.replace(State::GivenUp) else { return true };
+        if self.is_multiplexed {
+            return true;
+        }
         if self.waits.get() {
             return false;
         }
@@ -109,6 +123,7 @@ impl Drop for Upload {
     fn drop(&mut self) {
         if let State::Open(incoming) = self.state.replace(State::Ended)
             && !self.waits.get()
+            && !self.is_multiplexed
             && !incoming.is_end_stream()
         {
             linger(incoming);
