@@ -44,10 +44,15 @@ pub(crate) async fn answer(
 ) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
     let mut ticket = Ticket::begin(&worker, &parts);
+    // Before anything is added to it.
+    let within = limits::check(&worker.plan.clients, &parts);
     let request_id = identify::identify(&worker.ids, &mut parts.headers);
     ticket.identified(request_id.as_bytes());
     let upload = Upload::new(incoming, &parts);
-    let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket).await;
+    let done = match within {
+        Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket).await,
+        Err(refusal) => Err(Refused { refusal, routed: false }),
+    };
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
         Err(Refused { refusal, routed }) => {
@@ -94,8 +99,7 @@ async fn through(
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
-    let admitted = limits::check(&worker.plan.clients, &parts).and_then(|()| admit::admit(&parts));
-    admitted.map_err(|refusal| Refused { refusal, routed: false })?;
+    admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
     let route = route::route(&worker.plan, parts.uri.path());
     if route.private.is_some() {
         return Err(Refused { refusal: route::unknown(), routed: false });

@@ -1,7 +1,8 @@
 //! A client's request body, shared by its way to an upstream and by the one who answers.
 //!
 //! Invariant: what an answer leaves unread of it is read and thrown away, within bounds; a connection that closes
-//! on a client which still sends is reset, and the client loses the answer.
+//! on a client which still sends is reset, and the client loses the answer. Over HTTP/2 it is only the stream that is
+//! reset, but there are clients that lose the answer by that too.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -31,8 +32,6 @@ pub(crate) struct Upload {
     moved: Cell<Instant>,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
-    /// It shares its connection with others, so that leaving it unread takes no more than saying so (RST_STREAM).
-    is_multiplexed: bool,
 }
 
 #[derive(Debug)]
@@ -54,7 +53,6 @@ impl Upload {
                 waits: Cell::new(
                     parts.version == Version::HTTP_11 && parts.headers.get(EXPECT).is_some_and(is_continue),
                 ),
-                is_multiplexed: parts.version == Version::HTTP_2,
             })
         })
     }
@@ -104,9 +102,6 @@ impl Upload {
     /// Throws the rest away; false if there is more of it than is worth waiting for.
     pub(crate) async fn discard(&self) -> bool {
         let State::Open(mut incoming) = self.state.replace(State::GivenUp) else { return true };
-        if self.is_multiplexed {
-            return true;
-        }
         if self.waits.get() {
             return false;
         }
@@ -123,7 +118,6 @@ impl Drop for Upload {
     fn drop(&mut self) {
         if let State::Open(incoming) = self.state.replace(State::Ended)
             && !self.waits.get()
-            && !self.is_multiplexed
             && !incoming.is_end_stream()
         {
             linger(incoming);
