@@ -6,6 +6,7 @@
 use std::convert::Infallible;
 use std::future::poll_fn;
 use std::io;
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
@@ -18,7 +19,7 @@ use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
@@ -33,6 +34,8 @@ use crate::phases;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// As many bytes of a request as a connection reads before it asks for a buffer.
+const WAKING_BYTES: usize = 64;
 const CLOSE: HeaderValue = HeaderValue::from_static("close");
 
 /// Runs the tasks of an HTTP/2 connection on its worker's thread.
@@ -109,34 +112,91 @@ async fn serve_tls(reception: Rc<Reception>, client: Rc<Client>, stream: TcpStre
     }
 }
 
-async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, stream: Watched<S>)
+async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, mut stream: Watched<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| answer(Rc::clone(&reception), Rc::clone(&client), request));
+    while let Some(idle) = requests(&reception, &client, stream).await {
+        let Some(woken) = rest(&client, idle).await else { return };
+        stream = woken;
+    }
+}
+
+/// Serves requests until the connection ends, or has been idle for so long that it may rest.
+async fn requests<S>(reception: &Rc<Reception>, client: &Rc<Client>, stream: Watched<S>) -> Option<Watched<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let service = service_fn(|request| answer(Rc::clone(reception), Rc::clone(client), request));
     let mut connection = reception.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
+    let traffic = &client.traffic;
     let mut obeyed = Order::None;
     loop {
-        match next(&mut connection, &client, &mut obeyed).await {
-            Event::Ended(ended) => return log(ended),
+        let order = match next(&mut connection, client, &mut obeyed).await {
+            Event::Ended(ended) => {
+                log(ended);
+                return None;
+            }
+            Event::Order(order) => order,
+        };
+        let is_idle = traffic.in_flight() == 0 && !traffic.is_reading();
+        match order {
             // A request may have come since the order was given.
-            Event::Order(Order::Drain | Order::Close) if client.traffic.in_flight() > 0 => {
+            Order::Rest if !is_idle => {
+                traffic.wake_up();
+                obeyed = Order::None;
+            }
+            Order::Drain | Order::Close if traffic.in_flight() > 0 => {
                 Pin::new(&mut connection).graceful_shutdown();
             }
-            // Or is on its way; hyper would close at once. The answer to it says that it is the last one.
-            Event::Order(order) if order <= Order::Drain => (),
-            Event::Order(Order::Close) if client.traffic.is_reading() => (),
-            Event::Order(order) => {
-                let Some(parts) = connection.into_parts() else { return };
-                let stream = parts.io.into_inner();
-                return match order {
-                    Order::TooSlow => Box::pin(refuse::too_slow(stream)).await,
-                    Order::Close => Box::pin(refuse::close(stream)).await,
-                    _ => (),
-                };
+            // One may be on its way, and hyper would close at once. The answer to it says that it is the last one.
+            Order::None | Order::Drain => (),
+            Order::Close if !is_idle => (),
+            Order::Rest => {
+                let parts = connection.into_parts()?;
+                let mut stream = parts.io.into_inner();
+                stream.put_back(parts.read_buf);
+                return Some(stream);
+            }
+            Order::TooSlow | Order::Close | Order::Cut => {
+                let stream = connection.into_parts()?.io.into_inner();
+                Box::pin(end(stream, order)).await;
+                return None;
             }
         }
     }
+}
+
+async fn end(stream: impl AsyncRead + AsyncWrite + Unpin, order: Order) {
+    match order {
+        Order::TooSlow => refuse::too_slow(stream).await,
+        Order::Cut => (),
+        _ => refuse::close(stream).await,
+    }
+}
+
+/// Waits for the next request without what serving one takes: an idle connection holds a tenth of a busy one's memory.
+async fn rest<S>(client: &Client, mut stream: Watched<S>) -> Option<Watched<S>>
+where
+    S: AsyncRead + AsyncWrite + Unpin,
+{
+    let mut first = [MaybeUninit::uninit(); WAKING_BYTES];
+    let mut first = ReadBuf::uninit(&mut first);
+    let is_read = poll_fn(|cx| {
+        client.traffic.register(cx);
+        if let Poll::Ready(read) = Pin::new(&mut stream).poll_read(cx, &mut first) {
+            return Poll::Ready(read.is_ok());
+        }
+        if client.traffic.order() > Order::Rest { Poll::Ready(false) } else { Poll::Pending }
+    })
+    .await;
+    if is_read && !first.filled().is_empty() {
+        client.traffic.wake_up();
+        stream.put_back(Bytes::copy_from_slice(first.filled()));
+        return Some(stream);
+    }
+    Box::pin(end(stream, client.traffic.order())).await;
+    None
 }
 
 async fn http2<S>(reception: Rc<Reception>, client: Rc<Client>, stream: Watched<S>)
@@ -154,6 +214,8 @@ where
         match next(&mut connection, &client, &mut obeyed).await {
             Event::Ended(ended) => return log(ended),
             Event::Order(Order::Cut) => return,
+            // It keeps its state, which both sides have agreed on.
+            Event::Order(Order::None | Order::Rest) => (),
             // GOAWAY: what has begun is answered, and the client takes the rest elsewhere.
             Event::Order(_) => Pin::new(&mut connection).graceful_shutdown(),
         }

@@ -13,6 +13,8 @@ use futures_util::task::AtomicWaker;
 pub(crate) enum Order {
     /// Go on.
     None,
+    /// Nothing has come for a while: wait for the next request in little memory.
+    Rest,
     /// End after what is under way.
     Drain,
     /// The head of a request takes too long: say so and end.
@@ -124,12 +126,20 @@ impl Traffic {
         }
     }
 
+    /// The rest is over.
+    pub(crate) fn wake_up(&self) {
+        if self.order() == Order::Rest {
+            self.order.store(Order::None as u8, Relaxed);
+        }
+    }
+
     pub(crate) fn order(&self) -> Order {
         match self.order.load(Relaxed) {
             0 => Order::None,
-            1 => Order::Drain,
-            2 => Order::TooSlow,
-            3 => Order::Close,
+            1 => Order::Rest,
+            2 => Order::Drain,
+            3 => Order::TooSlow,
+            4 => Order::Close,
             _ => Order::Cut,
         }
     }

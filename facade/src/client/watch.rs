@@ -22,6 +22,8 @@ use crate::client::traffic::{Order, Traffic};
 const RECENT: Duration = Duration::from_secs(1);
 /// The same for one on which no request has come at all yet.
 const NEW: Duration = Duration::from_secs(2);
+/// When a connection that waits for its next request lets go of its buffers.
+const REST: Duration = Duration::from_secs(1);
 /// How long a connection may take to end once told.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
@@ -127,15 +129,20 @@ impl Entry {
         if self.traffic.is_new() {
             return over(quiet, watch.head, Order::Close, &watch.stats.slow_head);
         }
-        over(quiet, watch.keep_alive, Order::Close, &watch.stats.idle)
+        match over(quiet, watch.keep_alive, Order::Close, &watch.stats.idle) {
+            Order::None if quiet >= REST => Order::Rest,
+            order => order,
+        }
     }
 
     fn judge_draining(&mut self, watch: &Watch, now: Instant) -> Order {
         let patience = if self.traffic.is_new() { NEW } else { RECENT };
         let is_idle = self.traffic.in_flight() == 0 && !self.traffic.is_reading();
         match self.judge(watch, now) {
-            Order::None if is_idle && self.told.is_none() && now - self.since >= patience => Order::Close,
-            Order::None => Order::Drain,
+            Order::None | Order::Rest if is_idle && self.told.is_none() && now - self.since >= patience => {
+                Order::Close
+            }
+            Order::None | Order::Rest => Order::Drain,
             order => order,
         }
     }

@@ -27,6 +27,11 @@ impl<S> Watched<S> {
         }
         Self { stream, first, traffic: Arc::clone(traffic) }
     }
+
+    /// These bytes come out next.
+    pub(crate) fn put_back(&mut self, bytes: Bytes) {
+        self.first = bytes;
+    }
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {

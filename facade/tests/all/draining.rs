@@ -98,3 +98,24 @@ fn tunnels_go_on_until_the_deadline() {
     assert!(since.elapsed().as_millis() >= 1_900);
     eventually("it has ended", || Process::has_ended(&mut served.process));
 }
+
+#[test]
+fn a_connection_that_rests_wakes_up_and_closes_at_once_when_told() {
+    let upstream = Upstream::saying("hello");
+    let served = served(&upstream, "");
+    let mut wire = served.connect();
+    for _ in 0..2 {
+        wire.send(GET);
+        assert_eq!(wire.message().unwrap().text(), "hello");
+        // Long enough for it to rest, which nothing shows from outside.
+        std::thread::sleep(std::time::Duration::from_millis(2_200));
+    }
+    wire.send("GET /");
+    wire.send(" HTTP/1.1\r\nhost: shop\r\n\r\n");
+    assert_eq!(wire.message().unwrap().text(), "hello");
+    std::thread::sleep(std::time::Duration::from_millis(2_200));
+    let since = Instant::now();
+    served.process.signal("TERM");
+    assert!(wire.is_closed());
+    assert!(since.elapsed().as_millis() < 1_000);
+}
