@@ -155,7 +155,8 @@ where
             Order::Rest => {
                 let parts = connection.into_parts()?;
                 let mut stream = parts.io.into_inner();
-                stream.put_back(parts.read_buf);
+                // Copied, because even an empty part of the buffer would keep all of it.
+                stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
                 return Some(stream);
             }
             Order::TooSlow | Order::Close | Order::Cut => {
