@@ -174,6 +174,9 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 fn settings(config: Option<&Path>) -> Result<Settings> {
     let Loaded { mut settings, rows, file } = loaded(config)?;
     let Some(file) = file else { return Ok(settings) };
+    for path in settings.tls.paths_mut().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
+        *path = file.parent().context("the settings file has no folder")?.join(&*path);
+    }
     let is_of_file = |row: &platform::settings::SettingRow| {
         row.key == "control.path" && !row.origin.starts_with(platform::settings::ENV_PREFIX)
     };

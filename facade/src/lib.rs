@@ -1,7 +1,7 @@
 //! The routing facade: a reverse proxy whose flags move traffic, context by context, from a monolith to services.
 //!
-//! Read in this order: [`settings`] (what can be said), [`plan`] (what it means), [`server`] (what runs), `worker`
-//! and `phases` (a request's way), `flags`, `gate` and `keeper` (how flags take effect), `admin` (what steers it).
+//! Read in this order: [`settings`] (what can be said), [`plan`] (what it means), [`server`] (what runs), `worker`,
+//! `client` and `phases` (a request's way), `flags`, `gate` and `keeper` (how flags take effect), `admin` (what steers it).
 //!
 //! Invariants:
 //! * it knows nothing of any application: contexts, routes and keys come from its settings;
@@ -16,6 +16,7 @@ pub mod settings;
 
 mod answer;
 mod body;
+mod client;
 mod flags;
 mod gate;
 mod headers;

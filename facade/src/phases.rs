@@ -14,22 +14,25 @@ pub(crate) mod route;
 use std::rc::Rc;
 
 use control::Side;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
+use crate::client::Client;
+use crate::client::{expect, limits, upgrade};
 use crate::headers;
 use crate::upload::Upload;
-use crate::worker::{Client, Worker};
+use crate::worker::Worker;
 use decide::Decision;
 use forward::Head;
 use record::Ticket;
 
 const SIDE: HeaderName = HeaderName::from_static("banyan-side");
 const FALLBACK: HeaderName = HeaderName::from_static("banyan-fallback");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const MONOLITH: HeaderValue = HeaderValue::from_static("monolith");
 const SERVICE: HeaderValue = HeaderValue::from_static("service");
 
@@ -41,10 +44,15 @@ pub(crate) async fn answer(
 ) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
     let mut ticket = Ticket::begin(&worker, &parts);
+    // Before anything is added to it.
+    let within = limits::check(&worker.plan.clients, &parts);
     let request_id = identify::identify(&worker.ids, &mut parts.headers);
     ticket.identified(request_id.as_bytes());
-    let upload = Upload::new(incoming, &parts.headers);
-    let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket).await;
+    let upload = Upload::new(incoming, &parts);
+    let done = match within {
+        Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket).await,
+        Err(refusal) => Err(Refused { refusal, routed: false }),
+    };
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
         Err(Refused { refusal, routed }) => {
@@ -62,6 +70,10 @@ pub(crate) async fn answer(
         answer.parts.headers.insert(FALLBACK, MONOLITH);
     }
     answer.parts.headers.entry(identify::REQUEST_ID).or_insert(request_id);
+    if upload.is_some_and(|upload| upload.is_awaited()) {
+        // The client may send its body now or never: what it sends next could be read in two ways.
+        answer.parts.headers.insert(CONNECTION, CLOSE);
+    }
     ticket.status = Some(answer.parts.status.as_u16());
     answer.into_response(ticket)
 }
@@ -99,10 +111,17 @@ async fn through(
     (ticket.side, ticket.write) = (side, write);
     drop(route);
 
+    let protocols = upgrade::wanted(&parts).filter(|_| upload.is_none());
     headers::to_upstream(&mut parts, &client.address);
+    if let Some(protocols) = protocols {
+        upgrade::ask(&mut parts.headers, protocols);
+    }
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
-    let body = RequestBody::new(upload, worker.plan.limits.body_idle);
+    let body = RequestBody::new(upload, &worker.plan.clients.body);
+    if !body.is_awaited() {
+        parts.headers.remove(EXPECT);
+    }
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
     match ticket.context {
         Some(context) if canary && is_repeatable => {
@@ -112,7 +131,8 @@ async fn through(
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
-            let request = Request::from_parts(parts, body);
+            let mut request = Request::from_parts(parts, body);
+            expect::listen(&mut request);
             let limit = worker.plan.limits.header;
             let sent = forward::forward(worker, upstream, request, head.as_ref(), limit).await;
             sent.map_err(|failure| failed(failure.refusal(worker, upstream)))

@@ -12,6 +12,7 @@ use http::{StatusCode, Uri};
 use platform::settings::Secret;
 
 use crate::admin::{RouteView, views};
+use crate::client::plan::ClientPlan;
 use crate::key::KeyRule;
 use crate::private::{PrivatePaths, is_prefix};
 use crate::routing::{RouteTable, normal};
@@ -43,6 +44,7 @@ pub struct Plan {
     pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
+    pub(crate) clients: ClientPlan,
 }
 
 /// A server by name and address.
@@ -68,7 +70,6 @@ pub(crate) struct Limits {
     pub(crate) header: Duration,
     pub(crate) canary_header: Duration,
     pub(crate) body_idle: Duration,
-    pub(crate) client_header: Duration,
 }
 
 /// When a canary read falls back.
@@ -100,6 +101,7 @@ impl Plan {
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
+        let clients = ClientPlan::new(settings, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -108,7 +110,7 @@ impl Plan {
             );
         }
         if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
+            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, clients });
         }
         Err(PlanError(errors))
     }
@@ -259,13 +261,15 @@ fn limits(settings: &Settings, errors: &mut Vec<String>) -> Limits {
         }
         Duration::from_millis(ms)
     };
-    Limits {
+    let limits = Limits {
         connect: duration("connect_ms", timeouts.connect_ms),
         header: duration("header_ms", timeouts.header_ms),
         canary_header: duration("canary_header_ms", timeouts.canary_header_ms),
         body_idle: duration("body_idle_ms", timeouts.body_idle_ms),
-        client_header: duration("client_header_ms", timeouts.client_header_ms),
-    }
+    };
+    // The client side has it.
+    duration("client_header_ms", timeouts.client_header_ms);
+    limits
 }
 
 fn fallback(settings: &Settings, errors: &mut Vec<String>) -> FallbackPlan {
@@ -289,19 +293,16 @@ fn check_listeners(settings: &Settings, errors: &mut Vec<String>) {
             settings.workers
         ));
     }
-    for (name, listen) in [("listen", &settings.listen), ("admin_listen", &settings.admin_listen)] {
-        let Some(address) = first_address(listen) else {
-            errors.push(format!(
-                "setting `{name}`: `{listen}` is not an address to listen on; write it as 127.0.0.1:8080"
-            ));
-            continue;
-        };
-        let open = name == "admin_listen" && !address.ip().is_loopback();
-        if open && settings.admin_token == Secret::default() {
-            errors.push(format!(
-                "setting `admin_listen`: {listen} can be reached from outside; set `admin_token`, or listen on 127.0.0.1"
-            ));
-        }
+    let listen = &settings.admin_listen;
+    let Some(address) = first_address(listen) else {
+        return errors.push(format!(
+            "setting `admin_listen`: `{listen}` is not an address to listen on; write it as 127.0.0.1:8080"
+        ));
+    };
+    if !address.ip().is_loopback() && settings.admin_token == Secret::default() {
+        errors.push(format!(
+            "setting `admin_listen`: {listen} can be reached from outside; set `admin_token`, or listen on 127.0.0.1"
+        ));
     }
 }
 

@@ -88,7 +88,7 @@ impl Pool {
             .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         tokio::task::spawn_local(async move {
             // Its failure reaches the exchange that it serves; an idle one simply closes.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
         Ok(Lease { sender, pool: Rc::clone(self) })
     }

@@ -4,17 +4,22 @@
 //! [`Facade::stop`] no thread of it is left.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZero;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use control::{ControlError, ControlStore};
-use platform::http::{ServeError, announce, bind};
+use platform::http::{ServeError, announce};
+use platform::table::print_line;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::client::Listeners;
+use crate::client::certificates::Watcher;
+use crate::client::stats::ClientStats;
+use crate::client::tls::Tls;
 use crate::flags::Flags;
 use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, WorkerStats};
@@ -42,12 +47,15 @@ pub enum StartError {
 /// A running facade.
 pub struct Facade {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     shared: Arc<Shared>,
     drain: watch::Sender<bool>,
     end: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
+    /// Kept for its drop, which ends the watch over certificate files.
+    _watcher: Option<Watcher>,
 }
 
 /// What the admin API sees of a running facade.
@@ -57,11 +65,14 @@ pub(crate) struct Shared {
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
     stats: Vec<Arc<WorkerStats>>,
+    clients: Arc<ClientStats>,
 }
 
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
-        metrics::render(&self.plan, &self.stats, &self.flags)
+        let certificates = self.plan.clients.tls.as_ref().map(|tls| tls.certificates.render());
+        let of_clients = self.clients.render() + certificates.as_deref().unwrap_or_default();
+        metrics::render(&self.plan, &self.stats, &self.flags) + &of_clients
     }
 }
 
@@ -69,8 +80,9 @@ impl Facade {
     /// Checks the settings, binds, declares the contexts, reads the flags and starts the workers.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
         let plan = Arc::new(Plan::new(settings)?);
-        let listener = bind(&settings.listen, "listen")?;
-        let address = listener.local_addr()?;
+        let listeners = Listeners::bind(settings)?;
+        let [cleartext, tls] = listeners.addresses();
+        let address = cleartext.or(tls).ok_or_else(|| io::Error::other("nothing to listen on"))?;
         let store = ControlStore::open(&settings.control)?;
         for context in &plan.contexts {
             store.declare(&context.name, context.data)?;
@@ -82,22 +94,40 @@ impl Facade {
         let instance = format!("facade-{}", Uuid::new_v4().simple());
         let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
-        let shared = Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats });
+        let shared =
+            Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats, clients: Arc::default() });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
-        let mut facade = Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
-        facade.start_workers(&listener)?;
-        announce("listening", &listener)?;
+        let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
+        let watcher = shared.plan.clients.tls.as_ref().map(watch).transpose()?;
+        let mut facade = Self {
+            address,
+            tls_address: tls,
+            shared,
+            drain,
+            end,
+            workers: Vec::new(),
+            _keeper: keeper,
+            _watcher: watcher,
+        };
+        facade.start_workers(&listeners)?;
+        if let Some(listener) = &listeners.cleartext {
+            announce("listening", listener)?;
+        }
+        if let Some(address) = tls {
+            print_line(&format!("listening https://{address}"));
+        }
         tracing::info!(%address, instance, "forwarding what arrives at {address}");
         Ok(facade)
     }
 
-    fn start_workers(&mut self, listener: &TcpListener) -> io::Result<()> {
+    fn start_workers(&mut self, listeners: &Listeners) -> io::Result<()> {
         for (number, stats) in self.shared.stats.iter().enumerate() {
             let start = Start {
-                listener: listener.try_clone()?,
+                listeners: listeners.try_clone()?,
                 plan: Arc::clone(&self.shared.plan),
                 flags: Arc::clone(&self.shared.flags),
                 stats: Arc::clone(stats),
+                clients: Arc::clone(&self.shared.clients),
                 signals: Signals { drain: self.drain.subscribe(), end: self.end.subscribe() },
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));
@@ -106,9 +136,14 @@ impl Facade {
         Ok(())
     }
 
-    /// Where clients connect.
+    /// Where clients connect: in cleartext, or over TLS where that is the only way.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect over TLS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

@@ -2,12 +2,18 @@
 //!
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
+mod limits;
+mod tls;
+
 use std::collections::BTreeMap;
 
 use control::{ControlSettings, DataMode};
 use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use limits::{Http2Settings, LimitSettings};
+pub use tls::{CertificateSettings, TlsSettings, TlsVersion};
 
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
@@ -16,7 +22,8 @@ pub const DEFAULT_FILE: &str = "facade.toml";
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Address and port where clients connect; port 0 takes a free one, which is printed.
+    /// Address and port where clients connect in cleartext; port 0 takes a free one, which is printed. Empty means no
+    /// cleartext, and then `tls.listen` is needed.
     pub listen: String,
     /// Address and port where the admin API listens. Whoever reaches it can move traffic, so without `admin_token`
     /// only a loopback address is accepted.
@@ -37,6 +44,10 @@ pub struct Settings {
     pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
+    /// TLS to clients.
+    pub tls: TlsSettings,
+    /// What one client may ask for.
+    pub limits: LimitSettings,
     /// How long upstreams and clients may take.
     pub timeouts: Timeouts,
     /// When the monolith answers for a failing service.
@@ -65,8 +76,8 @@ pub struct Timeouts {
     /// Milliseconds between two pieces of a body, in either direction; not 0. Too low breaks slow transfers off; too
     /// high and stuck ones hold connections.
     pub body_idle_ms: u64,
-    /// Milliseconds for a client to send the head of a request, and to begin the next one on a connection kept open;
-    /// not 0. Too low and slow clients are cut off; too high and idle ones hold connections.
+    /// Milliseconds for a client to send the head of a request, from its first byte, and to begin the first one on a new
+    /// connection; not 0. Too low and slow clients are cut off; too high and dawdling ones hold connections.
     pub client_header_ms: u64,
 }
 
@@ -147,6 +158,8 @@ impl Default for Settings {
             monolith: "monolith".to_owned(),
             private: Vec::new(),
             control: ControlSettings::default(),
+            tls: TlsSettings::default(),
+            limits: LimitSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
             upstreams: BTreeMap::new(),

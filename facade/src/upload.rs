@@ -1,7 +1,8 @@
 //! A client's request body, shared by its way to an upstream and by the one who answers.
 //!
 //! Invariant: what an answer leaves unread of it is read and thrown away, within bounds; a connection that closes
-//! on a client which still sends is reset, and the client loses the answer.
+//! on a client which still sends is reset, and the client loses the answer. Over HTTP/2 it is only the stream that is
+//! reset, but there are clients that lose the answer by that too.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -10,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{EXPECT, HeaderValue};
+use http::{Version, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -43,14 +44,22 @@ enum State {
 
 impl Upload {
     /// None where there is no body.
-    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> Option<Rc<Self>> {
+    pub(crate) fn new(incoming: Incoming, parts: &request::Parts) -> Option<Rc<Self>> {
         (!incoming.is_end_stream()).then(|| {
             Rc::new(Self {
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
-                waits: Cell::new(headers.get(EXPECT).is_some_and(is_continue)),
+                // HTTP/1.0 does not know the expectation, and over HTTP/2 nobody waits for long.
+                waits: Cell::new(
+                    parts.version == Version::HTTP_11 && parts.headers.get(EXPECT).is_some_and(is_continue),
+                ),
             })
         })
+    }
+
+    /// Whether the client waits to be told to send it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waits.get()
     }
 
     /// When it last moved; the wait for an answer counts from there.

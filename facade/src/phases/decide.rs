@@ -6,11 +6,12 @@ use control::{Flag, Side, Weight};
 use http::{Method, StatusCode, request};
 
 use crate::answer::Refusal;
+use crate::client::Client;
 use crate::gate::{Entered, WriteGuard};
 use crate::key::{self, Keyed};
 use crate::phases::route::Route;
 use crate::plan::{ContextId, ContextPlan, Plan, UpstreamId};
-use crate::worker::{Client, Worker};
+use crate::worker::Worker;
 
 /// Which side answers, and what comes with it.
 #[derive(Debug)]

@@ -6,7 +6,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderMap, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderValue, UPGRADE};
 use http::{Method, Request, Response, StatusCode, Uri, Version, request};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
@@ -14,6 +14,7 @@ use tokio::time::{timeout, timeout_at};
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{BodyFault, RequestBody, UpstreamBody};
+use crate::client::upgrade;
 use crate::headers;
 use crate::plan::UpstreamId;
 use crate::pool::{ConnectError, Lease};
@@ -107,6 +108,7 @@ async fn exchange(
     limit: Duration,
 ) -> Result<Answer, Attempt> {
     let upload = request.body().upload();
+    let protocols = request.headers().get(UPGRADE).cloned();
     let sending = lease.sender.try_send_request(request);
     let sent = match upload {
         None => timeout(limit, sending).await.ok(),
@@ -114,7 +116,7 @@ async fn exchange(
     };
     match sent {
         None => Err(Attempt::Failed(Failure::Silent)),
-        Some(Ok(response)) => receive(worker, lease, response).map_err(Attempt::Failed),
+        Some(Ok(response)) => receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed),
         Some(Err(mut error)) => Err(match error.take_message() {
             Some(request) => Attempt::Unsent(Box::new(request)),
             None => Attempt::Failed(broken(&error.into_error())),
@@ -140,10 +142,16 @@ async fn while_it_moves(
     }
 }
 
-fn receive(worker: &Worker, lease: Lease, response: Response<Incoming>) -> Result<Answer, Failure> {
+fn receive(
+    worker: &Worker,
+    lease: Lease,
+    response: Response<Incoming>,
+    protocols: Option<&HeaderValue>,
+) -> Result<Answer, Failure> {
     let (mut parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return Err(Failure::Broken("it switched protocols unasked".to_owned()));
+        return upgrade::switched(parts, protocols)
+            .ok_or_else(|| Failure::Broken("it switched protocols unasked".to_owned()));
     }
     headers::to_client(&mut parts.headers);
     parts.version = Version::HTTP_11;
@@ -168,13 +176,7 @@ impl Failure {
             Self::Connect(ConnectError::Failed(_)) => (StatusCode::BAD_GATEWAY, "cannot be reached"),
             Self::Silent => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "broke off or gave no valid answer"),
-            Self::Client(BodyFault::Stalled) => {
-                return Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request body stopped arriving")
-                    .closing();
-            }
-            Self::Client(BodyFault::Broken) => {
-                return Refusal::new(StatusCode::BAD_REQUEST, "the request body broke off").closing();
-            }
+            Self::Client(fault) => return fault.refusal(),
         };
         tracing::warn!(upstream = name, failure = %self, "upstream {name}: {self}");
         Refusal::new(status, format!("the upstream {name} {detail}"))

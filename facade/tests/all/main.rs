@@ -3,7 +3,11 @@
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod early_answers;
+#[cfg(test)]
+mod expectations;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
@@ -11,12 +15,22 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod foreign;
+#[cfg(test)]
 mod forwarding;
+#[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod limits;
 #[cfg(test)]
 mod strictness;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod switch;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod upgrades;
 #[cfg(test)]
 mod vectors;

@@ -1,0 +1,83 @@
+//! The client side: listeners, TLS, HTTP/1.1 and HTTP/2, upgrades, and what one client may ask for.
+//!
+//! Read in this order: `plan` (what is set), `accept` (how connections come in), `serve` (what is spoken on them),
+//! `traffic` and `watch` (how slow ones are ended), `upgrade` (what becomes of them after a 101).
+//!
+//! Invariant: a client that dawdles holds one connection and nothing else, and that one not for ever.
+
+pub(crate) mod accept;
+pub(crate) mod certificates;
+pub(crate) mod expect;
+pub(crate) mod limits;
+pub(crate) mod measure;
+pub(crate) mod plan;
+mod refuse;
+mod serve;
+pub(crate) mod stats;
+pub(crate) mod tls;
+mod traffic;
+mod translate;
+pub(crate) mod upgrade;
+mod watch;
+mod watched;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use http::header::HeaderValue;
+
+use platform::http::{ServeError, bind};
+
+use crate::settings::Settings;
+use stats::Slot;
+use traffic::Traffic;
+
+/// The client at the other end of a connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    /// Its address without the port, ready for `X-Forwarded-For`.
+    pub(crate) address: HeaderValue,
+    #[expect(dead_code, reason = "the phases that trust networks decide by it")]
+    pub(crate) peer: SocketAddr,
+    pub(crate) scheme: Scheme,
+    traffic: Arc<Traffic>,
+    /// Kept for its drop: the connection counts until then, upgraded or not.
+    _slot: Slot,
+}
+
+/// How a client speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Http,
+    Https,
+}
+
+/// The sockets that clients connect to.
+#[derive(Debug)]
+pub(crate) struct Listeners {
+    pub(crate) cleartext: Option<TcpListener>,
+    pub(crate) tls: Option<TcpListener>,
+}
+
+impl Listeners {
+    /// Binds what the settings name.
+    pub(crate) fn bind(settings: &Settings) -> Result<Self, ServeError> {
+        let bind = |listen: &str, setting| (!listen.is_empty()).then(|| bind(listen, setting)).transpose();
+        Ok(Self {
+            cleartext: bind(&settings.listen, "listen")?,
+            tls: bind(&settings.tls.listen, "tls.listen")?,
+        })
+    }
+
+    /// Where clients connect in cleartext and over TLS.
+    pub(crate) fn addresses(&self) -> [Option<SocketAddr>; 2] {
+        [&self.cleartext, &self.tls].map(|listener| listener.as_ref()?.local_addr().ok())
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        let clone =
+            |listener: &Option<TcpListener>| listener.as_ref().map(TcpListener::try_clone).transpose();
+        Ok(Self { cleartext: clone(&self.cleartext)?, tls: clone(&self.tls)? })
+    }
+}

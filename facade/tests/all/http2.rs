@@ -1,0 +1,137 @@
+//! HTTP/2 to clients, spoken by curl; the upstream sees HTTP/1.1.
+
+use std::fs;
+use std::process::Command;
+use std::sync::{Arc, Barrier};
+
+use crate::foreign::{curl, node_client};
+use crate::support::{Fixture, Upstream, ok};
+
+#[test]
+fn a_client_that_knows_gets_http2_in_cleartext_and_the_upstream_a_whole_http1_request() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let url = format!("http://{}/a?b=1", fixture.facade.address());
+    let out = curl(&[
+        "--http2-prior-knowledge",
+        "-w",
+        " %{http_version} %{http_code}",
+        "-H",
+        "cookie: a=1",
+        "-H",
+        "cookie: b=2",
+        "-H",
+        "te: trailers",
+        &url,
+    ]);
+    assert_eq!(out, "hello 2 200");
+    let seen = upstream.seen().remove(0);
+    assert_eq!(seen.first_line, "GET /a?b=1 HTTP/1.1");
+    assert_eq!(seen.all("host"), [fixture.facade.address().to_string()]);
+    assert_eq!(seen.all("cookie"), ["a=1; b=2"]);
+    assert_eq!((seen.header("transfer-encoding"), seen.header("content-length")), (None, None));
+}
+
+#[test]
+fn http2_bodies_pass_both_ways() {
+    let upstream = Upstream::answering(|request| {
+        let length = request.header("content-length").unwrap_or("none").to_owned();
+        ok(&format!("{length} {}", request.body.len()))
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let url = format!("http://{}/", fixture.facade.address());
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("body");
+    fs::write(&file, vec![b'x'; 3_000_000]).unwrap();
+    let file = format!("@{}", file.display());
+    let known = curl(&["--http2-prior-knowledge", "--data-binary", &file, &url]);
+    assert_eq!(known, "3000000 3000000");
+    let unknown = curl(&["--http2-prior-knowledge", "-H", "content-length:", "-T", &file[1..], &url]);
+    assert_eq!(unknown, "none 3000000");
+}
+
+#[test]
+fn requests_on_one_http2_connection_are_answered_beside_each_other() {
+    // None is answered before all have come.
+    let all = Arc::new(Barrier::new(3));
+    let upstream = Upstream::answering(move |_| {
+        all.wait();
+        ok("together")
+    });
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| settings.workers = 1);
+    assert_eq!(node_client(TOGETHER, &url(&fixture)), "together together together");
+}
+
+const TOGETHER: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const ask = () => new Promise(resolve => {
+        let text = '';
+        client.request({':path': '/'}).setEncoding('utf8').on('data', data => text += data).on('end', () => resolve(text));
+    });
+    Promise.all([ask(), ask(), ask()]).then(texts => { process.stdout.write(texts.join(' ')); client.close(); });";
+
+#[test]
+fn a_client_that_opens_and_cancels_without_end_is_cut_off() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    assert_eq!(node_client(RAPID_RESET, &url(&fixture)), "cut off");
+    assert_eq!(fixture.get("/").text(), "hello");
+}
+
+const RAPID_RESET: &str = "
+    const http2 = require('http2');
+    const client = http2.connect(process.argv[1]);
+    client.on('error', () => {}).on('close', () => { process.stdout.write('cut off'); process.exit(); });
+    const flood = () => {
+        for (let count = 0; count < 500 && !client.destroyed; count++) {
+            const stream = client.request({':path': '/'});
+            stream.on('error', () => {});
+            stream.close(http2.constants.NGHTTP2_CANCEL);
+        }
+        setImmediate(flood);
+    };
+    client.on('connect', flood);";
+
+fn url(fixture: &Fixture) -> String {
+    format!("http://{}", fixture.facade.address())
+}
+
+#[test]
+fn an_answers_trailers_reach_an_http2_client() {
+    let upstream = Upstream::answering(|_| {
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 8\r\n\r\n".to_vec()
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let url = format!("http://{}/", fixture.facade.address());
+    let out = curl(&["--http2-prior-knowledge", "-D", "-", &url]);
+    assert!(out.contains("x-sum: 8"), "{out}");
+}
+
+#[test]
+fn an_http2_refusal_is_a_document_and_the_connection_stays() {
+    let fixture = Fixture::new(Upstream::nobody(), Upstream::nobody());
+    let answers = node_client(ONE_AFTER_THE_OTHER, &url(&fixture));
+    assert_eq!(answers, "502 application/problem+json 502 application/problem+json ");
+}
+
+const ONE_AFTER_THE_OTHER: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const ask = () => new Promise(resolve => {
+        const stream = client.request({':path': '/', ':method': 'POST'});
+        stream.on('response', head => process.stdout.write(head[':status'] + ' ' + head['content-type'] + ' '));
+        stream.on('end', resolve).resume().end('body');
+    });
+    ask().then(ask).then(() => client.close());";
+
+#[test]
+fn http2_can_be_turned_off() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
+        settings.limits.http2.enabled = false;
+    });
+    let url = format!("http://{}/", fixture.facade.address());
+    let status =
+        Command::new("curl").args(["-s", "--max-time", "20", "--http2-prior-knowledge", &url]).status();
+    assert!(!status.unwrap().success());
+    assert!(upstream.seen().is_empty());
+}
