@@ -24,7 +24,7 @@ use platform::settings::Secret;
 use crate::server::{Facade, Shared};
 use crate::settings::Settings;
 
-pub use views::{FlagView, HistoryView, List, RouteView};
+pub use views::{FlagView, HistoryView, List, RouteKind, RouteView};
 
 /// Where the admin API of these settings is found.
 pub fn url(settings: &Settings) -> String {

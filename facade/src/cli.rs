@@ -2,6 +2,7 @@
 
 mod api;
 mod flag;
+mod overrides;
 mod serve;
 mod show;
 
@@ -48,6 +49,9 @@ enum Command {
     /// Tell where a request would go, and why
     #[command(after_help = "Example:\n  facade explain GET /api/v1/users/42 -H 'x-user-id: 42'")]
     Explain(ExplainArgs),
+    /// Print a signed header and cookie with which a tester's reads of a context go to one side
+    #[command(after_help = OVERRIDE_EXAMPLE)]
+    Override(OverrideArgs),
     /// Print the effective settings and where each comes from
     Config {
         /// Print JSON
@@ -126,6 +130,31 @@ pub(crate) struct HistoryArgs {
     admin: AdminArgs,
 }
 
+const OVERRIDE_EXAMPLE: &str = "Example:
+  curl -H \"$(facade override --context users --side service --for 2h --header)\" http://127.0.0.1:8080/api/v1/users/42
+
+It is signed with the setting overrides.secret and moves reads only: writes go to the owner, and nobody reads from a
+monolith that does not own the context any more.";
+
+#[derive(Debug, Args)]
+pub(crate) struct OverrideArgs {
+    /// The context
+    #[arg(long)]
+    context: String,
+    /// Which side answers: monolith or service
+    #[arg(long)]
+    side: String,
+    /// How long it lasts, at most 30 days: 90s, 15m, 2h, 1d
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+    lasts: String,
+    /// Print only the header, as `name: value`
+    #[arg(long, conflicts_with = "json")]
+    header: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// GET, POST, …
@@ -136,8 +165,8 @@ pub(crate) struct ExplainArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// The client's address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    client: String,
+    #[arg(long, alias = "client", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    client_address: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -151,6 +180,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check => show::check(&settings(config)?),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
+        Command::Override(arguments) => overrides::run(&settings(config)?, &arguments),
         Command::Config { markdown: true, .. } => {
             print_line(document::<Settings>("facade", DEFAULT_FILE).trim_end());
             Ok(())

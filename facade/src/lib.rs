@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod explain;
+pub mod overrides;
 pub mod plan;
 pub mod server;
 pub mod settings;

@@ -2,20 +2,23 @@
 //!
 //! Invariant: whoever holds a [`Plan`] need not ask whether a name in it exists.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod routes;
+
+use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use control::DataMode;
+use control::{DataMode, Side};
 use http::uri::{Authority, PathAndQuery};
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::Secret;
 
 use crate::admin::{RouteView, views};
 use crate::key::KeyRule;
+use crate::overrides::{Overrides, Wish};
 use crate::private::{PrivatePaths, is_prefix};
-use crate::routing::{RouteTable, normal};
-use crate::settings::{ContextSettings, RouteSettings, Settings};
+use crate::routing::RouteTable;
+use crate::settings::{ContextSettings, PinSettings, Settings};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
@@ -25,7 +28,7 @@ const MOST_WORKERS: usize = 512;
 pub(crate) struct ContextId(pub(crate) usize);
 
 /// An upstream's place in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct UpstreamId(pub(crate) usize);
 
 /// Everything that is wrong with the settings, in one line.
@@ -43,6 +46,7 @@ pub struct Plan {
     pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
+    pub(crate) overrides: Option<Overrides>,
 }
 
 /// A server by name and address.
@@ -59,6 +63,8 @@ pub(crate) struct ContextPlan {
     pub(crate) service: UpstreamId,
     pub(crate) data: DataMode,
     pub(crate) keys: Vec<KeyRule>,
+    /// Keys that stay at one side.
+    pub(crate) pins: HashMap<Box<[u8]>, Side>,
 }
 
 /// Timeouts as durations.
@@ -96,10 +102,11 @@ impl Plan {
             .iter()
             .map(|(name, context)| context_plan(name, context, &upstreams, &mut errors))
             .collect();
-        let routes = routes(&settings.routes, &settings.contexts, &mut errors);
+        let routes = routes::table(settings, &upstreams, &mut errors);
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
+        let overrides = Overrides::new(&settings.overrides, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -108,7 +115,7 @@ impl Plan {
             );
         }
         if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
+            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, overrides });
         }
         Err(PlanError(errors))
     }
@@ -119,6 +126,11 @@ impl Plan {
 
     pub(crate) fn context(&self, id: ContextId) -> Option<&ContextPlan> {
         self.contexts.get(id.0)
+    }
+
+    /// The side that a request wishes to be answered by, if it does.
+    pub(crate) fn wish(&self, context: &ContextPlan, headers: &HeaderMap) -> Wish {
+        self.overrides.as_ref().map_or(Wish::Nothing, |overrides| overrides.wish(context, headers))
     }
 
     /// The route table in the order in which it is tried.
@@ -196,34 +208,30 @@ fn context_plan(
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
-    ContextPlan { name: name.to_owned(), service, data: context.data, keys }
+    let pins = pins(name, context, errors);
+    ContextPlan { name: name.to_owned(), service, data: context.data, keys, pins }
 }
 
-fn routes(
-    routes: &[RouteSettings],
-    contexts: &BTreeMap<String, ContextSettings>,
-    errors: &mut Vec<String>,
-) -> RouteTable {
-    let mut seen = BTreeSet::new();
-    let mut table = Vec::new();
-    for RouteSettings { prefix, context } in routes {
-        let trimmed = prefix.trim_end_matches('/');
-        if !prefix.starts_with('/')
-            || prefix.contains(['?', '#', '{', '*'])
-            || normal(prefix) != prefix.as_str()
-        {
-            errors.push(format!("route `{prefix}`: a prefix is a plain path that begins with `/`"));
-        } else if !seen.insert(trimmed.to_owned()) {
-            errors.push(format!("route `{prefix}` stands there twice; leave one"));
+fn pins(name: &str, context: &ContextSettings, errors: &mut Vec<String>) -> HashMap<Box<[u8]>, Side> {
+    let mut pins = HashMap::new();
+    for (place, PinSettings { key, side }) in context.pins.iter().enumerate() {
+        let mut wrong = |field: &str, reason: String| {
+            errors.push(format!("setting `contexts.{name}.pins[{place}].{field}`: {reason}"));
+        };
+        if key.is_empty() {
+            wrong("key", "it is empty, and no request has such a key".to_owned());
         }
-        match contexts.keys().position(|name| name == context) {
-            Some(position) => table.push((trimmed.to_owned(), ContextId(position))),
-            None => errors.push(format!(
-                "route `{prefix}` names the context `{context}`, which does not exist; add [contexts.{context}]"
-            )),
+        match side.parse::<Side>() {
+            Ok(side) if pins.insert(Box::from(key.as_bytes()), side).is_none() => {}
+            Ok(_) => wrong("key", format!("`{key}` is pinned twice; leave one")),
+            Err(error) => wrong("side", error.to_string()),
         }
     }
-    RouteTable::new(table)
+    if !pins.is_empty() && context.key.is_empty() {
+        errors
+            .push(format!("setting `contexts.{name}.pins`: without `key` no request has a key to be pinned"));
+    }
+    pins
 }
 
 fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
@@ -241,10 +249,10 @@ fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
         }
     }
     let private = PrivatePaths::new(prefixes);
-    for RouteSettings { prefix, .. } in &settings.routes {
-        if let Some(found) = private.find(prefix) {
+    for path in settings.routes.iter().map(routes::path_of) {
+        if let Some(found) = private.find(path) {
             errors.push(format!(
-                "route `{prefix}` lies under `{found}` in setting `private`, so nothing would ever take it"
+                "route `{path}` lies under `{found}` in setting `private`, so nothing would ever take it"
             ));
         }
     }

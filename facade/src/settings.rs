@@ -9,6 +9,12 @@ use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod overrides;
+mod route;
+
+pub use overrides::{OverrideSettings, PinSettings};
+pub use route::{HeaderSettings, RouteSettings};
+
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
 
@@ -41,11 +47,13 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// When the monolith answers for a failing service.
     pub fallback: Fallback,
+    /// How testers choose the side that answers them.
+    pub overrides: OverrideSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
     pub contexts: BTreeMap<String, ContextSettings>,
-    /// Which paths belong to which context; the longest prefix wins.
+    /// Which requests belong to which context or upstream; the most specific route wins, wherever it stands.
     pub routes: Vec<RouteSettings>,
 }
 
@@ -103,11 +111,13 @@ pub struct ContextSettings {
     /// Where the sticky key is found, in this order; the first that is there counts. A request without a key is read
     /// from the service only at 100 %.
     pub key: Vec<KeySource>,
+    /// Keys that stay at one side while reads are above 0 % and the monolith owns the context; `facade pin` adds them.
+    pub pins: Vec<PinSettings>,
 }
 
 impl Default for ContextSettings {
     fn default() -> Self {
-        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new() }
+        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new(), pins: Vec::new() }
     }
 }
 
@@ -125,17 +135,6 @@ pub enum KeySource {
     ClientAddress(bool),
 }
 
-/// A path prefix and the context it belongs to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteSettings {
-    /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`. Paths under no prefix go
-    /// to the monolith.
-    pub prefix: String,
-    /// Name of the context, as in `contexts`. The facade does not start with another.
-    pub context: String,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -149,6 +148,7 @@ impl Default for Settings {
             control: ControlSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
+            overrides: OverrideSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

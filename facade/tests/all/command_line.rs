@@ -158,7 +158,7 @@ fn the_admin_api_speaks_problem_json_and_prometheus() {
     }
     let get = |path: &str| running.admin(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"));
     assert_eq!(get("/api/v1/flags/cart").json()["reads"], "1");
-    assert_eq!(get("/api/v1/routes").json()["items"][0]["prefix"], "/users");
+    assert_eq!(get("/api/v1/routes").json()["items"][0]["path"], "/cart");
     assert_eq!(get("/health/ready").json()["status"], "ok");
     let mut wire = Wire::connect(running.address);
     wire.send("GET /cart HTTP/1.1\r\nhost: a\r\n\r\n");
@@ -184,7 +184,7 @@ fn explain_tells_side_and_reason() {
         (&bucket.into(), &side.into(), &"/cart".into())
     );
     let (_, out, _) = running.run(&["explain", "POST", "/orders"]);
-    assert!(out.contains("no route claims this path"), "{out}");
+    assert!(out.contains("no route claims this request"), "{out}");
 }
 
 #[test]
@@ -212,7 +212,7 @@ fn private_prefixes_are_shown_and_checked() {
     write("private = ['/replica', '/internal']");
     let (_, out, err) = outcome(facade(folder.path()).args(["routes", "--json"]));
     let routes: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
-    assert_eq!((&routes[0]["prefix"], &routes[0]["private"]), (&"/replica".into(), &true.into()));
+    assert_eq!((&routes[0]["path"], &routes[0]["kind"]), (&"/replica".into(), &"private".into()));
     let (_, out, _) = outcome(facade(folder.path()).arg("routes"));
     assert!(out.contains("/internal") && out.contains("private: 404"), "{out}");
     let (_, out, _) =

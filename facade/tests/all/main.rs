@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod deciding;
+#[cfg(test)]
 mod early_answers;
 #[cfg(test)]
 mod failures;
@@ -12,6 +14,8 @@ mod fallback;
 mod flags;
 #[cfg(test)]
 mod forwarding;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod strictness;
 #[cfg(test)]
