@@ -5,6 +5,7 @@ mod flag;
 mod overrides;
 mod serve;
 mod show;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -175,7 +176,7 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Serve => serve::serve(&settings(config)?),
+        Command::Serve => serve::serve(config, &settings(config)?),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check => show::check(&settings(config)?),

@@ -12,11 +12,13 @@ pub mod admin;
 pub mod explain;
 pub mod overrides;
 pub mod plan;
+pub mod reload;
 pub mod server;
 pub mod settings;
 
 mod answer;
 mod body;
+mod current;
 mod flags;
 mod gate;
 mod headers;

@@ -62,7 +62,7 @@ pub(crate) struct Outcome {
 
 impl WorkerStats {
     pub(crate) fn new(plan: &Plan) -> Arc<Self> {
-        let contexts = plan.contexts.len();
+        let contexts = plan.context_room;
         Arc::new(Self {
             sides: (0..2 * (contexts + 1)).map(|_| SideStats::default()).collect(),
             contexts: (0..contexts).map(|_| ContextStats::default()).collect(),

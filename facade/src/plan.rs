@@ -22,6 +22,8 @@ use crate::settings::{ContextSettings, PinSettings, Settings};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
+/// Contexts that may be added while a facade runs.
+const SPARE_CONTEXTS: usize = 32;
 
 /// A context's place in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,10 +49,12 @@ pub struct Plan {
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
     pub(crate) overrides: Option<Overrides>,
+    /// Contexts that there is room for where something is kept per context: plans that follow may have more.
+    pub(crate) context_room: usize,
 }
 
 /// A server by name and address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) authority: Authority,
@@ -65,6 +69,8 @@ pub(crate) struct ContextPlan {
     pub(crate) keys: Vec<KeyRule>,
     /// Keys that stay at one side.
     pub(crate) pins: HashMap<Box<[u8]>, Side>,
+    /// The settings know it no longer; it keeps its place, to which no route leads.
+    pub(crate) is_retired: bool,
 }
 
 /// Timeouts as durations.
@@ -86,10 +92,21 @@ pub(crate) struct FallbackPlan {
 }
 
 impl Plan {
-    /// Checks the settings as a whole and reports everything that is wrong at once.
+    /// Checks the settings as a whole and reports everything that is wrong at once. Each line begins with the setting
+    /// at fault, by which `facade check` finds its place in the file.
     pub fn new(settings: &Settings) -> Result<Self, PlanError> {
+        Self::build(settings, None)
+    }
+
+    /// The same for settings that take the place of others: what both know keeps its place, and what is new gets a new
+    /// one, so that places in either plan mean the same.
+    pub(crate) fn after(&self, settings: &Settings) -> Result<Self, PlanError> {
+        Self::build(settings, Some(self))
+    }
+
+    fn build(settings: &Settings, before: Option<&Self>) -> Result<Self, PlanError> {
         let mut errors = Vec::new();
-        let upstreams = upstreams(settings, &mut errors);
+        let upstreams = upstreams(settings, before, &mut errors);
         let monolith = upstream_named(&upstreams, &settings.monolith).unwrap_or_else(|| {
             errors.push(format!(
                 "setting `monolith` names the upstream `{0}`, which does not exist; add [upstreams.{0}] with its url",
@@ -97,12 +114,14 @@ impl Plan {
             ));
             UpstreamId(0)
         });
-        let contexts: Vec<_> = settings
-            .contexts
-            .iter()
-            .map(|(name, context)| context_plan(name, context, &upstreams, &mut errors))
-            .collect();
-        let routes = routes::table(settings, &upstreams, &mut errors);
+        let contexts = contexts(settings, before, &upstreams, &mut errors);
+        let context_room = before.map_or(contexts.len() + SPARE_CONTEXTS, |plan| plan.context_room);
+        if contexts.len() > context_room {
+            errors.push(format!(
+                "setting `contexts`: {SPARE_CONTEXTS} were added since the start; no more without a restart"
+            ));
+        }
+        let routes = routes::table(settings, &upstreams, &contexts, &mut errors);
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
@@ -114,10 +133,10 @@ impl Plan {
                     .to_owned(),
             );
         }
-        if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, overrides });
+        if !errors.is_empty() {
+            return Err(PlanError(errors));
         }
-        Err(PlanError(errors))
+        Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, overrides, context_room })
     }
 
     pub(crate) fn upstream(&self, id: UpstreamId) -> Option<&Upstream> {
@@ -144,20 +163,39 @@ impl Plan {
     }
 }
 
-fn upstreams(settings: &Settings, errors: &mut Vec<String>) -> Vec<Upstream> {
-    let mut upstreams = Vec::new();
-    for (name, upstream) in &settings.upstreams {
-        match authority(&upstream.url) {
-            Ok(authority) => upstreams.push(Upstream { name: name.clone(), authority }),
-            Err(reason) => {
-                errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
-                let authority = Authority::from_static("localhost:80");
-                // It stays in the list so that names which point to it are not reported as missing.
-                upstreams.push(Upstream { name: name.clone(), authority });
-            }
-        }
-    }
-    upstreams
+fn upstreams(settings: &Settings, before: Option<&Plan>, errors: &mut Vec<String>) -> Vec<Upstream> {
+    let mut read = |name: &str| {
+        let upstream = settings.upstreams.get(name)?;
+        let authority = authority(&upstream.url).unwrap_or_else(|reason| {
+            errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
+            // It stays in the list so that names which point to it are not reported as missing.
+            Authority::from_static("localhost:80")
+        });
+        Some(Upstream { name: name.to_owned(), authority })
+    };
+    let known = before.map_or(&[][..], |plan| &plan.upstreams);
+    let is_new = |name: &&String| !known.iter().any(|upstream| upstream.name == **name);
+    let kept: Vec<_> =
+        known.iter().map(|upstream| read(&upstream.name).unwrap_or_else(|| upstream.clone())).collect();
+    let new = settings.upstreams.keys().filter(is_new).filter_map(|name| read(name)).collect();
+    [kept, new].concat()
+}
+
+fn contexts(
+    settings: &Settings,
+    before: Option<&Plan>,
+    upstreams: &[Upstream],
+    errors: &mut Vec<String>,
+) -> Vec<ContextPlan> {
+    let known = before.map_or(&[][..], |plan| &plan.contexts);
+    let is_new = |name: &&str| !known.iter().any(|context| context.name == *name);
+    let names = known.iter().map(|context| context.name.as_str());
+    let new = settings.contexts.keys().map(String::as_str).filter(is_new);
+    let plan = |name: &str| match settings.contexts.get(name) {
+        Some(context) => context_plan(name, context, upstreams, errors),
+        None => ContextPlan::retired(name),
+    };
+    names.chain(new).map(plan).collect()
 }
 
 fn authority(url: &str) -> Result<Authority, String> {
@@ -209,7 +247,20 @@ fn context_plan(
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
     let pins = pins(name, context, errors);
-    ContextPlan { name: name.to_owned(), service, data: context.data, keys, pins }
+    ContextPlan { name: name.to_owned(), service, data: context.data, keys, pins, is_retired: false }
+}
+
+impl ContextPlan {
+    fn retired(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            service: UpstreamId::default(),
+            data: DataMode::Replicated,
+            keys: Vec::new(),
+            pins: HashMap::new(),
+            is_retired: true,
+        }
+    }
 }
 
 fn pins(name: &str, context: &ContextSettings, errors: &mut Vec<String>) -> HashMap<Box<[u8]>, Side> {

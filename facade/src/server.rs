@@ -19,6 +19,7 @@ use crate::flags::Flags;
 use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, WorkerStats};
 use crate::plan::{Plan, PlanError};
+use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
 use crate::worker::{self, Signals, Start};
 
@@ -52,7 +53,7 @@ pub struct Facade {
 
 /// What the admin API sees of a running facade.
 pub(crate) struct Shared {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) live: Live,
     pub(crate) flags: Arc<Flags>,
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
@@ -61,14 +62,19 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
-        metrics::render(&self.plan, &self.stats, &self.flags)
+        metrics::render(&self.plan(), &self.stats, &self.flags) + &self.live.render()
+    }
+
+    /// The plan that new requests follow.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.live.plan().load_full()
     }
 }
 
 impl Facade {
     /// Checks the settings, binds, declares the contexts, reads the flags and starts the workers.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        let plan = Arc::new(Plan::new(settings)?);
+        let plan = Plan::new(settings)?;
         let listener = bind(&settings.listen, "listen")?;
         let address = listener.local_addr()?;
         let store = ControlStore::open(&settings.control)?;
@@ -82,7 +88,8 @@ impl Facade {
         let instance = format!("facade-{}", Uuid::new_v4().simple());
         let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
-        let shared = Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats });
+        let live = Live::new(settings, plan);
+        let shared = Arc::new(Shared { live, flags, store, poke: keeper.poke(), stats });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut facade = Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
         facade.start_workers(&listener)?;
@@ -95,7 +102,7 @@ impl Facade {
         for (number, stats) in self.shared.stats.iter().enumerate() {
             let start = Start {
                 listener: listener.try_clone()?,
-                plan: Arc::clone(&self.shared.plan),
+                plan: Arc::clone(self.shared.live.plan()),
                 flags: Arc::clone(&self.shared.flags),
                 stats: Arc::clone(stats),
                 signals: Signals { drain: self.drain.subscribe(), end: self.end.subscribe() },
@@ -109,6 +116,11 @@ impl Facade {
     /// Where clients connect.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// What changes the settings of this facade while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.shared())
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

@@ -10,9 +10,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod overrides;
+mod reload;
 mod route;
 
 pub use overrides::{OverrideSettings, PinSettings};
+pub use reload::ReloadSettings;
 pub use route::{HeaderSettings, RouteSettings};
 
 /// Name of the settings file that is read when none is named.
@@ -49,6 +51,8 @@ pub struct Settings {
     pub fallback: Fallback,
     /// How testers choose the side that answers them.
     pub overrides: OverrideSettings,
+    /// How new settings come in while the facade runs.
+    pub reload: ReloadSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -149,6 +153,7 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
             overrides: OverrideSettings::default(),
+            reload: ReloadSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

@@ -23,6 +23,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use crate::current::Current;
 use crate::flags::{FlagTable, Flags};
 use crate::metrics::WorkerStats;
 use crate::phases;
@@ -35,13 +36,13 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// Pause after an accept that failed for want of descriptors or memory, so that it does not fail in a busy loop.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A worker's state, shared by the tasks on its thread.
+/// A worker's state under one plan, shared by the tasks on its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
-    pub(crate) ids: RequestIds,
+    pub(crate) ids: Rc<RequestIds>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -57,7 +58,7 @@ pub(crate) struct Client {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) listener: StdListener,
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) plan: Arc<ArcSwap<Plan>>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) signals: Signals,
@@ -73,16 +74,37 @@ pub(crate) struct Signals {
 
 impl Worker {
     fn new(start: &Start) -> Self {
-        let Start { plan, flags, stats, .. } = start;
+        let Start { flags, stats, .. } = start;
+        let plan = start.plan.load_full();
         let pool =
             |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
         Self {
             pools: plan.upstreams.iter().map(pool).collect(),
-            plan: Arc::clone(plan),
+            plan,
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
-            ids: RequestIds::new(),
+            ids: Rc::new(RequestIds::new()),
+        }
+    }
+
+    /// The same worker under a plan that follows. Upstreams that did not change keep their connections.
+    pub(crate) fn under(&self, plan: Arc<Plan>) -> Self {
+        let is_same = self.plan.limits.connect == plan.limits.connect;
+        let pool = |(place, upstream): (usize, &crate::plan::Upstream)| {
+            let before = self.plan.upstreams.get(place).filter(|before| is_same && *before == upstream);
+            match before.and_then(|_| self.pools.get(place)) {
+                Some(pool) => Rc::clone(pool),
+                None => Pool::new(upstream.authority.clone(), plan.limits.connect),
+            }
+        };
+        Self {
+            pools: plan.upstreams.iter().enumerate().map(pool).collect(),
+            table: RefCell::new(Cache::new(self.flags.table())),
+            flags: Arc::clone(&self.flags),
+            stats: Arc::clone(&self.stats),
+            ids: Rc::clone(&self.ids),
+            plan,
         }
     }
 
@@ -100,7 +122,7 @@ impl Worker {
 pub(crate) fn run(start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(&start));
+        let worker = Rc::new(Current::new(Worker::new(&start), &start.plan));
         let Start { listener, signals: Signals { drain, mut end }, .. } = start;
         let listener = TcpListener::from_std(listener)?;
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
@@ -111,24 +133,24 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
     })
 }
 
-async fn sweep(worker: Rc<Worker>) {
+async fn sweep(worker: Rc<Current>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        worker.pools.iter().for_each(|pool| pool.sweep());
+        worker.get().pools.iter().for_each(|pool| pool.sweep());
     }
 }
 
-async fn accept(worker: Rc<Worker>, listener: TcpListener, mut drain: watch::Receiver<bool>) {
+async fn accept(worker: Rc<Current>, listener: TcpListener, mut drain: watch::Receiver<bool>) {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(worker.plan.limits.client_header);
+    http.timer(TokioTimer::new()).header_read_timeout(worker.get().plan.limits.client_header);
     let http = Rc::new(http);
     let of_connections = drain.clone();
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    worker.stats.connected();
+                    worker.get().stats.connected();
                     tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), stream, address, of_connections.clone()));
                 }
                 Err(error) => {
@@ -142,7 +164,7 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, mut drain: watch::Rec
 }
 
 async fn serve(
-    worker: Rc<Worker>,
+    worker: Rc<Current>,
     http: Rc<http1::Builder>,
     stream: TcpStream,
     address: SocketAddr,
@@ -155,7 +177,7 @@ async fn serve(
     let Ok(address) = HeaderValue::from_str(&text) else { return };
     let client = Rc::new(Client { address });
     let service = service_fn(|request| {
-        let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
+        let (worker, client) = (worker.get(), Rc::clone(&client));
         async move { Ok::<_, Infallible>(phases::answer(worker, client, request).await) }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));

@@ -4,7 +4,7 @@
 
 use http::header::HeaderName;
 
-use crate::plan::{ContextId, Upstream, upstream_named};
+use crate::plan::{ContextId, ContextPlan, Upstream, upstream_named};
 use crate::routing::{Goal, HeaderCondition, Host, Methods, Pattern, RouteRule, RouteTable, Wanted};
 use crate::settings::{HeaderSettings, RouteSettings, Settings};
 
@@ -13,12 +13,17 @@ pub(super) fn path_of(route: &RouteSettings) -> &str {
     if route.path.is_empty() { &route.prefix } else { &route.path }
 }
 
-pub(super) fn table(settings: &Settings, upstreams: &[Upstream], errors: &mut Vec<String>) -> RouteTable {
+pub(super) fn table(
+    settings: &Settings,
+    upstreams: &[Upstream],
+    contexts: &[ContextPlan],
+    errors: &mut Vec<String>,
+) -> RouteTable {
     let mut rules: Vec<RouteRule> = Vec::new();
     for (index, route) in settings.routes.iter().enumerate() {
         let text = path_of(route);
         let mut wrong = Vec::new();
-        let goal = goal(route, settings, upstreams, &mut wrong);
+        let goal = goal(route, settings, (upstreams, contexts), &mut wrong);
         let rule = rule(index, route, goal, &mut wrong);
         errors.extend(wrong.into_iter().map(|reason| format!("route `{text}`{reason}")));
         let Some(rule) = rule else { continue };
@@ -73,7 +78,12 @@ fn condition(header: &HeaderSettings) -> Result<HeaderCondition, String> {
     Ok(HeaderCondition { name, wanted })
 }
 
-fn goal(route: &RouteSettings, settings: &Settings, upstreams: &[Upstream], wrong: &mut Vec<String>) -> Goal {
+fn goal(
+    route: &RouteSettings,
+    settings: &Settings,
+    (upstreams, contexts): (&[Upstream], &[ContextPlan]),
+    wrong: &mut Vec<String>,
+) -> Goal {
     let RouteSettings { context, upstream, .. } = route;
     let monolith = Goal::Upstream(upstream_named(upstreams, &settings.monolith).unwrap_or_default());
     match (context.as_str(), upstream.as_str()) {
@@ -87,7 +97,7 @@ fn goal(route: &RouteSettings, settings: &Settings, upstreams: &[Upstream], wron
                 monolith
             }
         },
-        (name, "") => match settings.contexts.keys().position(|found| found == name) {
+        (name, "") => match contexts.iter().position(|found| found.name == name && !found.is_retired) {
             Some(position) => Goal::Context(ContextId(position)),
             None => {
                 wrong

@@ -15,6 +15,8 @@ mod flags;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod reload;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod strictness;
