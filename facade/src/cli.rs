@@ -1,7 +1,9 @@
 //! The command line.
 
 mod api;
+mod check;
 mod flag;
+mod init;
 mod overrides;
 mod serve;
 mod show;
@@ -35,7 +37,11 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Forward requests until told to end (SIGTERM, SIGINT)
+    #[command(visible_alias = "run")]
     Serve,
+    /// Write a settings file to start from: everything goes to one upstream
+    #[command(after_help = "Example:\n  facade init --upstream http://127.0.0.1:3000 && facade run")]
+    Init(InitArgs),
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
@@ -45,8 +51,15 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check the settings as a whole, without starting anything
-    Check,
+    /// Check the settings as a whole, without starting anything; every fault is told with its line and column
+    #[command(after_help = "Exit code: 0 if they are sound, 1 if not, 2 if this command is misused.")]
+    Check {
+        /// Settings file; like --config
+        file: Option<PathBuf>,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Tell where a request would go, and why
     #[command(after_help = "Example:\n  facade explain GET /api/v1/users/42 -H 'x-user-id: 42'")]
     Explain(ExplainArgs),
@@ -68,6 +81,19 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Where all requests go: http://host:port
+    #[arg(long, value_name = "URL")]
+    upstream: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    output: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -177,9 +203,10 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Serve => serve::serve(config, &settings(config)?),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Routes { json } => show::routes(&settings(config)?, json),
-        Command::Check => show::check(&settings(config)?),
+        Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
         Command::Override(arguments) => overrides::run(&settings(config)?, &arguments),
         Command::Config { markdown: true, .. } => {

@@ -9,6 +9,7 @@
 //! * no request waits for the control store.
 
 pub mod admin;
+pub mod check;
 pub mod explain;
 pub mod overrides;
 pub mod plan;

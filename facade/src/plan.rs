@@ -300,10 +300,11 @@ fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
         }
     }
     let private = PrivatePaths::new(prefixes);
-    for path in settings.routes.iter().map(routes::path_of) {
-        if let Some(found) = private.find(path) {
+    for (index, route) in settings.routes.iter().enumerate() {
+        if let Some(found) = private.find(routes::path_of(route)) {
             errors.push(format!(
-                "route `{path}` lies under `{found}` in setting `private`, so nothing would ever take it"
+                "{} lies under `{found}` in setting `private`, so nothing would ever take it",
+                routes::name(index, route)
             ));
         }
     }

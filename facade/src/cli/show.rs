@@ -1,4 +1,4 @@
-//! `facade routes`, `facade check`, `facade explain`: what follows from the settings, without a running facade.
+//! `facade routes`, `facade explain`: what follows from the settings, without a running facade.
 
 use anyhow::{Result, anyhow};
 use control::{ControlError, ControlStore, Flag};
@@ -42,19 +42,6 @@ pub(crate) fn routes(settings: &Settings, json: bool) -> Result<()> {
         ]
     });
     table::print(["host", "path", "methods", "headers", "context", "upstream", "service", "key"], cells);
-    Ok(())
-}
-
-pub(crate) fn check(settings: &Settings) -> Result<()> {
-    let plan = Plan::new(settings)?;
-    let contexts: Vec<&str> = plan.context_names().collect();
-    let routes = settings.routes.len();
-    let upstreams = settings.upstreams.len();
-    let line = format!(
-        "the settings are sound: {upstreams} upstreams, {routes} routes, contexts: {}",
-        contexts.join(", ")
-    );
-    table::print_line(&line);
     Ok(())
 }
 

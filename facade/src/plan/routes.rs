@@ -13,6 +13,11 @@ pub(super) fn path_of(route: &RouteSettings) -> &str {
     if route.path.is_empty() { &route.prefix } else { &route.path }
 }
 
+/// How errors name a route: by its number in the file, from 1, and its path.
+pub(super) fn name(index: usize, route: &RouteSettings) -> String {
+    format!("route {} `{}`", index + 1, path_of(route))
+}
+
 pub(super) fn table(
     settings: &Settings,
     upstreams: &[Upstream],
@@ -21,18 +26,22 @@ pub(super) fn table(
 ) -> RouteTable {
     let mut rules: Vec<RouteRule> = Vec::new();
     for (index, route) in settings.routes.iter().enumerate() {
-        let text = path_of(route);
         let mut wrong = Vec::new();
         let goal = goal(route, settings, (upstreams, contexts), &mut wrong);
         let rule = rule(index, route, goal, &mut wrong);
-        errors.extend(wrong.into_iter().map(|reason| format!("route `{text}`{reason}")));
+        errors.extend(wrong.into_iter().map(|reason| format!("{}{reason}", name(index, route))));
         let Some(rule) = rule else { continue };
         match rules.iter().find(|other| other.conflicts(&rule)) {
             Some(other) if other.text == rule.text => {
-                errors.push(format!("route `{text}` stands there twice for the same requests; leave one"));
+                errors.push(format!(
+                    "{} stands there twice for the same requests; leave one",
+                    name(index, route)
+                ));
             }
             Some(other) => errors.push(format!(
-                "route `{text}` claims the same requests as route `{}`; leave one, or tell them apart",
+                "{} claims the same requests as route {} `{}`; leave one, or tell them apart",
+                name(index, route),
+                other.index + 1,
                 other.text
             )),
             None => rules.push(rule),
