@@ -24,7 +24,7 @@ use platform::settings::Secret;
 use crate::server::{Facade, Shared};
 use crate::settings::Settings;
 
-pub use views::{FlagView, HistoryView, List, RouteView};
+pub use views::{FlagView, HistoryView, List, RouteKind, RouteView};
 
 /// Where the admin API of these settings is found.
 pub fn url(settings: &Settings) -> String {
@@ -55,12 +55,17 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/flags/{context}").get(flags::show).put(flags::change))
         .service(web::resource("/flags/{context}/history").get(flags::history_of))
         .service(web::resource("/history").get(flags::history))
+        .service(web::resource("/config").get(settings_in_force))
         .service(web::resource("/routes").get(route_table));
     config.service(api).service(web::resource("/metrics").wrap(from_fn(door::guard)).get(metrics));
 }
 
 async fn route_table(shared: Data<Shared>) -> impl Responder {
-    web::Json(List { items: shared.plan.route_views() })
+    web::Json(List { items: shared.plan().route_views() })
+}
+
+async fn settings_in_force(shared: Data<Shared>) -> impl Responder {
+    web::Json(shared.live.view())
 }
 
 async fn metrics(shared: Data<Shared>) -> impl Responder {

@@ -1,9 +1,13 @@
 //! The command line.
 
 mod api;
+mod check;
 mod flag;
+mod init;
+mod overrides;
 mod serve;
 mod show;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -33,7 +37,11 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Forward requests until told to end (SIGTERM, SIGINT)
+    #[command(visible_alias = "run")]
     Serve,
+    /// Write a settings file to start from: everything goes to one upstream
+    #[command(after_help = "Example:\n  facade init --upstream http://127.0.0.1:3000 && facade run")]
+    Init(InitArgs),
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
@@ -43,11 +51,21 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check the settings as a whole, without starting anything
-    Check,
+    /// Check the settings as a whole, without starting anything; every fault is told with its line and column
+    #[command(after_help = "Exit code: 0 if they are sound, 1 if not, 2 if this command is misused.")]
+    Check {
+        /// Settings file; like --config
+        file: Option<PathBuf>,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Tell where a request would go, and why
     #[command(after_help = "Example:\n  facade explain GET /api/v1/users/42 -H 'x-user-id: 42'")]
     Explain(ExplainArgs),
+    /// Print a signed header and cookie with which a tester's reads of a context go to one side
+    #[command(after_help = OVERRIDE_EXAMPLE)]
+    Override(OverrideArgs),
     /// Print the effective settings and where each comes from
     Config {
         /// Print JSON
@@ -63,6 +81,19 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Where all requests go: http://host:port
+    #[arg(long, value_name = "URL")]
+    upstream: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    output: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -126,6 +157,31 @@ pub(crate) struct HistoryArgs {
     admin: AdminArgs,
 }
 
+const OVERRIDE_EXAMPLE: &str = "Example:
+  curl -H \"$(facade override --context users --side service --for 2h --header)\" http://127.0.0.1:8080/api/v1/users/42
+
+It is signed with the setting overrides.secret and moves reads only: writes go to the owner, and nobody reads from a
+monolith that does not own the context any more.";
+
+#[derive(Debug, Args)]
+pub(crate) struct OverrideArgs {
+    /// The context
+    #[arg(long)]
+    context: String,
+    /// Which side answers: monolith or service
+    #[arg(long)]
+    side: String,
+    /// How long it lasts, at most 30 days: 90s, 15m, 2h, 1d
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+    lasts: String,
+    /// Print only the header, as `name: value`
+    #[arg(long, conflicts_with = "json")]
+    header: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// GET, POST, …
@@ -136,8 +192,8 @@ pub(crate) struct ExplainArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// The client's address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    client: String,
+    #[arg(long, alias = "client", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    client_address: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -146,11 +202,13 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Serve => serve::serve(&settings(config)?),
+        Command::Serve => serve::serve(config, &settings(config)?),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Routes { json } => show::routes(&settings(config)?, json),
-        Command::Check => show::check(&settings(config)?),
+        Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
+        Command::Override(arguments) => overrides::run(&settings(config)?, &arguments),
         Command::Config { markdown: true, .. } => {
             print_line(document::<Settings>("facade", DEFAULT_FILE).trim_end());
             Ok(())

@@ -9,14 +9,18 @@
 //! * no request waits for the control store.
 
 pub mod admin;
+pub mod check;
 pub mod explain;
+pub mod overrides;
 pub mod plan;
+pub mod reload;
 pub mod server;
 pub mod settings;
 
 mod answer;
 mod body;
 mod client;
+mod current;
 mod flags;
 mod gate;
 mod headers;

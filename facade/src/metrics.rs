@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use control::Side;
 
+use crate::overrides::OverrideStats;
 use crate::plan::{ContextId, Plan};
 
 /// Upper bounds of the latency buckets, in microseconds.
@@ -29,6 +30,7 @@ pub(crate) struct WorkerStats {
     /// Two per context, and two for requests of no context.
     sides: Vec<SideStats>,
     contexts: Vec<ContextStats>,
+    pub(crate) overrides: OverrideStats,
     begun: AtomicU64,
     ended: AtomicU64,
     connections: AtomicU64,
@@ -60,10 +62,11 @@ pub(crate) struct Outcome {
 
 impl WorkerStats {
     pub(crate) fn new(plan: &Plan) -> Arc<Self> {
-        let contexts = plan.contexts.len();
+        let contexts = plan.context_room;
         Arc::new(Self {
             sides: (0..2 * (contexts + 1)).map(|_| SideStats::default()).collect(),
             contexts: (0..contexts).map(|_| ContextStats::default()).collect(),
+            overrides: OverrideStats::default(),
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             connections: AtomicU64::new(0),
@@ -151,6 +154,7 @@ pub(crate) fn render(plan: &Plan, workers: &[Arc<WorkerStats>], flags: &crate::f
         histogram(&mut out, workers, place, &format!("context=\"{context}\",side=\"{side}\""));
     }
     per_context(&mut out, plan, workers, flags);
+    OverrideStats::render(&mut out, workers.iter().map(|worker| &worker.overrides));
     head(&mut out, "requests_in_flight", "gauge", "Requests that have begun and not ended.");
     let begun = total(&|worker| worker.begun.load(Relaxed));
     line(

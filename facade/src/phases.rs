@@ -62,7 +62,7 @@ pub(crate) async fn answer(
             (refusal.into_answer(&request_id), routed)
         }
     };
-    if routed {
+    if routed && !ticket.is_sideless {
         let side = if ticket.side == Side::Service { SERVICE } else { MONOLITH };
         answer.parts.headers.insert(SIDE, side);
     }
@@ -100,11 +100,11 @@ async fn through(
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
     admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
-    let route = route::route(&worker.plan, parts.uri.path());
-    if route.private.is_some() {
-        return Err(Refused { refusal: route::unknown(), routed: false });
+    let route = route::route(&worker.plan, &parts);
+    if let Some(refusal) = route.refusal() {
+        return Err(Refused { refusal, routed: false });
     }
-    ticket.context = route.context;
+    (ticket.context, ticket.is_sideless) = (route.context, route.upstream.is_some());
     let decision = decide::decide(worker, &route, &parts, client).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;

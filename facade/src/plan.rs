@@ -2,31 +2,36 @@
 //!
 //! Invariant: whoever holds a [`Plan`] need not ask whether a name in it exists.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod routes;
+
+use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::time::Duration;
 
-use control::DataMode;
+use control::{DataMode, Side};
 use http::uri::{Authority, PathAndQuery};
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::Secret;
 
 use crate::admin::{RouteView, views};
 use crate::client::plan::ClientPlan;
 use crate::key::KeyRule;
+use crate::overrides::{Overrides, Wish};
 use crate::private::{PrivatePaths, is_prefix};
-use crate::routing::{RouteTable, normal};
-use crate::settings::{ContextSettings, RouteSettings, Settings};
+use crate::routing::RouteTable;
+use crate::settings::{ContextSettings, PinSettings, Settings};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
+/// Contexts that may be added while a facade runs.
+const SPARE_CONTEXTS: usize = 32;
 
 /// A context's place in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContextId(pub(crate) usize);
 
 /// An upstream's place in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct UpstreamId(pub(crate) usize);
 
 /// Everything that is wrong with the settings, in one line.
@@ -45,10 +50,13 @@ pub struct Plan {
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
     pub(crate) clients: ClientPlan,
+    pub(crate) overrides: Option<Overrides>,
+    /// Contexts that there is room for where something is kept per context: plans that follow may have more.
+    pub(crate) context_room: usize,
 }
 
 /// A server by name and address.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
     pub(crate) authority: Authority,
@@ -61,6 +69,10 @@ pub(crate) struct ContextPlan {
     pub(crate) service: UpstreamId,
     pub(crate) data: DataMode,
     pub(crate) keys: Vec<KeyRule>,
+    /// Keys that stay at one side.
+    pub(crate) pins: HashMap<Box<[u8]>, Side>,
+    /// The settings know it no longer; it keeps its place, to which no route leads.
+    pub(crate) is_retired: bool,
 }
 
 /// Timeouts as durations.
@@ -81,10 +93,21 @@ pub(crate) struct FallbackPlan {
 }
 
 impl Plan {
-    /// Checks the settings as a whole and reports everything that is wrong at once.
+    /// Checks the settings as a whole and reports everything that is wrong at once. Each line begins with the setting
+    /// at fault, by which `facade check` finds its place in the file.
     pub fn new(settings: &Settings) -> Result<Self, PlanError> {
+        Self::build(settings, None)
+    }
+
+    /// The same for settings that take the place of others: what both know keeps its place, and what is new gets a new
+    /// one, so that places in either plan mean the same.
+    pub(crate) fn after(&self, settings: &Settings) -> Result<Self, PlanError> {
+        Self::build(settings, Some(self))
+    }
+
+    fn build(settings: &Settings, before: Option<&Self>) -> Result<Self, PlanError> {
         let mut errors = Vec::new();
-        let upstreams = upstreams(settings, &mut errors);
+        let upstreams = upstreams(settings, before, &mut errors);
         let monolith = upstream_named(&upstreams, &settings.monolith).unwrap_or_else(|| {
             errors.push(format!(
                 "setting `monolith` names the upstream `{0}`, which does not exist; add [upstreams.{0}] with its url",
@@ -92,16 +115,19 @@ impl Plan {
             ));
             UpstreamId(0)
         });
-        let contexts: Vec<_> = settings
-            .contexts
-            .iter()
-            .map(|(name, context)| context_plan(name, context, &upstreams, &mut errors))
-            .collect();
-        let routes = routes(&settings.routes, &settings.contexts, &mut errors);
+        let contexts = contexts(settings, before, &upstreams, &mut errors);
+        let context_room = before.map_or(contexts.len() + SPARE_CONTEXTS, |plan| plan.context_room);
+        if contexts.len() > context_room {
+            errors.push(format!(
+                "setting `contexts`: {SPARE_CONTEXTS} were added since the start; no more without a restart"
+            ));
+        }
+        let routes = routes::table(settings, &upstreams, &contexts, &mut errors);
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
         let clients = ClientPlan::new(settings, &mut errors);
+        let overrides = Overrides::new(&settings.overrides, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -109,10 +135,21 @@ impl Plan {
                     .to_owned(),
             );
         }
-        if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, clients });
+        if !errors.is_empty() {
+            return Err(PlanError(errors));
         }
-        Err(PlanError(errors))
+        Ok(Self {
+            upstreams,
+            monolith,
+            contexts,
+            routes,
+            private,
+            limits,
+            fallback,
+            clients,
+            overrides,
+            context_room,
+        })
     }
 
     pub(crate) fn upstream(&self, id: UpstreamId) -> Option<&Upstream> {
@@ -121,6 +158,11 @@ impl Plan {
 
     pub(crate) fn context(&self, id: ContextId) -> Option<&ContextPlan> {
         self.contexts.get(id.0)
+    }
+
+    /// The side that a request wishes to be answered by, if it does.
+    pub(crate) fn wish(&self, context: &ContextPlan, headers: &HeaderMap) -> Wish {
+        self.overrides.as_ref().map_or(Wish::Nothing, |overrides| overrides.wish(context, headers))
     }
 
     /// The route table in the order in which it is tried.
@@ -134,20 +176,39 @@ impl Plan {
     }
 }
 
-fn upstreams(settings: &Settings, errors: &mut Vec<String>) -> Vec<Upstream> {
-    let mut upstreams = Vec::new();
-    for (name, upstream) in &settings.upstreams {
-        match authority(&upstream.url) {
-            Ok(authority) => upstreams.push(Upstream { name: name.clone(), authority }),
-            Err(reason) => {
-                errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
-                let authority = Authority::from_static("localhost:80");
-                // It stays in the list so that names which point to it are not reported as missing.
-                upstreams.push(Upstream { name: name.clone(), authority });
-            }
-        }
-    }
-    upstreams
+fn upstreams(settings: &Settings, before: Option<&Plan>, errors: &mut Vec<String>) -> Vec<Upstream> {
+    let mut read = |name: &str| {
+        let upstream = settings.upstreams.get(name)?;
+        let authority = authority(&upstream.url).unwrap_or_else(|reason| {
+            errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
+            // It stays in the list so that names which point to it are not reported as missing.
+            Authority::from_static("localhost:80")
+        });
+        Some(Upstream { name: name.to_owned(), authority })
+    };
+    let known = before.map_or(&[][..], |plan| &plan.upstreams);
+    let is_new = |name: &&String| !known.iter().any(|upstream| upstream.name == **name);
+    let kept: Vec<_> =
+        known.iter().map(|upstream| read(&upstream.name).unwrap_or_else(|| upstream.clone())).collect();
+    let new = settings.upstreams.keys().filter(is_new).filter_map(|name| read(name)).collect();
+    [kept, new].concat()
+}
+
+fn contexts(
+    settings: &Settings,
+    before: Option<&Plan>,
+    upstreams: &[Upstream],
+    errors: &mut Vec<String>,
+) -> Vec<ContextPlan> {
+    let known = before.map_or(&[][..], |plan| &plan.contexts);
+    let is_new = |name: &&str| !known.iter().any(|context| context.name == *name);
+    let names = known.iter().map(|context| context.name.as_str());
+    let new = settings.contexts.keys().map(String::as_str).filter(is_new);
+    let plan = |name: &str| match settings.contexts.get(name) {
+        Some(context) => context_plan(name, context, upstreams, errors),
+        None => ContextPlan::retired(name),
+    };
+    names.chain(new).map(plan).collect()
 }
 
 fn authority(url: &str) -> Result<Authority, String> {
@@ -198,34 +259,43 @@ fn context_plan(
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
-    ContextPlan { name: name.to_owned(), service, data: context.data, keys }
+    let pins = pins(name, context, errors);
+    ContextPlan { name: name.to_owned(), service, data: context.data, keys, pins, is_retired: false }
 }
 
-fn routes(
-    routes: &[RouteSettings],
-    contexts: &BTreeMap<String, ContextSettings>,
-    errors: &mut Vec<String>,
-) -> RouteTable {
-    let mut seen = BTreeSet::new();
-    let mut table = Vec::new();
-    for RouteSettings { prefix, context } in routes {
-        let trimmed = prefix.trim_end_matches('/');
-        if !prefix.starts_with('/')
-            || prefix.contains(['?', '#', '{', '*'])
-            || normal(prefix) != prefix.as_str()
-        {
-            errors.push(format!("route `{prefix}`: a prefix is a plain path that begins with `/`"));
-        } else if !seen.insert(trimmed.to_owned()) {
-            errors.push(format!("route `{prefix}` stands there twice; leave one"));
-        }
-        match contexts.keys().position(|name| name == context) {
-            Some(position) => table.push((trimmed.to_owned(), ContextId(position))),
-            None => errors.push(format!(
-                "route `{prefix}` names the context `{context}`, which does not exist; add [contexts.{context}]"
-            )),
+impl ContextPlan {
+    fn retired(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            service: UpstreamId::default(),
+            data: DataMode::Replicated,
+            keys: Vec::new(),
+            pins: HashMap::new(),
+            is_retired: true,
         }
     }
-    RouteTable::new(table)
+}
+
+fn pins(name: &str, context: &ContextSettings, errors: &mut Vec<String>) -> HashMap<Box<[u8]>, Side> {
+    let mut pins = HashMap::new();
+    for (place, PinSettings { key, side }) in context.pins.iter().enumerate() {
+        let mut wrong = |field: &str, reason: String| {
+            errors.push(format!("setting `contexts.{name}.pins[{place}].{field}`: {reason}"));
+        };
+        if key.is_empty() {
+            wrong("key", "it is empty, and no request has such a key".to_owned());
+        }
+        match side.parse::<Side>() {
+            Ok(side) if pins.insert(Box::from(key.as_bytes()), side).is_none() => {}
+            Ok(_) => wrong("key", format!("`{key}` is pinned twice; leave one")),
+            Err(error) => wrong("side", error.to_string()),
+        }
+    }
+    if !pins.is_empty() && context.key.is_empty() {
+        errors
+            .push(format!("setting `contexts.{name}.pins`: without `key` no request has a key to be pinned"));
+    }
+    pins
 }
 
 fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
@@ -243,10 +313,11 @@ fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
         }
     }
     let private = PrivatePaths::new(prefixes);
-    for RouteSettings { prefix, .. } in &settings.routes {
-        if let Some(found) = private.find(prefix) {
+    for (index, route) in settings.routes.iter().enumerate() {
+        if let Some(found) = private.find(routes::path_of(route)) {
             errors.push(format!(
-                "route `{prefix}` lies under `{found}` in setting `private`, so nothing would ever take it"
+                "{} lies under `{found}` in setting `private`, so nothing would ever take it",
+                routes::name(index, route)
             ));
         }
     }

@@ -17,13 +17,14 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::client::Listeners;
-use crate::client::certificates::Watcher;
+use crate::client::certificates::{Certificates, Watcher};
 use crate::client::stats::ClientStats;
 use crate::client::tls::Tls;
 use crate::flags::Flags;
 use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, WorkerStats};
 use crate::plan::{Plan, PlanError};
+use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
 use crate::worker::{self, Signals, Start};
 
@@ -60,26 +61,32 @@ pub struct Facade {
 
 /// What the admin API sees of a running facade.
 pub(crate) struct Shared {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) live: Live,
     pub(crate) flags: Arc<Flags>,
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
     stats: Vec<Arc<WorkerStats>>,
     clients: Arc<ClientStats>,
+    certificates: Option<Arc<Certificates>>,
 }
 
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
-        let certificates = self.plan.clients.tls.as_ref().map(|tls| tls.certificates.render());
+        let certificates = self.certificates.as_ref().map(|certificates| certificates.render());
         let of_clients = self.clients.render() + certificates.as_deref().unwrap_or_default();
-        metrics::render(&self.plan, &self.stats, &self.flags) + &of_clients
+        metrics::render(&self.plan(), &self.stats, &self.flags) + &of_clients + &self.live.render()
+    }
+
+    /// The plan that new requests follow.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.live.plan().load_full()
     }
 }
 
 impl Facade {
     /// Checks the settings, binds, declares the contexts, reads the flags and starts the workers.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        let plan = Arc::new(Plan::new(settings)?);
+        let plan = Plan::new(settings)?;
         let listeners = Listeners::bind(settings)?;
         let [cleartext, tls] = listeners.addresses();
         let address = cleartext.or(tls).ok_or_else(|| io::Error::other("nothing to listen on"))?;
@@ -94,11 +101,13 @@ impl Facade {
         let instance = format!("facade-{}", Uuid::new_v4().simple());
         let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
-        let shared =
-            Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats, clients: Arc::default() });
-        let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
-        let watcher = shared.plan.clients.tls.as_ref().map(watch).transpose()?;
+        let watcher = plan.clients.tls.as_ref().map(watch).transpose()?;
+        let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
+        let live = Live::new(settings, plan);
+        let (poke, clients) = (keeper.poke(), Arc::default());
+        let shared = Arc::new(Shared { live, flags, store, poke, stats, clients, certificates });
+        let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut facade = Self {
             address,
             tls_address: tls,
@@ -124,7 +133,7 @@ impl Facade {
         for (number, stats) in self.shared.stats.iter().enumerate() {
             let start = Start {
                 listeners: listeners.try_clone()?,
-                plan: Arc::clone(&self.shared.plan),
+                plan: Arc::clone(self.shared.live.plan()),
                 flags: Arc::clone(&self.shared.flags),
                 stats: Arc::clone(stats),
                 clients: Arc::clone(&self.shared.clients),
@@ -144,6 +153,11 @@ impl Facade {
     /// Where clients connect over TLS.
     pub fn tls_address(&self) -> Option<SocketAddr> {
         self.tls_address
+    }
+
+    /// What changes the settings of this facade while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.shared())
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

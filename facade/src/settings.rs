@@ -3,6 +3,9 @@
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
 mod limits;
+mod overrides;
+mod reload;
+mod route;
 mod tls;
 
 use std::collections::BTreeMap;
@@ -13,6 +16,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{Http2Settings, LimitSettings};
+pub use overrides::{OverrideSettings, PinSettings};
+pub use reload::ReloadSettings;
+pub use route::{HeaderSettings, RouteSettings};
 pub use tls::{CertificateSettings, TlsSettings, TlsVersion};
 
 /// Name of the settings file that is read when none is named.
@@ -52,11 +58,15 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// When the monolith answers for a failing service.
     pub fallback: Fallback,
+    /// How testers choose the side that answers them.
+    pub overrides: OverrideSettings,
+    /// How new settings come in while the facade runs.
+    pub reload: ReloadSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
     pub contexts: BTreeMap<String, ContextSettings>,
-    /// Which paths belong to which context; the longest prefix wins.
+    /// Which requests belong to which context or upstream; the most specific route wins, wherever it stands.
     pub routes: Vec<RouteSettings>,
 }
 
@@ -114,11 +124,13 @@ pub struct ContextSettings {
     /// Where the sticky key is found, in this order; the first that is there counts. A request without a key is read
     /// from the service only at 100 %.
     pub key: Vec<KeySource>,
+    /// Keys that stay at one side while reads are above 0 % and the monolith owns the context; `facade pin` adds them.
+    pub pins: Vec<PinSettings>,
 }
 
 impl Default for ContextSettings {
     fn default() -> Self {
-        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new() }
+        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new(), pins: Vec::new() }
     }
 }
 
@@ -136,17 +148,6 @@ pub enum KeySource {
     ClientAddress(bool),
 }
 
-/// A path prefix and the context it belongs to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteSettings {
-    /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`. Paths under no prefix go
-    /// to the monolith.
-    pub prefix: String,
-    /// Name of the context, as in `contexts`. The facade does not start with another.
-    pub context: String,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -162,6 +163,8 @@ impl Default for Settings {
             limits: LimitSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
+            overrides: OverrideSettings::default(),
+            reload: ReloadSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

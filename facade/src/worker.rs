@@ -16,6 +16,7 @@ use tokio::sync::watch;
 use crate::client::accept::{Reception, listener};
 use crate::client::stats::ClientStats;
 use crate::client::{Listeners, Scheme};
+use crate::current::Current;
 use crate::flags::{FlagTable, Flags};
 use crate::metrics::WorkerStats;
 use crate::phases::identify::RequestIds;
@@ -25,14 +26,14 @@ use crate::pool::Pool;
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
 
-/// A worker's state, shared by the tasks on its thread.
+/// A worker's state under one plan, shared by the tasks on its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) clients: Arc<ClientStats>,
-    pub(crate) ids: RequestIds,
+    pub(crate) ids: Rc<RequestIds>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -41,7 +42,7 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 pub(crate) struct Start {
     pub(crate) listeners: Listeners,
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) plan: Arc<ArcSwap<Plan>>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) clients: Arc<ClientStats>,
@@ -58,17 +59,39 @@ pub(crate) struct Signals {
 
 impl Worker {
     fn new(start: &Start) -> Self {
-        let Start { plan, flags, stats, .. } = start;
+        let Start { flags, stats, .. } = start;
+        let plan = start.plan.load_full();
         let pool =
             |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
         Self {
             pools: plan.upstreams.iter().map(pool).collect(),
-            plan: Arc::clone(plan),
+            plan,
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
             clients: Arc::clone(&start.clients),
-            ids: RequestIds::new(),
+            ids: Rc::new(RequestIds::new()),
+        }
+    }
+
+    /// The same worker under a plan that follows. Upstreams that did not change keep their connections.
+    pub(crate) fn under(&self, plan: Arc<Plan>) -> Self {
+        let is_same = self.plan.limits.connect == plan.limits.connect;
+        let pool = |(place, upstream): (usize, &crate::plan::Upstream)| {
+            let before = self.plan.upstreams.get(place).filter(|before| is_same && *before == upstream);
+            match before.and_then(|_| self.pools.get(place)) {
+                Some(pool) => Rc::clone(pool),
+                None => Pool::new(upstream.authority.clone(), plan.limits.connect),
+            }
+        };
+        Self {
+            pools: plan.upstreams.iter().enumerate().map(pool).collect(),
+            table: RefCell::new(Cache::new(self.flags.table())),
+            flags: Arc::clone(&self.flags),
+            stats: Arc::clone(&self.stats),
+            clients: Arc::clone(&self.clients),
+            ids: Rc::clone(&self.ids),
+            plan,
         }
     }
 
@@ -86,26 +109,26 @@ impl Worker {
 pub(crate) fn run(start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(&start));
+        let workers = Rc::new(Current::new(Worker::new(&start), &start.plan));
         let Start { listeners, signals: Signals { drain, mut end }, .. } = start;
-        let reception = Reception::new(&worker, drain);
+        let reception = Reception::new(Rc::clone(&workers), drain);
         for (bound, scheme) in [(listeners.cleartext, Scheme::Http), (listeners.tls, Scheme::Https)] {
             if let Some(listener) = listener(bound)? {
                 tokio::task::spawn_local(Rc::clone(&reception).accept(listener, scheme));
             }
         }
         drop(reception);
-        tokio::task::spawn_local(sweep(worker));
+        tokio::task::spawn_local(sweep(workers));
         // An error means that the one who would tell is gone: reason enough to end.
         let _ = end.wait_for(|end| *end).await;
         Ok(())
     })
 }
 
-async fn sweep(worker: Rc<Worker>) {
+async fn sweep(workers: Rc<Current>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        worker.pools.iter().for_each(|pool| pool.sweep());
+        workers.get().pools.iter().for_each(|pool| pool.sweep());
     }
 }

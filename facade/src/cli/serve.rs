@@ -1,5 +1,6 @@
 //! `facade serve`.
 
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -7,15 +8,19 @@ use facade::admin;
 use facade::server::Facade;
 use facade::settings::Settings;
 
-pub(crate) fn serve(settings: &Settings) -> Result<()> {
+use crate::cli::watch;
+
+pub(crate) fn serve(config: Option<&Path>, settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
     // Before any client is let in, so that a facade which cannot be steered does not run.
     facade::plan::Plan::new(settings)?;
     let listener = admin::bind(settings)?;
     actix_web::rt::System::new().block_on(async {
         let facade = Facade::start(settings)?;
+        let watch = actix_web::rt::spawn(watch::watch(facade.reloader(), config.map(Path::to_owned)));
         admin::announce(&listener)?;
         let served = admin::serve(listener, &facade, &settings.admin_token).await;
+        watch.abort();
         facade.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
         Ok(served?)
     })

@@ -22,6 +22,7 @@ use crate::client::stats::count;
 use crate::client::traffic::Traffic;
 use crate::client::watch::Watch;
 use crate::client::{Client, Scheme, refuse};
+use crate::current::Current;
 use crate::worker::Worker;
 
 /// Pause after an accept that failed for want of descriptors or memory, so that it does not fail in a busy loop.
@@ -33,7 +34,10 @@ const COMMON_HEADERS: usize = 100;
 
 /// What a worker's connections have in common.
 pub(crate) struct Reception {
+    /// As it was at the start: what is said of connections holds until a restart.
     pub(crate) worker: Rc<Worker>,
+    /// Where each request takes the worker from.
+    pub(crate) workers: Rc<Current>,
     pub(crate) http1: http1::Builder,
     pub(crate) http2: http2::Builder<LocalExecutor>,
     /// Every connection holds a clone while it lives.
@@ -42,12 +46,13 @@ pub(crate) struct Reception {
 }
 
 impl Reception {
-    pub(crate) fn new(worker: &Rc<Worker>, drain: watch::Receiver<bool>) -> Rc<Self> {
+    pub(crate) fn new(workers: Rc<Current>, drain: watch::Receiver<bool>) -> Rc<Self> {
+        let worker = workers.get();
         let plan = &worker.plan.clients;
         let watch = Watch::new(plan, &worker.clients);
         tokio::task::spawn_local(Rc::clone(&watch).run(drain.clone()));
         let (http1, http2) = (http1(plan), http2(plan));
-        Rc::new(Self { worker: Rc::clone(worker), http1, http2, drain, watch })
+        Rc::new(Self { worker, workers, http1, http2, drain, watch })
     }
 
     pub(crate) fn plan(&self) -> &ClientPlan {

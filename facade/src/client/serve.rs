@@ -267,7 +267,7 @@ async fn answer(
     let number = client.traffic.begin();
     let under_way = UnderWay(Rc::clone(&client));
     let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
-    let worker = Rc::clone(&reception.worker);
+    let worker = reception.workers.get();
     let mut response = phases::answer(worker, Rc::clone(&client), request).await;
     if number >= reception.plan().requests_per_connection {
         client.traffic.tell(Order::Drain);

@@ -19,6 +19,8 @@ pub(crate) struct Ticket {
     pub(crate) context: Option<ContextId>,
     pub(crate) side: Side,
     pub(crate) fell_back: bool,
+    /// Whether the route named the upstream, so that neither side was chosen.
+    pub(crate) is_sideless: bool,
     /// None until there is an answer.
     pub(crate) status: Option<u16>,
     /// Of a write: a switch of ownership waits for it.
@@ -45,6 +47,7 @@ impl Ticket {
             context: None,
             side: Side::Monolith,
             fell_back: false,
+            is_sideless: false,
             status: None,
             write: None,
             line: line.map(Box::new),

@@ -2,6 +2,7 @@
 
 #[cfg(test)]
 mod command_line;
+mod deciding;
 #[cfg(test)]
 mod draining;
 #[cfg(test)]
@@ -22,6 +23,9 @@ mod forwarding;
 mod http2;
 #[cfg(test)]
 mod limits;
+mod reload;
+#[cfg(test)]
+mod routes;
 #[cfg(test)]
 mod strictness;
 #[cfg(test)]

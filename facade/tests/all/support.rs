@@ -279,10 +279,15 @@ fn settings(monolith: SocketAddr, service: SocketAddr) -> Settings {
                     KeySource::PathSegment("/users/{key}".to_owned()),
                     KeySource::Header("x-key".to_owned()),
                 ],
+                ..ContextSettings::default()
             },
         )]
         .into(),
-        routes: vec![RouteSettings { prefix: "/users".to_owned(), context: "users".to_owned() }],
+        routes: vec![RouteSettings {
+            prefix: "/users".to_owned(),
+            context: "users".to_owned(),
+            ..RouteSettings::default()
+        }],
         ..Settings::default()
     }
 }
