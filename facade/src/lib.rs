@@ -26,5 +26,6 @@ mod phases;
 mod pool;
 mod private;
 mod routing;
+mod strict;
 mod upload;
 mod worker;

@@ -87,7 +87,7 @@ async fn through(
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
-    admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
+    admit::admit(client, &parts).map_err(|refusal| Refused { refusal, routed: false })?;
     let route = route::route(&worker.plan, parts.uri.path());
     if route.private.is_some() {
         return Err(Refused { refusal: route::unknown(), routed: false });

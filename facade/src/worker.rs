@@ -29,6 +29,7 @@ use crate::phases;
 use crate::phases::identify::RequestIds;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
+use crate::strict::{self, Door};
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -51,6 +52,8 @@ pub(crate) struct Worker {
 pub(crate) struct Client {
     /// Its address without the port, ready for `X-Forwarded-For`.
     pub(crate) address: HeaderValue,
+    /// Where the check of its bytes tells what it refused.
+    pub(crate) door: Rc<Door>,
 }
 
 /// What a worker is started with.
@@ -153,10 +156,15 @@ async fn serve(
     }
     let text = address.ip().to_canonical().to_string();
     let Ok(address) = HeaderValue::from_str(&text) else { return };
-    let client = Rc::new(Client { address });
+    let (stream, door) = strict::guard(stream, strict::Limits::default());
+    let client = Rc::new(Client { address, door: Rc::clone(&door) });
     let service = service_fn(|request| {
-        let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
-        async move { Ok::<_, Infallible>(phases::answer(worker, client, request).await) }
+        let (worker, client, door) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&door));
+        async move {
+            let answer = phases::answer(worker, client, request).await;
+            door.answered(answer.status());
+            Ok::<_, Infallible>(answer)
+        }
     });
     let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
     let probe = drain.clone();

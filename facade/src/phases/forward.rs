@@ -17,6 +17,7 @@ use crate::body::{BodyFault, RequestBody, UpstreamBody};
 use crate::headers;
 use crate::plan::UpstreamId;
 use crate::pool::{ConnectError, Lease};
+use crate::strict;
 use crate::upload::Upload;
 use crate::worker::Worker;
 
@@ -145,6 +146,7 @@ fn receive(worker: &Worker, lease: Lease, response: Response<Incoming>) -> Resul
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Broken("it switched protocols unasked".to_owned()));
     }
+    strict::answers::check(&parts).map_err(|fault| Failure::Broken(fault.to_owned()))?;
     headers::to_client(&mut parts.headers);
     parts.version = Version::HTTP_11;
     Ok(Answer::streaming(parts, UpstreamBody::new(incoming, lease, worker.plan.limits.body_idle)))

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod counting;
+#[cfg(test)]
 mod early_answers;
 #[cfg(test)]
 mod failures;
@@ -13,7 +15,11 @@ mod flags;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod nginx;
+#[cfg(test)]
 mod strictness;
+#[cfg(test)]
+mod strictness_table;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
