@@ -214,7 +214,7 @@ pub(crate) fn exchange(address: SocketAddr, pieces: &[&[u8]], ends: bool) -> Res
 fn read_answers(mut bytes: &[u8]) -> Result<Vec<Answered>, Garbage> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
-        let garbage = || format!("no answer: {:?}", String::from_utf8_lossy(bytes));
+        let garbage = || format!("bytes without a head: {:?}", String::from_utf8_lossy(bytes));
         let end = find(bytes, b"\r\n\r\n").ok_or_else(garbage)?;
         let head = String::from_utf8_lossy(&bytes[..end]).into_owned();
         let status: u16 =
@@ -239,6 +239,3 @@ fn read_answers(mut bytes: &[u8]) -> Result<Vec<Answered>, Garbage> {
     }
     Ok(answers)
 }
-
-/// A pause between two looks at something that other threads bring about.
-pub(crate) const LOOK: Duration = Duration::from_millis(1);
