@@ -7,7 +7,6 @@ use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::thread;
-use std::time::Duration;
 
 use crate::support::PATIENCE;
 
@@ -23,8 +22,6 @@ pub(crate) struct Request {
 struct Seen {
     requests: Vec<Request>,
     offences: Vec<String>,
-    /// Messages that broke off.
-    cut: usize,
 }
 
 /// Answers every request with 200 and its target.
@@ -53,10 +50,6 @@ impl Counter {
         let mut seen = self.seen.lock().unwrap();
         (std::mem::take(&mut seen.requests), std::mem::take(&mut seen.offences))
     }
-
-    pub(crate) fn cut(&self) -> usize {
-        self.seen.lock().unwrap().cut
-    }
 }
 
 fn serve(mut stream: TcpStream, seen: &Mutex<Seen>) {
@@ -78,10 +71,8 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Seen>) {
             Ok(None) => {
                 let mut more = [0; 65536];
                 match stream.read(&mut more) {
-                    Ok(0) | Err(_) => {
-                        seen.lock().unwrap().cut += usize::from(!bytes.is_empty());
-                        return;
-                    }
+                    // A message that broke off does not count.
+                    Ok(0) | Err(_) => return,
                     Ok(size) => bytes.extend_from_slice(&more[..size]),
                 }
             }
@@ -93,7 +84,7 @@ fn serve(mut stream: TcpStream, seen: &Mutex<Seen>) {
     }
 }
 
-type Reading<T> = Result<Option<(T, usize)>, String>;
+pub(crate) type Reading<T> = Result<Option<(T, usize)>, String>;
 
 /// The first request and its size; none while it is not complete.
 fn read_request(bytes: &[u8]) -> Reading<Request> {
@@ -132,7 +123,7 @@ fn read_request(bytes: &[u8]) -> Reading<Request> {
     Ok(body.map(|(body, size)| (request(body), end + 4 + size)))
 }
 
-fn read_chunks(bytes: &[u8]) -> Reading<Vec<u8>> {
+pub(crate) fn read_chunks(bytes: &[u8]) -> Reading<Vec<u8>> {
     let (mut body, mut at) = (Vec::new(), 0);
     loop {
         let Some(end) = find(&bytes[at..], b"\r\n") else { return Ok(None) };

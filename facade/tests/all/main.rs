@@ -5,6 +5,8 @@ mod command_line;
 #[cfg(test)]
 mod counting;
 #[cfg(test)]
+mod distrust;
+#[cfg(test)]
 mod early_answers;
 #[cfg(test)]
 mod failures;
@@ -18,6 +20,8 @@ mod forwarding;
 mod nginx;
 #[cfg(test)]
 mod strictness;
+#[cfg(test)]
+mod strictness_fuzz;
 #[cfg(test)]
 mod strictness_table;
 #[cfg(test)]

@@ -68,7 +68,7 @@ fn folder() -> PathBuf {
 }
 
 /// Each character a byte, and ⟦x×3⟧ three times x.
-fn bytes(raw: &str) -> Vec<u8> {
+pub(crate) fn bytes(raw: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     let mut rest = raw;
     while let Some((before, after)) = rest.split_once('⟦') {
