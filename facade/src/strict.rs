@@ -15,10 +15,10 @@ mod guarded;
 mod head;
 mod scanner;
 
-use std::cell::{Cell, RefCell};
-use std::rc::Rc;
-use std::task::Waker;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, OnceLock};
 
+use futures_util::task::AtomicWaker;
 use http::StatusCode;
 use http::uri::Uri;
 
@@ -67,15 +67,17 @@ impl Fault {
     }
 }
 
-/// What a guarded connection and the answering of its requests tell each other.
+/// What a guarded connection and the answering of its requests tell each other. Both are on one thread; it is shared
+/// by means that other threads could use because hyper hands upgraded streams on only if they could go to another.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    fault: Cell<Option<Fault>>,
+    fault: OnceLock<Fault>,
     /// Answers whose head is decided.
-    answers: Cell<u64>,
-    upgraded: Cell<bool>,
-    /// Of a reader that waits for the answer to a request to upgrade.
-    waiting: RefCell<Option<Waker>>,
+    answers: AtomicU64,
+    upgraded: AtomicBool,
+    /// A reader waits for the answer to a request to upgrade.
+    is_waiting: AtomicBool,
+    reader: AtomicWaker,
 }
 
 impl Door {
@@ -87,18 +89,19 @@ impl Door {
 
     /// To be told of every answer: after an upgrade the bytes are no longer HTTP.
     pub(crate) fn answered(&self, status: StatusCode) {
-        self.answers.set(self.answers.get().wrapping_add(1));
+        self.answers.store(self.answers.load(Relaxed).wrapping_add(1), Relaxed);
         if status == StatusCode::SWITCHING_PROTOCOLS {
-            self.upgraded.set(true);
+            self.upgraded.store(true, Relaxed);
         }
-        if let Some(waker) = self.waiting.borrow_mut().take() {
-            waker.wake();
+        if self.is_waiting.load(Relaxed) {
+            self.is_waiting.store(false, Relaxed);
+            self.reader.wake();
         }
     }
 }
 
 /// Puts the check in front of an HTTP/1 connection.
-pub(crate) fn guard<S>(stream: S, limits: Limits) -> (Guarded<S>, Rc<Door>) {
-    let door = Rc::new(Door::default());
-    (Guarded::new(stream, limits, Rc::clone(&door)), door)
+pub(crate) fn guard<S>(stream: S, limits: Limits) -> (Guarded<S>, Arc<Door>) {
+    let door = Arc::new(Door::default());
+    (Guarded::new(stream, limits, Arc::clone(&door)), door)
 }

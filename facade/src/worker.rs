@@ -53,7 +53,7 @@ pub(crate) struct Client {
     /// Its address without the port, ready for `X-Forwarded-For`.
     pub(crate) address: HeaderValue,
     /// Where the check of its bytes tells what it refused.
-    pub(crate) door: Rc<Door>,
+    pub(crate) door: Arc<Door>,
 }
 
 /// What a worker is started with.
@@ -157,9 +157,9 @@ async fn serve(
     let text = address.ip().to_canonical().to_string();
     let Ok(address) = HeaderValue::from_str(&text) else { return };
     let (stream, door) = strict::guard(stream, strict::Limits::default());
-    let client = Rc::new(Client { address, door: Rc::clone(&door) });
+    let client = Rc::new(Client { address, door: Arc::clone(&door) });
     let service = service_fn(|request| {
-        let (worker, client, door) = (Rc::clone(&worker), Rc::clone(&client), Rc::clone(&door));
+        let (worker, client, door) = (Rc::clone(&worker), Rc::clone(&client), Arc::clone(&door));
         async move {
             let answer = phases::answer(worker, client, request).await;
             door.answered(answer.status());

@@ -4,7 +4,8 @@
 
 use std::io;
 use std::pin::Pin;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -25,7 +26,7 @@ const MOST_LINGERED: usize = 1024 * 1024;
 pub(crate) struct Guarded<S> {
     inner: S,
     scanner: Scanner,
-    door: Rc<Door>,
+    door: Arc<Door>,
     mode: Mode,
     /// What could not be handed on yet: first what has passed, then the unit that is not complete.
     held: BytesMut,
@@ -52,7 +53,7 @@ struct Lingering {
 }
 
 impl<S> Guarded<S> {
-    pub(crate) fn new(inner: S, limits: Limits, door: Rc<Door>) -> Self {
+    pub(crate) fn new(inner: S, limits: Limits, door: Arc<Door>) -> Self {
         let scanner = Scanner::new(limits);
         let held = BytesMut::new();
         Self { inner, scanner, door, mode: Mode::Watching, held, passed: 0, lingering: None }
@@ -86,7 +87,7 @@ impl<S> Guarded<S> {
             None => {}
             Some(Stop::Upgrade) => self.mode = Mode::Deciding,
             Some(Stop::Head { fault, is_head }) => {
-                self.door.fault.set(Some(fault));
+                let _ = self.door.fault.set(fault);
                 self.held.truncate(passed);
                 let method = if is_head { "HEAD" } else { "GET" };
                 self.held.extend_from_slice(format!("{method} {STAND_IN} HTTP/1.1\r\n\r\n").as_bytes());
@@ -115,13 +116,14 @@ impl<S> Guarded<S> {
 impl<S: AsyncRead + Unpin> Guarded<S> {
     /// Whether the answer to the last head has been decided.
     fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.door.upgraded.get() {
+        if self.door.upgraded.load(Relaxed) {
             self.mode = Mode::Upgraded;
             self.passed = self.held.len();
             return Poll::Ready(());
         }
-        if self.door.answers.get() < self.scanner.heads() {
-            *self.door.waiting.borrow_mut() = Some(cx.waker().clone());
+        if self.door.answers.load(Relaxed) < self.scanner.heads() {
+            self.door.reader.register(cx.waker());
+            self.door.is_waiting.store(true, Relaxed);
             return Poll::Pending;
         }
         self.mode = Mode::Watching;
@@ -226,3 +228,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         Poll::Ready(Ok(()))
     }
 }
+
+#[cfg(test)]
+mod tests;
