@@ -13,6 +13,7 @@ pub(crate) mod grammar;
 
 mod guarded;
 mod head;
+mod interim;
 mod scanner;
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
@@ -23,6 +24,7 @@ use http::StatusCode;
 use http::uri::Uri;
 
 pub(crate) use guarded::Guarded;
+pub(crate) use interim::Interim;
 
 use crate::answer::Refusal;
 
@@ -84,7 +86,7 @@ impl Door {
     /// The refusal that a request stands in for.
     pub(crate) fn refusal(&self, uri: &Uri) -> Option<Refusal> {
         let fault = self.fault.get()?;
-        (uri.authority()? == STAND_IN).then(|| fault.refusal())
+        (uri.scheme().is_none() && uri.authority()? == STAND_IN).then(|| fault.refusal())
     }
 
     /// To be told of every answer: after an upgrade the bytes are no longer HTTP.

@@ -35,17 +35,35 @@ static QUERY: Alphabet =
     alphabet(b"-._~!$&'()*+,;=:@/?%|{}[]\\^`0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
 
 fn is_of(set: &Alphabet, bytes: &[u8]) -> bool {
-    bytes.iter().all(|byte| set.get(usize::from(*byte)).is_some_and(|is_in| *is_in))
+    bytes.iter().all(|byte| is_in(set, *byte))
+}
+
+fn is_in(set: &Alphabet, byte: u8) -> bool {
+    set.get(usize::from(byte)).is_some_and(|is_in| *is_in)
 }
 
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && is_of(&TOKEN, bytes)
 }
 
+/// A field's name and what follows its colon; none where something else than a colon ends the name.
+pub(crate) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
+    let end = line.iter().position(|byte| !is_in(&TOKEN, *byte))?;
+    let (name, rest) = line.split_at(end);
+    let value = rest.strip_prefix(b":")?;
+    if name.is_empty() { None } else { Some((name, value)) }
+}
+
 /// A field value (RFC 9110 §5.5): no control bytes but the tab, so no bare CR and no NUL. Without an early exit, so
 /// that the compiler makes it wide.
 pub(crate) fn is_field_text(bytes: &[u8]) -> bool {
-    !bytes.iter().fold(false, |bad, byte| bad | ((*byte < 0x20) & (*byte != b'\t')) | (*byte == 0x7f))
+    let is_bad = |byte: u8| u8::from(byte < 0x20) & u8::from(byte != b'\t') | u8::from(byte == 0x7f);
+    bytes.iter().fold(0, |bad, byte| bad | is_bad(*byte)) == 0
+}
+
+/// Where a piece begins.
+pub(crate) fn find(bytes: &[u8], piece: &[u8]) -> Option<usize> {
+    memchr::memmem::find(bytes, piece)
 }
 
 /// Spaces and tabs taken off both ends (`OWS`).
@@ -148,7 +166,7 @@ fn trim_start(mut bytes: &[u8]) -> &[u8] {
 }
 
 fn past_token(bytes: &[u8]) -> Option<&[u8]> {
-    let end = bytes.iter().position(|byte| !is_of(&TOKEN, &[*byte])).unwrap_or(bytes.len());
+    let end = bytes.iter().position(|byte| !is_in(&TOKEN, *byte)).unwrap_or(bytes.len());
     if end == 0 { None } else { bytes.get(end..) }
 }
 

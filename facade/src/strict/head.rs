@@ -4,7 +4,9 @@
 
 use http::StatusCode;
 
-use crate::strict::grammar::{is_field_text, is_path_and_query, is_plain_host, is_token, length, trim};
+use crate::strict::grammar::{
+    is_field_text, is_path_and_query, is_plain_host, is_token, length, split_field, trim,
+};
 use crate::strict::{Fault, Limits};
 
 /// Bytes of a request line besides its target.
@@ -115,14 +117,9 @@ impl Head {
         if line.starts_with(b" ") || line.starts_with(b"\t") {
             return Err(Fault::bad("a header is folded over two lines, or begins with a space"));
         }
-        let Some(colon) = memchr::memchr(b':', line) else {
-            return Err(Fault::bad("a header line has no colon"));
-        };
-        let (name, value) = line.split_at(colon);
-        if !is_token(name) {
-            return Err(Fault::bad("a header's name is not a word with a colon right behind it"));
-        }
-        let value = trim(value.get(1..).unwrap_or_default());
+        let (name, value) = split_field(line)
+            .ok_or(Fault::bad("a header's name is not a word with a colon right behind it"))?;
+        let value = trim(value);
         if !is_field_text(value) {
             return Err(Fault::bad("a header's value has a control character"));
         }

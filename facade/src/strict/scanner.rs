@@ -199,9 +199,10 @@ impl Scanner {
         if self.trailers > self.limits.fields {
             return Err(Fault::bad("there are too many trailers"));
         }
-        let (name, value) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
-        if value.is_empty() || !grammar::is_token(name) || !grammar::is_field_text(value) {
-            return Err(Fault::bad("a trailer is not name and value"));
+        let (name, value) =
+            grammar::split_field(line).ok_or(Fault::bad("a trailer is not name and value"))?;
+        if !grammar::is_field_text(value) {
+            return Err(Fault::bad("a trailer's value has a control character"));
         }
         let forbidden: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
         if forbidden.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
