@@ -30,6 +30,7 @@ use http::header::HeaderValue;
 use platform::http::{ServeError, bind};
 
 use crate::settings::Settings;
+use crate::strict::Door;
 use stats::Slot;
 use traffic::Traffic;
 
@@ -41,6 +42,8 @@ pub(crate) struct Client {
     #[expect(dead_code, reason = "the phases that trust networks decide by it")]
     pub(crate) peer: SocketAddr,
     pub(crate) scheme: Scheme,
+    /// Where the check of its bytes tells what it refused.
+    pub(crate) door: Arc<Door>,
     traffic: Arc<Traffic>,
     /// Kept for its drop: the connection counts until then, upgraded or not.
     _slot: Slot,

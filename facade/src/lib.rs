@@ -31,5 +31,6 @@ mod phases;
 mod pool;
 mod private;
 mod routing;
+mod strict;
 mod upload;
 mod worker;

@@ -99,7 +99,7 @@ async fn through(
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
-    admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
+    admit::admit(client, &parts).map_err(|refusal| Refused { refusal, routed: false })?;
     let route = route::route(&worker.plan, &parts);
     if let Some(refusal) = route.refusal() {
         return Err(Refused { refusal, routed: false });

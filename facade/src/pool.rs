@@ -16,6 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::body::RequestBody;
+use crate::strict;
 
 /// Idle connections that one worker keeps per upstream.
 const MOST_IDLE: usize = 512;
@@ -83,7 +84,7 @@ impl Pool {
         };
         stream.set_nodelay(true).map_err(ConnectError::Failed)?;
         let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(strict::Interim::new(stream)))
             .await
             .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         tokio::task::spawn_local(async move {

@@ -92,7 +92,7 @@ impl Reception {
         let Ok(address) = HeaderValue::from_str(&peer.ip().to_canonical().to_string()) else { return };
         let traffic = Arc::new(Traffic::new());
         self.watch.enter(&traffic);
-        let client = Rc::new(Client { address, peer, scheme, traffic, _slot: slot });
+        let client = Rc::new(Client { address, peer, scheme, door: Arc::default(), traffic, _slot: slot });
         tokio::task::spawn_local(serve::serve(Rc::clone(self), client, stream, self.drain.clone()));
     }
 }

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use crate::client::tls::{Http2, Tls};
 use crate::settings::{Http2Settings, LimitSettings, Settings};
+use crate::strict;
 
 /// A request's time from its first byte to here is not held against it; then its body must keep up the rate.
 const RATE_GRACE: Duration = Duration::from_secs(5);
@@ -53,6 +54,11 @@ pub(crate) struct Http2Plan {
 }
 
 impl ClientPlan {
+    /// The sizes that the check of the bytes keeps to.
+    pub(crate) fn strict(&self) -> strict::Limits {
+        strict::Limits { target: self.target_bytes, head: self.header_bytes, fields: self.header_count }
+    }
+
     pub(crate) fn new(settings: &Settings, errors: &mut Vec<String>) -> Self {
         let limits = &settings.limits;
         check_sizes(limits, errors);

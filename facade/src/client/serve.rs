@@ -9,6 +9,7 @@ use std::io;
 use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
@@ -31,6 +32,7 @@ use crate::client::traffic::Order;
 use crate::client::watched::Watched;
 use crate::client::{Client, Scheme, refuse, tls, translate, upgrade};
 use crate::phases;
+use crate::strict::Guarded;
 
 /// What an HTTP/2 connection begins with (RFC 9113 §3.4).
 const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -112,10 +114,11 @@ async fn serve_tls(reception: Rc<Reception>, client: Rc<Client>, stream: TcpStre
     }
 }
 
-async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, mut stream: Watched<S>)
+async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, stream: Watched<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let mut stream = Guarded::new(stream, reception.plan().strict(), Arc::clone(&client.door));
     while let Some(idle) = requests(&reception, &client, stream).await {
         let Some(woken) = rest(&client, idle).await else { return };
         stream = woken;
@@ -123,7 +126,11 @@ where
 }
 
 /// Serves requests until the connection ends, or has been idle for so long that it may rest.
-async fn requests<S>(reception: &Rc<Reception>, client: &Rc<Client>, stream: Watched<S>) -> Option<Watched<S>>
+async fn requests<S>(
+    reception: &Rc<Reception>,
+    client: &Rc<Client>,
+    stream: Guarded<Watched<S>>,
+) -> Option<Guarded<Watched<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
@@ -156,7 +163,7 @@ where
                 let parts = connection.into_parts()?;
                 let mut stream = parts.io.into_inner();
                 // Copied, because even an empty part of the buffer would keep all of it.
-                stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
+                stream.get_mut().put_back(Bytes::copy_from_slice(&parts.read_buf));
                 return Some(stream);
             }
             Order::TooSlow | Order::Close | Order::Cut => {
@@ -177,7 +184,7 @@ async fn end(stream: impl AsyncRead + AsyncWrite + Unpin, order: Order) {
 }
 
 /// Waits for the next request without what serving one takes: an idle connection holds a tenth of a busy one's memory.
-async fn rest<S>(client: &Client, mut stream: Watched<S>) -> Option<Watched<S>>
+async fn rest<S>(client: &Client, mut stream: Guarded<Watched<S>>) -> Option<Guarded<Watched<S>>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -185,7 +192,7 @@ where
     let mut first = ReadBuf::uninit(&mut first);
     let is_read = poll_fn(|cx| {
         client.traffic.register(cx);
-        if let Poll::Ready(read) = Pin::new(&mut stream).poll_read(cx, &mut first) {
+        if let Poll::Ready(read) = Pin::new(stream.get_mut()).poll_read(cx, &mut first) {
             return Poll::Ready(read.is_ok());
         }
         if client.traffic.order() > Order::Rest { Poll::Ready(false) } else { Poll::Pending }
@@ -193,7 +200,7 @@ where
     .await;
     if is_read && !first.filled().is_empty() {
         client.traffic.wake_up();
-        stream.put_back(Bytes::copy_from_slice(first.filled()));
+        stream.get_mut().put_back(Bytes::copy_from_slice(first.filled()));
         return Some(stream);
     }
     Box::pin(end(stream, client.traffic.order())).await;
@@ -269,6 +276,7 @@ async fn answer(
     let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
     let worker = reception.workers.get();
     let mut response = phases::answer(worker, Rc::clone(&client), request).await;
+    client.door.answered(response.status());
     if number >= reception.plan().requests_per_connection {
         client.traffic.tell(Order::Drain);
     }

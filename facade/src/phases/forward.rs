@@ -18,6 +18,7 @@ use crate::client::upgrade;
 use crate::headers;
 use crate::plan::UpstreamId;
 use crate::pool::{ConnectError, Lease};
+use crate::strict;
 use crate::upload::Upload;
 use crate::worker::Worker;
 
@@ -153,6 +154,7 @@ fn receive(
         return upgrade::switched(parts, protocols)
             .ok_or_else(|| Failure::Broken("it switched protocols unasked".to_owned()));
     }
+    strict::answers::check(&parts).map_err(|fault| Failure::Broken(fault.to_owned()))?;
     headers::to_client(&mut parts.headers);
     parts.version = Version::HTTP_11;
     Ok(Answer::streaming(parts, UpstreamBody::new(incoming, lease, worker.plan.limits.body_idle)))

@@ -2,7 +2,11 @@
 
 #[cfg(test)]
 mod command_line;
+#[cfg(test)]
+mod counting;
 mod deciding;
+#[cfg(test)]
+mod distrust;
 #[cfg(test)]
 mod draining;
 #[cfg(test)]
@@ -23,11 +27,16 @@ mod forwarding;
 mod http2;
 #[cfg(test)]
 mod limits;
+mod nginx;
 mod reload;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod strictness;
+#[cfg(test)]
+mod strictness_fuzz;
+#[cfg(test)]
+mod strictness_table;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
