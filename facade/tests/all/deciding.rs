@@ -110,3 +110,46 @@ fn an_override_is_printed_and_explained() {
         assert!(told.contains(part), "{told}");
     }
 }
+
+#[test]
+fn pins_are_added_and_removed_in_the_file_and_the_rest_of_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "# mine\n[control]\npath = 'control.db'\n[upstreams.monolith]\nurl = 'http://127.0.0.1:1'\n\
+        [contexts.users] # here\nservice = 'monolith'\nkey = [{ header = 'x-key' }]\n\
+        [contexts.cart]\nservice = 'monolith'\nkey = [{ header = 'x-key' }]\npins = [{ key = 'c', side = 'service' }]\n\
+        [[routes]]\nprefix = '/users'\ncontext = 'users'\n";
+    let file = folder.path().join("facade.toml");
+    std::fs::write(&file, text).unwrap();
+    let facade = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_facade"));
+        let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let run = |arguments: &[&str]| {
+        let (is_done, told) = facade(arguments);
+        assert!(is_done, "{told}");
+        told
+    };
+    run(&["pin", "add", "users", "a \"b\"", "service"]);
+    run(&["pin", "add", "users", "42", "service"]);
+    run(&["pin", "add", "users", "42", "monolith"]);
+    run(&["pin", "add", "cart", "d", "monolith"]);
+    let pins: serde_json::Value = serde_json::from_str(&run(&["pin", "list", "--json"])).unwrap();
+    let pins: Vec<_> = pins.as_array().unwrap().iter().map(|pin| format!("{}", pin["key"])).collect();
+    assert_eq!(pins, [r#""c""#, r#""d""#, r#""a \"b\"""#, r#""42""#]);
+    let told = run(&["explain", "GET", "/users", "-H", "x-key: 42"]);
+    assert!(told.contains("pin") && told.contains("monolith"), "{told}");
+    for (arguments, part) in [
+        (&["pin", "add", "users", "7", "both"][..], "not a side"),
+        (&["pin", "add", "user", "7", "service"][..], "no context `user`"),
+        (&["pin", "remove", "users", "7"][..], "is not pinned"),
+    ] {
+        let (is_done, told) = facade(arguments);
+        assert!(!is_done && told.contains(part), "{told}");
+    }
+    run(&["pin", "remove", "users", "42"]);
+    run(&["pin", "remove", "users", "a \"b\""]);
+    run(&["pin", "remove", "cart", "d"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+}
