@@ -234,4 +234,23 @@ mod tests {
         assert!(errors.first().is_some_and(|error| error.contains("overrides.secret")));
         assert!(Overrides::new(&settings(""), &mut errors).is_none());
     }
+
+    #[test]
+    fn what_comes_of_wishes_is_counted_over_all_workers() {
+        let workers = [OverrideStats::default(), OverrideStats::default()];
+        workers.iter().for_each(|stats| stats.count(Outcome::Used));
+        workers[1].count(Outcome::Invalid);
+        let mut out = String::new();
+        OverrideStats::render(&mut out, workers.iter());
+        let counts: Vec<_> = out.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            counts,
+            [
+                "banyan_facade_overrides_total{outcome=\"used\"} 2",
+                "banyan_facade_overrides_total{outcome=\"refused\"} 0",
+                "banyan_facade_overrides_total{outcome=\"invalid\"} 1",
+                "banyan_facade_overrides_total{outcome=\"expired\"} 0",
+            ]
+        );
+    }
 }
