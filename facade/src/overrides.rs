@@ -103,6 +103,11 @@ impl Overrides {
         wish
     }
 
+    /// Upstreams have no use for the header, and need not be able to repeat what it wishes.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(&self.header);
+    }
+
     /// None for a wish of another context.
     fn read(&self, context: &str, token: &[u8], now_s: i64) -> Option<Wish> {
         let token = std::str::from_utf8(token).ok()?;

@@ -99,6 +99,9 @@ async fn through(
     (ticket.side, ticket.write) = (side, write);
     drop(route);
 
+    if let Some(overrides) = &worker.plan.overrides {
+        overrides.strip(&mut parts.headers);
+    }
     headers::to_upstream(&mut parts, &client.address);
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);

@@ -35,6 +35,7 @@ fn a_signed_header_or_cookie_chooses_the_side_of_a_read_and_never_of_a_write() {
     let header = format!("Banyan-Override: other.service.1.x, {to_service}");
     let cookie = format!("cookie: a=b; banyan-override-users={to_service}");
     assert_eq!(ask(&fixture, "GET", &header).text(), "service");
+    assert_eq!(service.seen()[0].header("banyan-override"), None, "the service got what was signed");
     assert_eq!(ask(&fixture, "GET", &cookie).text(), "service");
     assert_eq!(ask(&fixture, "PUT", &header).text(), "monolith");
     let expired = sign(&overrides(), "users", Side::Service, now_ms() / 1000 - 1).token;
