@@ -8,7 +8,7 @@ mod secret;
 use std::fmt;
 use std::path::Path;
 
-use platform::settings::{SettingsError, load};
+use platform::settings::{SettingsError, load_sound};
 use serde::Serialize;
 
 use crate::plan::Plan;
@@ -44,13 +44,19 @@ pub fn check(file: Option<&Path>) -> Vec<Finding> {
         findings.dedup_by_key(|finding| finding.line);
         return findings;
     }
-    let faults = match load::<Settings>(file, DEFAULT_FILE) {
-        Ok(loaded) => Plan::new(&loaded.settings).err().map(|error| error.0).unwrap_or_default(),
+    let faults = match load_sound::<Settings>(file, DEFAULT_FILE) {
+        Ok((loaded, faults)) => {
+            [faults, Plan::new(&loaded.settings).err().map_or(Vec::new(), |error| error.0)].concat()
+        }
         Err(SettingsError::Invalid(faults)) => faults,
         Err(error) => vec![error.to_string()],
     };
     let mut findings: Vec<_> = faults.iter().map(|fault| source.explain(fault)).collect();
+    // By place, the stable way: of two at one place, the second follows from the first.
     findings.sort_by_key(|finding| (finding.line, finding.column));
+    findings.dedup_by(|second, first| {
+        first.line.is_some() && (first.line, first.column) == (second.line, second.column)
+    });
     findings
 }
 

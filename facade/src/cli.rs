@@ -5,6 +5,7 @@ mod check;
 mod flag;
 mod init;
 mod overrides;
+mod pin;
 mod serve;
 mod show;
 mod watch;
@@ -63,6 +64,9 @@ enum Command {
     /// Tell where a request would go, and why
     #[command(after_help = "Example:\n  facade explain GET /api/v1/users/42 -H 'x-user-id: 42'")]
     Explain(ExplainArgs),
+    /// Show and change which keys stay at one side, in the settings file
+    #[command(subcommand, arg_required_else_help = true)]
+    Pin(PinCommand),
     /// Print a signed header and cookie with which a tester's reads of a context go to one side
     #[command(after_help = OVERRIDE_EXAMPLE)]
     Override(OverrideArgs),
@@ -157,6 +161,33 @@ pub(crate) struct HistoryArgs {
     admin: AdminArgs,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinCommand {
+    /// Print all pins
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a key at one side while its context is in canary
+    #[command(after_help = "Example:\n  facade pin add users 42 monolith")]
+    Add {
+        /// The context
+        context: String,
+        /// The sticky key
+        key: String,
+        /// monolith or service
+        side: String,
+    },
+    /// Let a key go where the weight says
+    Remove {
+        /// The context
+        context: String,
+        /// The sticky key
+        key: String,
+    },
+}
+
 const OVERRIDE_EXAMPLE: &str = "Example:
   curl -H \"$(facade override --context users --side service --for 2h --header)\" http://127.0.0.1:8080/api/v1/users/42
 
@@ -208,6 +239,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
+        Command::Pin(command) => pin::run(config, command),
         Command::Override(arguments) => overrides::run(&settings(config)?, &arguments),
         Command::Config { markdown: true, .. } => {
             print_line(document::<Settings>("facade", DEFAULT_FILE).trim_end());

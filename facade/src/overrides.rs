@@ -31,7 +31,6 @@ const PURPOSE: &str = "banyan-override\n";
 pub(crate) struct Overrides {
     key: hmac::Key,
     header: HeaderName,
-    cookie: String,
 }
 
 /// What a request wishes.
@@ -79,7 +78,7 @@ impl Overrides {
             errors.push(format!("setting `overrides.cookie`: `{cookie}` is no cookie name"));
         }
         match HeaderName::from_bytes(header.as_bytes()) {
-            Ok(header) => Some(Self { key: signing_key(secret), header, cookie: cookie.clone() }),
+            Ok(header) => Some(Self { key: signing_key(secret), header }),
             Err(_) => {
                 errors.push(format!("setting `overrides.header`: `{header}` is no header name"));
                 None
@@ -92,12 +91,9 @@ impl Overrides {
     pub(crate) fn wish(&self, context: &ContextPlan, headers: &HeaderMap) -> Wish {
         let in_headers =
             headers.get_all(&self.header).iter().flat_map(|value| value.as_bytes().split(|b| *b == b','));
-        let in_cookie = headers.contains_key(http::header::COOKIE).then(|| {
-            let name = cookie_name(&self.cookie, &context.name);
-            cookie(headers, name.as_bytes())
-        });
+        let in_cookie = cookie(headers, context.override_cookie.as_bytes());
         let mut wish = Wish::Nothing;
-        for token in in_headers.chain(in_cookie.flatten()) {
+        for token in in_headers.chain(in_cookie) {
             let Some(found) = self.read(&context.name, token.trim_ascii(), now_ms() / 1000) else { continue };
             if matches!(found, Wish::Side(_)) {
                 return found;
@@ -105,6 +101,11 @@ impl Overrides {
             wish = found;
         }
         wish
+    }
+
+    /// Upstreams have no use for the header, and need not be able to repeat what it wishes.
+    pub(crate) fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(&self.header);
     }
 
     /// None for a wish of another context.
@@ -155,7 +156,7 @@ fn signing_key(secret: &Secret) -> hmac::Key {
 }
 
 /// One cookie per context, so that several can be overridden at once.
-fn cookie_name(cookie: &str, context: &str) -> String {
+pub(crate) fn cookie_name(cookie: &str, context: &str) -> String {
     format!("{cookie}-{context}")
 }
 
@@ -237,5 +238,24 @@ mod tests {
         Overrides::new(&settings("short"), &mut errors);
         assert!(errors.first().is_some_and(|error| error.contains("overrides.secret")));
         assert!(Overrides::new(&settings(""), &mut errors).is_none());
+    }
+
+    #[test]
+    fn what_comes_of_wishes_is_counted_over_all_workers() {
+        let workers = [OverrideStats::default(), OverrideStats::default()];
+        workers.iter().for_each(|stats| stats.count(Outcome::Used));
+        workers[1].count(Outcome::Invalid);
+        let mut out = String::new();
+        OverrideStats::render(&mut out, workers.iter());
+        let counts: Vec<_> = out.lines().filter(|line| !line.starts_with('#')).collect();
+        assert_eq!(
+            counts,
+            [
+                "banyan_facade_overrides_total{outcome=\"used\"} 2",
+                "banyan_facade_overrides_total{outcome=\"refused\"} 0",
+                "banyan_facade_overrides_total{outcome=\"invalid\"} 1",
+                "banyan_facade_overrides_total{outcome=\"expired\"} 0",
+            ]
+        );
     }
 }

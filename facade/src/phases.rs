@@ -112,6 +112,9 @@ async fn through(
     drop(route);
 
     let protocols = upgrade::wanted(&parts).filter(|_| upload.is_none());
+    if let Some(overrides) = &worker.plan.overrides {
+        overrides.strip(&mut parts.headers);
+    }
     headers::to_upstream(&mut parts, &client.address);
     if let Some(protocols) = protocols {
         upgrade::ask(&mut parts.headers, protocols);

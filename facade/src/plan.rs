@@ -16,7 +16,7 @@ use platform::settings::Secret;
 use crate::admin::{RouteView, views};
 use crate::client::plan::ClientPlan;
 use crate::key::KeyRule;
-use crate::overrides::{Overrides, Wish};
+use crate::overrides::{Overrides, Wish, cookie_name};
 use crate::private::{PrivatePaths, is_prefix};
 use crate::routing::RouteTable;
 use crate::settings::{ContextSettings, PinSettings, Settings};
@@ -71,6 +71,8 @@ pub(crate) struct ContextPlan {
     pub(crate) keys: Vec<KeyRule>,
     /// Keys that stay at one side.
     pub(crate) pins: HashMap<Box<[u8]>, Side>,
+    /// Name of the cookie that carries an override.
+    pub(crate) override_cookie: String,
     /// The settings know it no longer; it keeps its place, to which no route leads.
     pub(crate) is_retired: bool,
 }
@@ -205,7 +207,10 @@ fn contexts(
     let names = known.iter().map(|context| context.name.as_str());
     let new = settings.contexts.keys().map(String::as_str).filter(is_new);
     let plan = |name: &str| match settings.contexts.get(name) {
-        Some(context) => context_plan(name, context, upstreams, errors),
+        Some(context) => ContextPlan {
+            override_cookie: cookie_name(&settings.overrides.cookie, name),
+            ..context_plan(name, context, upstreams, errors)
+        },
         None => ContextPlan::retired(name),
     };
     names.chain(new).map(plan).collect()
@@ -260,7 +265,8 @@ fn context_plan(
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
     let pins = pins(name, context, errors);
-    ContextPlan { name: name.to_owned(), service, data: context.data, keys, pins, is_retired: false }
+    let data = context.data;
+    ContextPlan { service, data, keys, pins, is_retired: false, ..ContextPlan::retired(name) }
 }
 
 impl ContextPlan {
@@ -271,6 +277,7 @@ impl ContextPlan {
             data: DataMode::Replicated,
             keys: Vec::new(),
             pins: HashMap::new(),
+            override_cookie: String::new(),
             is_retired: true,
         }
     }

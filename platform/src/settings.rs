@@ -17,7 +17,7 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::table;
 
 pub use document::document;
-pub use load::load;
+pub use load::{load, load_sound};
 
 /// Prefix of every environment variable that sets something; `__` stands for the dot between two names.
 pub const ENV_PREFIX: &str = "BANYAN_";

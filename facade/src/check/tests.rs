@@ -76,6 +76,12 @@ fn unknown_names_and_wrong_types_are_found_with_what_was_meant() {
 }
 
 #[test]
+fn what_cannot_be_read_hides_nothing_else() {
+    let text = format!("{SOUND}[upstreams.svc]\nurl = 5\n[contexts.users]\nservice = 'nobody'\nkeys = []\n");
+    assert_eq!(places(&text), [place(6, 7, "5"), place(8, 11, "'nobody'"), place(9, 1, "keys")]);
+}
+
+#[test]
 fn what_is_no_toml_is_found_too() {
     let [(line, column, _)] = places("listen = 'a'\nworkers = = 1\n")[..] else { panic!("one fault") };
     assert_eq!((line, column), (2, 11));

@@ -7,6 +7,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use facade::check::{Finding, check};
 use facade::reload::Reloader;
 use facade::settings::DEFAULT_FILE;
 use tokio::signal::unix::{SignalKind, signal};
@@ -48,11 +49,26 @@ pub(crate) async fn watch(reloader: Reloader, config: Option<PathBuf>) {
 /// What is wrong is told by the one who refuses it.
 async fn read(reloader: &Reloader, config: Option<PathBuf>) {
     let reloader = reloader.clone();
+    let file = config.clone();
     let load =
         move || super::settings(config.as_deref()).map_err(|error| platform::error::chain(error.as_ref()));
-    let done = tokio::task::spawn_blocking(move || reloader.reload(load).is_ok()).await;
+    let work = move || {
+        if reloader.reload(load).is_err() {
+            places(file.as_deref());
+        }
+    };
+    let done = tokio::task::spawn_blocking(work).await;
     if done.is_err() {
         tracing::error!("reading the settings anew failed");
+    }
+}
+
+/// Where in the file to look; of settings that need a restart there is nothing to find.
+fn places(file: Option<&Path>) {
+    for Finding { message, file, line, column, .. } in check(file) {
+        if let (Some(file), Some(line), Some(column)) = (file, line, column) {
+            tracing::error!(file, line, column, "{file}:{line}:{column}: {message}");
+        }
     }
 }
 

@@ -35,6 +35,7 @@ fn a_signed_header_or_cookie_chooses_the_side_of_a_read_and_never_of_a_write() {
     let header = format!("Banyan-Override: other.service.1.x, {to_service}");
     let cookie = format!("cookie: a=b; banyan-override-users={to_service}");
     assert_eq!(ask(&fixture, "GET", &header).text(), "service");
+    assert_eq!(service.seen()[0].header("banyan-override"), None, "the service got what was signed");
     assert_eq!(ask(&fixture, "GET", &cookie).text(), "service");
     assert_eq!(ask(&fixture, "PUT", &header).text(), "monolith");
     let expired = sign(&overrides(), "users", Side::Service, now_ms() / 1000 - 1).token;
@@ -109,4 +110,47 @@ fn an_override_is_printed_and_explained() {
         let told = facade(&[&["override"][..], &arguments].concat());
         assert!(told.contains(part), "{told}");
     }
+}
+
+#[test]
+fn pins_are_added_and_removed_in_the_file_and_the_rest_of_it_stays() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = "# mine\n[control]\npath = 'control.db'\n[upstreams.monolith]\nurl = 'http://127.0.0.1:1'\n\
+        [contexts.users] # here\nservice = 'monolith'\nkey = [{ header = 'x-key' }]\n\
+        [contexts.cart]\nservice = 'monolith'\nkey = [{ header = 'x-key' }]\npins = [{ key = 'c', side = 'service' }]\n\
+        [[routes]]\nprefix = '/users'\ncontext = 'users'\n";
+    let file = folder.path().join("facade.toml");
+    std::fs::write(&file, text).unwrap();
+    let facade = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_facade"));
+        let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
+    };
+    let run = |arguments: &[&str]| {
+        let (is_done, told) = facade(arguments);
+        assert!(is_done, "{told}");
+        told
+    };
+    run(&["pin", "add", "users", "a \"b\"", "service"]);
+    run(&["pin", "add", "users", "42", "service"]);
+    run(&["pin", "add", "users", "42", "monolith"]);
+    run(&["pin", "add", "cart", "d", "monolith"]);
+    let pins: serde_json::Value = serde_json::from_str(&run(&["pin", "list", "--json"])).unwrap();
+    let pins: Vec<_> = pins.as_array().unwrap().iter().map(|pin| format!("{}", pin["key"])).collect();
+    assert_eq!(pins, [r#""c""#, r#""d""#, r#""a \"b\"""#, r#""42""#]);
+    let told = run(&["explain", "GET", "/users", "-H", "x-key: 42"]);
+    assert!(told.contains("pin") && told.contains("monolith"), "{told}");
+    for (arguments, part) in [
+        (&["pin", "add", "users", "7", "both"][..], "not a side"),
+        (&["pin", "add", "user", "7", "service"][..], "no context `user`"),
+        (&["pin", "remove", "users", "7"][..], "is not pinned"),
+    ] {
+        let (is_done, told) = facade(arguments);
+        assert!(!is_done && told.contains(part), "{told}");
+    }
+    run(&["pin", "remove", "users", "42"]);
+    run(&["pin", "remove", "users", "a \"b\""]);
+    run(&["pin", "remove", "cart", "d"]);
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
+    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
 }

@@ -20,6 +20,20 @@ pub fn load<T>(file: Option<&Path>, default_file: &str) -> Result<Loaded<T>, Set
 where
     T: Default + Serialize + DeserializeOwned,
 {
+    match load_sound(file, default_file)? {
+        (loaded, faults) if faults.is_empty() => Ok(loaded),
+        (_, faults) => Err(SettingsError::Invalid(faults)),
+    }
+}
+
+/// The same, without what is wrong, which is told beside it: for those who look for more faults in the rest.
+pub fn load_sound<T>(
+    file: Option<&Path>,
+    default_file: &str,
+) -> Result<(Loaded<T>, Vec<String>), SettingsError>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
     let file = match file {
         Some(path) if path.is_file() => Some(path.to_owned()),
         Some(path) => return Err(SettingsError::NoFile { path: path.display().to_string() }),
@@ -45,7 +59,7 @@ where
             }
         }
     };
-    if faults.is_empty() { Ok(Loaded { settings, rows, file }) } else { Err(SettingsError::Invalid(faults)) }
+    Ok((Loaded { settings, rows, file }, faults))
 }
 
 /// One place that settings come from.
