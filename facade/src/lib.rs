@@ -14,6 +14,7 @@ pub mod plan;
 pub mod server;
 pub mod settings;
 
+mod access_log;
 mod answer;
 mod body;
 mod flags;
@@ -25,6 +26,8 @@ mod metrics;
 mod phases;
 mod pool;
 mod private;
+mod random;
 mod routing;
+mod trace;
 mod upload;
 mod worker;

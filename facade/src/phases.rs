@@ -40,10 +40,12 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
-    let mut ticket = Ticket::begin(&worker, &parts);
-    let request_id = identify::identify(&worker.ids, &mut parts.headers);
-    ticket.identified(request_id.as_bytes());
+    let mut ticket = Ticket::begin(&worker, &client, &parts);
+    let identity = identify::identify(&worker.ids, &mut parts.headers);
+    ticket.identified(&identity);
+    let request_id = identity.request_id;
     let upload = Upload::new(incoming, &parts.headers);
+    ticket.received = upload.as_ref().map(|upload| upload.received());
     let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket).await;
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
@@ -96,7 +98,7 @@ async fn through(
     let decision = decide::decide(worker, &route, &parts, client).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;
-    (ticket.side, ticket.write) = (side, write);
+    ticket.decided(side, upstream, write);
     drop(route);
 
     headers::to_upstream(&mut parts, &client.address);

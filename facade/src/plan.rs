@@ -11,11 +11,12 @@ use http::uri::{Authority, PathAndQuery};
 use http::{StatusCode, Uri};
 use platform::settings::Secret;
 
+use crate::access_log::AccessLogPlan;
 use crate::admin::{RouteView, views};
 use crate::key::KeyRule;
 use crate::private::{PrivatePaths, is_prefix};
 use crate::routing::{RouteTable, normal};
-use crate::settings::{ContextSettings, RouteSettings, Settings};
+use crate::settings::{ContextSettings, RouteSettings, Settings, TraceBegin};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
@@ -43,6 +44,8 @@ pub struct Plan {
     pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
+    pub(crate) access_log: AccessLogPlan,
+    pub(crate) trace: TraceBegin,
 }
 
 /// A server by name and address.
@@ -100,6 +103,7 @@ impl Plan {
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
+        let access_log = AccessLogPlan::new(settings, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -108,7 +112,18 @@ impl Plan {
             );
         }
         if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
+            let trace = settings.trace.begin;
+            return Ok(Self {
+                upstreams,
+                monolith,
+                contexts,
+                routes,
+                private,
+                limits,
+                fallback,
+                access_log,
+                trace,
+            });
         }
         Err(PlanError(errors))
     }

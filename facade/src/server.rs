@@ -11,13 +11,15 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use control::{ControlError, ControlStore};
+use jiff::Timestamp;
 use platform::http::{ServeError, announce, bind};
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::access_log::AccessLog;
 use crate::flags::Flags;
 use crate::keeper::{Inbox, Keeper, Poke};
-use crate::metrics::{self, WorkerStats};
+use crate::metrics::{self, Source, Totals, Window, WorkerStats};
 use crate::plan::{Plan, PlanError};
 use crate::settings::Settings;
 use crate::worker::{self, Signals, Start};
@@ -46,6 +48,8 @@ pub struct Facade {
     drain: watch::Sender<bool>,
     end: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Ends after the workers, so that their last lines are written.
+    log: Option<AccessLog>,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
 }
@@ -56,12 +60,25 @@ pub(crate) struct Shared {
     pub(crate) flags: Arc<Flags>,
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
+    pub(crate) settings: Settings,
+    pub(crate) instance: String,
+    pub(crate) started: Timestamp,
+    /// What was counted in the last seconds.
+    pub(crate) window: Window,
     stats: Vec<Arc<WorkerStats>>,
 }
 
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
-        metrics::render(&self.plan, &self.stats, &self.flags)
+        metrics::render(&Source { plan: &self.plan, flags: &self.flags, totals: self.totals() })
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals::read(&self.stats)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.stats.len()
     }
 }
 
@@ -82,9 +99,20 @@ impl Facade {
         let instance = format!("facade-{}", Uuid::new_v4().simple());
         let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
-        let shared = Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats });
+        let log = AccessLog::start(&plan.access_log)?;
+        let shared = Arc::new(Shared {
+            plan,
+            flags,
+            store,
+            poke: keeper.poke(),
+            settings: settings.clone(),
+            instance: instance.clone(),
+            started: Timestamp::now(),
+            window: Window::default(),
+            stats,
+        });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
-        let mut facade = Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
+        let mut facade = Self { address, shared, drain, end, workers: Vec::new(), log, _keeper: keeper };
         facade.start_workers(&listener)?;
         announce("listening", &listener)?;
         tracing::info!(%address, instance, "forwarding what arrives at {address}");
@@ -98,12 +126,20 @@ impl Facade {
                 plan: Arc::clone(&self.shared.plan),
                 flags: Arc::clone(&self.shared.flags),
                 stats: Arc::clone(stats),
+                log: self.log.as_ref().and_then(AccessLog::queue),
                 signals: Signals { drain: self.drain.subscribe(), end: self.end.subscribe() },
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));
             self.workers.push(thread.spawn(move || worker::run(start))?);
         }
         Ok(())
+    }
+
+    /// Opens the file of the access log anew, so that one that was renamed is let go.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
     }
 
     /// Where clients connect.

@@ -2,12 +2,16 @@
 //!
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
+mod observe;
+
 use std::collections::BTreeMap;
 
 use control::{ControlSettings, DataMode};
 use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
 
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
@@ -41,6 +45,10 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// When the monolith answers for a failing service.
     pub fallback: Fallback,
+    /// One line per request.
+    pub access_log: AccessLogSettings,
+    /// Which traces begin here.
+    pub trace: TraceSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -149,6 +157,8 @@ impl Default for Settings {
             control: ControlSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
+            access_log: AccessLogSettings::default(),
+            trace: TraceSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

@@ -29,6 +29,8 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(2);
 pub(crate) struct Upload {
     state: RefCell<State>,
     moved: Cell<Instant>,
+    /// Bytes that went to an upstream; outlives the body.
+    received: Rc<Cell<u64>>,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
 }
@@ -48,6 +50,7 @@ impl Upload {
             Rc::new(Self {
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
+                received: Rc::default(),
                 waits: Cell::new(headers.get(EXPECT).is_some_and(is_continue)),
             })
         })
@@ -56,6 +59,11 @@ impl Upload {
     /// When it last moved; the wait for an answer counts from there.
     pub(crate) fn last(&self) -> Instant {
         self.moved.get()
+    }
+
+    /// Bytes that went to an upstream so far.
+    pub(crate) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
     }
 
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -68,6 +76,9 @@ impl Upload {
         };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
         self.moved.set(Instant::now());
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.received.set(self.received.get() + data.len() as u64);
+        }
         if !matches!(frame, Some(Ok(_))) {
             *state = State::Ended;
         }

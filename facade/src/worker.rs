@@ -23,10 +23,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use crate::access_log::LogQueue;
 use crate::flags::{FlagTable, Flags};
 use crate::metrics::WorkerStats;
 use crate::phases;
-use crate::phases::identify::RequestIds;
+use crate::phases::identify::Identities;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
 
@@ -41,7 +42,9 @@ pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
-    pub(crate) ids: RequestIds,
+    pub(crate) ids: Identities,
+    /// None where the access log is off.
+    pub(crate) log: Option<RefCell<LogQueue>>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -60,6 +63,7 @@ pub(crate) struct Start {
     pub(crate) plan: Arc<Plan>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) log: Option<LogQueue>,
     pub(crate) signals: Signals,
 }
 
@@ -72,8 +76,8 @@ pub(crate) struct Signals {
 }
 
 impl Worker {
-    fn new(start: &Start) -> Self {
-        let Start { plan, flags, stats, .. } = start;
+    fn new(start: &mut Start) -> Self {
+        let Start { plan, flags, stats, .. } = &*start;
         let pool =
             |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
         Self {
@@ -82,7 +86,8 @@ impl Worker {
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
-            ids: RequestIds::new(),
+            ids: Identities::new(plan.trace),
+            log: start.log.take().map(RefCell::new),
         }
     }
 
@@ -97,10 +102,10 @@ impl Worker {
 }
 
 /// Runs a worker on this thread until it is told to end.
-pub(crate) fn run(start: Start) -> io::Result<()> {
+pub(crate) fn run(mut start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(&start));
+        let worker = Rc::new(Worker::new(&mut start));
         let Start { listener, signals: Signals { drain, mut end }, .. } = start;
         let listener = TcpListener::from_std(listener)?;
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
@@ -128,7 +133,6 @@ async fn accept(worker: Rc<Worker>, listener: TcpListener, mut drain: watch::Rec
         tokio::select! {
             accepted = listener.accept() => match accepted {
                 Ok((stream, address)) => {
-                    worker.stats.connected();
                     tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), stream, address, of_connections.clone()));
                 }
                 Err(error) => {
@@ -148,6 +152,7 @@ async fn serve(
     address: SocketAddr,
     mut drain: watch::Receiver<bool>,
 ) {
+    let _open = worker.stats.connected();
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a connection closed at once");
     }
