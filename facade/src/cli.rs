@@ -4,6 +4,7 @@ mod api;
 mod flag;
 mod serve;
 mod show;
+mod status;
 
 use std::path::{Path, PathBuf};
 
@@ -34,6 +35,9 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Forward requests until told to end (SIGTERM, SIGINT)
     Serve,
+    /// Show how a running facade and its contexts fare
+    #[command(after_help = "Example:\n  facade status --watch")]
+    Status(StatusArgs),
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
@@ -93,6 +97,15 @@ pub(crate) struct AdminArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it anew each second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct SetArgs {
     /// The context
     context: String,
@@ -148,6 +161,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::serve(&settings(config)?),
         Command::Flag(command) => flag::run(&settings(config)?, command),
+        Command::Status(arguments) => status::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check => show::check(&settings(config)?),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
@@ -172,7 +186,12 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 
 /// The settings; a relative path in the file means a path beside the file.
 fn settings(config: Option<&Path>) -> Result<Settings> {
-    let Loaded { mut settings, rows, file } = loaded(config)?;
+    let mut loaded = loaded(config)?;
+    if !["stdout", "stderr"].iter().any(|stream| loaded.settings.access_log.path == Path::new(stream)) {
+        let log = loaded.located("access_log.path", &loaded.settings.access_log.path);
+        loaded.settings.access_log.path = log;
+    }
+    let Loaded { mut settings, rows, file } = loaded;
     let Some(file) = file else { return Ok(settings) };
     let is_of_file = |row: &platform::settings::SettingRow| {
         row.key == "control.path" && !row.origin.starts_with(platform::settings::ENV_PREFIX)

@@ -10,5 +10,5 @@ mod window;
 
 pub(crate) use cells::{Flight, Outcome, WorkerStats};
 pub(crate) use render::{Source, render};
-pub(crate) use totals::{SideTotals, Totals};
-pub(crate) use window::{WINDOW, Window};
+pub(crate) use totals::Totals;
+pub(crate) use window::Window;

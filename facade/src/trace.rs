@@ -153,7 +153,8 @@ mod tests {
     #[test]
     fn a_valid_trace_passes_unchanged() {
         for given in [GIVEN.to_owned(), format!("cc{}-more", &GIVEN[2..])] {
-            let headers = settled(&[("traceparent", &given), ("tracestate", "a=1,b@c=2"), ("tracestate", "d=3")]);
+            let headers =
+                settled(&[("traceparent", &given), ("tracestate", "a=1,b@c=2"), ("tracestate", "d=3")]);
             assert_eq!(headers[TRACEPARENT], given.as_str());
             assert_eq!(headers.get_all(TRACESTATE).iter().count(), 2);
         }

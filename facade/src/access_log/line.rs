@@ -236,7 +236,8 @@ mod tests {
     fn a_common_line_is_as_every_tool_reads_it() {
         let target = Uri::from_static("/a\"b?token=secret");
         let line = written(AccessLogFormat::Common, &Line { target, ..Line::sample() });
-        let expected = "192.0.2.7 - - [02/Jan/1970:00:00:00 +0000] \"GET /a\\x22b?token=*** HTTP/1.1\" 200 7\n";
+        let expected =
+            "192.0.2.7 - - [02/Jan/1970:00:00:00 +0000] \"GET /a\\x22b?token=*** HTTP/1.1\" 200 7\n";
         assert_eq!(line, expected);
     }
 

@@ -2,19 +2,21 @@
 
 use control::{AuditRow, Flag, Stage};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, UpstreamId};
 
 /// A list, in an object so that it can grow.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub struct List<T> {
     /// The items.
     pub items: Vec<T>,
 }
 
 /// A flag with its stage.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FlagView {
     /// The flag.
     #[serde(flatten)]
@@ -33,7 +35,7 @@ impl From<Flag> for FlagView {
 }
 
 /// A row of the audit trail.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryView {
     /// The row.
     #[serde(flatten)]
@@ -49,7 +51,7 @@ impl From<AuditRow> for HistoryView {
 }
 
 /// A route, and where it may lead.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct RouteView {
     /// What paths begin with.
     pub prefix: String,

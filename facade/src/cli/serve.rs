@@ -6,6 +6,7 @@ use anyhow::Result;
 use facade::admin;
 use facade::server::Facade;
 use facade::settings::Settings;
+use tokio::signal::unix::{SignalKind, signal};
 
 pub(crate) fn serve(settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
@@ -15,7 +16,17 @@ pub(crate) fn serve(settings: &Settings) -> Result<()> {
     actix_web::rt::System::new().block_on(async {
         let facade = Facade::start(settings)?;
         admin::announce(&listener)?;
-        let served = admin::serve(listener, &facade, &settings.admin_token).await;
+        let mut hangups = signal(SignalKind::hangup())?;
+        let reopen = async {
+            while hangups.recv().await.is_some() {
+                facade.reopen_logs();
+            }
+            std::future::pending().await
+        };
+        let served = tokio::select! {
+            served = admin::serve(listener, &facade, &settings.admin_token) => served,
+            never = reopen => never,
+        };
         facade.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
         Ok(served?)
     })

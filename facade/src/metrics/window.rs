@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::totals::Totals;
 
 /// How far rates look back.
-pub(crate) const WINDOW: Duration = Duration::from_secs(10);
+const WINDOW: Duration = Duration::from_secs(10);
 
 /// Readings of the last seconds, the oldest first.
 #[derive(Debug, Default)]

@@ -1,6 +1,10 @@
 //! The facade in front of real servers, spoken to over real sockets.
 
 #[cfg(test)]
+mod access_log;
+#[cfg(test)]
+mod admin_api;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod early_answers;
@@ -13,10 +17,18 @@ mod flags;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod served;
+#[cfg(test)]
+mod status;
+#[cfg(test)]
 mod strictness;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod switch;
+#[cfg(test)]
+mod traces;
 #[cfg(test)]
 mod vectors;
