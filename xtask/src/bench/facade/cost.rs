@@ -33,7 +33,8 @@ pub(super) fn of_two_workers(binaries: &Binaries) -> Result<Measured> {
     let (_upstream, port) = upstream(folder.path())?;
     let one = facade(binaries, folder.path(), &Setup::plain(port))?;
     let setup = Setup { name: "two", workers: 2, control: "path = \"two.db\"", ..Setup::plain(port) };
-    let two = Peer { name: "two workers", ..facade(binaries, folder.path(), &setup)? };
+    let mut two = facade(binaries, folder.path(), &setup)?;
+    two.name = "two workers";
     Ok(Measured::at_most(ratio(&two, &one)?, 1.1))
 }
 

@@ -11,9 +11,8 @@ mod peers;
 mod tail;
 
 use anyhow::Result;
-use harness::Binaries;
 
-use super::{Bars, Measured, median, proxy, ticks, tools, wrk};
+use super::{Bars, Measured, median, proxy, ticks, wrk};
 
 /// The binaries that these bars need.
 pub(super) const BINARIES: [&str; 1] = ["facade"];
