@@ -10,6 +10,7 @@ mod document;
 mod door;
 mod flags;
 mod operation;
+mod page;
 mod status;
 pub(crate) mod views;
 
@@ -65,6 +66,7 @@ fn routes(config: &mut ServiceConfig) {
     let operations = operations();
     let document = Data::new(document::document(&operations));
     let api = |config: &mut ServiceConfig| operation::serve(config, &operations);
+    config.service(web::resource("/").get(page::page));
     config.service(web::scope("").wrap(from_fn(door::guard)).app_data(document).configure(api));
 }
 

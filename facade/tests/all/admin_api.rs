@@ -71,7 +71,7 @@ fn every_answer_is_as_the_document_says() {
 }
 
 #[test]
-fn without_its_token_nothing_is_told_but_health() {
+fn without_its_token_nothing_is_told_but_health_and_an_empty_page() {
     let served = served("admin_token = 's3cret'");
     let document = served.ask("GET", "/api/openapi.json", "authorization: Bearer s3cret\r\n", "").json();
     for path in document["paths"].as_object().unwrap().keys() {
@@ -82,6 +82,12 @@ fn without_its_token_nothing_is_told_but_health() {
     assert_eq!(served.ask("GET", "/health/live", "", "").status(), 200);
     let config = served.ask("GET", "/api/v1/config", "authorization: Bearer s3cret\r\n", "");
     assert!(config.status() == 200 && !config.text().contains("s3cret"), "{}", config.text());
+    let page = served.ask("GET", "/", "", "");
+    assert_eq!((page.status(), page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(
+        !page.text().contains("://") && !page.text().contains("cart"),
+        "the page tells or fetches something"
+    );
     let unknown = served.ask("GET", "/nowhere", "authorization: Bearer s3cret\r\n", "");
     assert_eq!((unknown.status(), unknown.header("content-type")), (404, Some("application/problem+json")));
 }
