@@ -184,6 +184,22 @@ mod tests {
     }
 
     #[test]
+    fn every_wrong_setting_is_told_at_once() {
+        let mut settings = Settings::default();
+        settings.access_log = AccessLogSettings {
+            sample: 1.5,
+            queue_lines: 0,
+            path: std::path::PathBuf::new(),
+            ..AccessLogSettings::default()
+        };
+        let mut errors = Vec::new();
+        AccessLogPlan::new(&settings, &mut errors);
+        for name in ["access_log.sample", "access_log.queue_lines", "access_log.path"] {
+            assert!(errors.iter().any(|error| error.contains(name)), "{name} is not in {errors:?}");
+        }
+    }
+
+    #[test]
     fn failures_are_logged_whatever_the_sample() {
         let (mut queue, _receiver) = queue(0, 10);
         assert_eq!(queue.offer(line(Some(200))), Queued::Skipped);
