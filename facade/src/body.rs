@@ -244,14 +244,14 @@ impl Drop for UpstreamBody {
 pub(crate) struct ResponseBody {
     held: VecDeque<Frame<Bytes>>,
     rest: Option<UpstreamBody>,
-    /// Kept for its drop.
-    _ticket: Ticket,
+    /// Counts what passes; its drop records the exchange.
+    ticket: Ticket,
 }
 
 impl ResponseBody {
     /// What was held back, then what is still to come.
     pub(crate) fn new(held: VecDeque<Frame<Bytes>>, rest: Option<UpstreamBody>, ticket: Ticket) -> Self {
-        Self { held, rest, _ticket: ticket }
+        Self { held, rest, ticket }
     }
 }
 
@@ -263,13 +263,15 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(frame) = self.held.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
+        let frame = match (self.held.pop_front(), &mut self.rest) {
+            (Some(frame), _) => Some(Ok(frame)),
+            (None, Some(body)) => ready!(body.poll_frame(cx)),
+            (None, None) => None,
+        };
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.ticket.sent += data.len() as u64;
         }
-        match &mut self.rest {
-            Some(body) => body.poll_frame(cx),
-            None => Poll::Ready(None),
-        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

@@ -8,6 +8,7 @@ mod overrides;
 mod pin;
 mod serve;
 mod show;
+mod status;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -43,6 +44,9 @@ enum Command {
     /// Write a settings file to start from: everything goes to one upstream
     #[command(after_help = "Example:\n  facade init --upstream http://127.0.0.1:3000 && facade run")]
     Init(InitArgs),
+    /// Show how a running facade and its contexts fare
+    #[command(after_help = "Example:\n  facade status --watch")]
+    Status(StatusArgs),
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
@@ -125,6 +129,15 @@ pub(crate) struct AdminArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it anew each second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -236,6 +249,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Serve => serve::serve(config, &settings(config)?),
         Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
+        Command::Status(arguments) => status::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
@@ -262,7 +276,12 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 
 /// The settings; a relative path in the file means a path beside the file.
 fn settings(config: Option<&Path>) -> Result<Settings> {
-    let Loaded { mut settings, rows, file } = loaded(config)?;
+    let mut loaded = loaded(config)?;
+    if !["stdout", "stderr"].iter().any(|stream| loaded.settings.access_log.path == Path::new(stream)) {
+        let log = loaded.located("access_log.path", &loaded.settings.access_log.path);
+        loaded.settings.access_log.path = log;
+    }
+    let Loaded { mut settings, rows, file } = loaded;
     let Some(file) = file else { return Ok(settings) };
     for path in settings.tls.paths_mut().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
         *path = file.parent().context("the settings file has no folder")?.join(&*path);

@@ -29,6 +29,7 @@ use http::header::HeaderValue;
 
 use platform::http::{ServeError, bind};
 
+use crate::metrics::OpenConnection;
 use crate::settings::Settings;
 use crate::strict::Door;
 use stats::Slot;
@@ -47,6 +48,7 @@ pub(crate) struct Client {
     traffic: Arc<Traffic>,
     /// Kept for its drop: the connection counts until then, upgraded or not.
     _slot: Slot,
+    _open: OpenConnection,
 }
 
 /// How a client speaks.

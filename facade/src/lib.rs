@@ -17,6 +17,7 @@ pub mod reload;
 pub mod server;
 pub mod settings;
 
+mod access_log;
 mod answer;
 mod body;
 mod client;
@@ -30,7 +31,9 @@ mod metrics;
 mod phases;
 mod pool;
 mod private;
+mod random;
 mod routing;
 mod strict;
+mod trace;
 mod upload;
 mod worker;

@@ -43,12 +43,14 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
-    let mut ticket = Ticket::begin(&worker, &parts);
+    let mut ticket = Ticket::begin(&worker, &client, &parts);
     // Before anything is added to it.
     let within = limits::check(&worker.plan.clients, &parts);
-    let request_id = identify::identify(&worker.ids, &mut parts.headers);
-    ticket.identified(request_id.as_bytes());
+    let identity = identify::identify(&worker.ids, &mut parts.headers);
+    ticket.identified(&identity);
+    let request_id = identity.request_id;
     let upload = Upload::new(incoming, &parts);
+    ticket.received = upload.as_ref().map(|upload| upload.received());
     let done = match within {
         Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket).await,
         Err(refusal) => Err(Refused { refusal, routed: false }),
@@ -108,7 +110,7 @@ async fn through(
     let decision = decide::decide(worker, &route, &parts, client).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;
-    (ticket.side, ticket.write) = (side, write);
+    ticket.decided(side, upstream, write);
     drop(route);
 
     let protocols = upgrade::wanted(&parts).filter(|_| upload.is_none());

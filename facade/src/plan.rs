@@ -13,13 +13,14 @@ use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::Secret;
 
+use crate::access_log::AccessLogPlan;
 use crate::admin::{RouteView, views};
 use crate::client::plan::ClientPlan;
 use crate::key::KeyRule;
 use crate::overrides::{Overrides, Wish, cookie_name};
 use crate::private::{PrivatePaths, is_prefix};
 use crate::routing::RouteTable;
-use crate::settings::{ContextSettings, PinSettings, Settings};
+use crate::settings::{ContextSettings, PinSettings, Settings, TraceBegin};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
@@ -53,6 +54,8 @@ pub struct Plan {
     pub(crate) overrides: Option<Overrides>,
     /// Contexts that there is room for where something is kept per context: plans that follow may have more.
     pub(crate) context_room: usize,
+    pub(crate) access_log: AccessLogPlan,
+    pub(crate) trace: TraceBegin,
 }
 
 /// A server by name and address.
@@ -130,6 +133,7 @@ impl Plan {
         let fallback = fallback(settings, &mut errors);
         let clients = ClientPlan::new(settings, &mut errors);
         let overrides = Overrides::new(&settings.overrides, &mut errors);
+        let access_log = AccessLogPlan::new(settings, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -151,6 +155,8 @@ impl Plan {
             clients,
             overrides,
             context_room,
+            access_log,
+            trace: settings.trace.begin,
         })
     }
 

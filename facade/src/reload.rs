@@ -19,7 +19,9 @@ pub use live::ConfigView;
 pub(crate) use live::Live;
 
 /// Settings that only a start reads, as JSON pointers.
-const NEED_A_RESTART: [&str; 9] = [
+const NEED_A_RESTART: [&str; 11] = [
+    "/access_log",
+    "/trace",
     "/listen",
     "/tls",
     "/limits",

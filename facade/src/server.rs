@@ -11,18 +11,21 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use control::{ControlError, ControlStore};
+use jiff::Timestamp;
 use platform::http::{ServeError, announce};
 use platform::table::print_line;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::access_log::AccessLog;
 use crate::client::Listeners;
 use crate::client::certificates::{Certificates, Watcher};
 use crate::client::stats::ClientStats;
 use crate::client::tls::Tls;
 use crate::flags::Flags;
 use crate::keeper::{Inbox, Keeper, Poke};
-use crate::metrics::{self, WorkerStats};
+use crate::metrics::{self, Source, Totals, Window, WorkerStats};
+use crate::overrides::OverrideStats;
 use crate::plan::{Plan, PlanError};
 use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
@@ -53,6 +56,8 @@ pub struct Facade {
     drain: watch::Sender<bool>,
     end: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Ends after the workers, so that their last lines are written.
+    log: Option<AccessLog>,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
     /// Kept for its drop, which ends the watch over certificate files.
@@ -65,6 +70,10 @@ pub(crate) struct Shared {
     pub(crate) flags: Arc<Flags>,
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
+    pub(crate) instance: String,
+    pub(crate) started: Timestamp,
+    /// What was counted in the last seconds.
+    pub(crate) window: Window,
     stats: Vec<Arc<WorkerStats>>,
     clients: Arc<ClientStats>,
     certificates: Option<Arc<Certificates>>,
@@ -73,13 +82,23 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
         let certificates = self.certificates.as_ref().map(|certificates| certificates.render());
-        let of_clients = self.clients.render() + certificates.as_deref().unwrap_or_default();
-        metrics::render(&self.plan(), &self.stats, &self.flags) + &of_clients + &self.live.render()
+        let source = Source { plan: &self.plan(), flags: &self.flags, totals: self.totals() };
+        let mut out = metrics::render(&source);
+        OverrideStats::render(&mut out, self.stats.iter().map(|worker| &worker.overrides));
+        out + &self.clients.render() + certificates.as_deref().unwrap_or_default() + &self.live.render()
     }
 
     /// The plan that new requests follow.
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.live.plan().load_full()
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals::read(&self.stats)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.stats.len()
     }
 }
 
@@ -104,9 +123,19 @@ impl Facade {
         let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
         let watcher = plan.clients.tls.as_ref().map(watch).transpose()?;
         let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
-        let live = Live::new(settings, plan);
-        let (poke, clients) = (keeper.poke(), Arc::default());
-        let shared = Arc::new(Shared { live, flags, store, poke, stats, clients, certificates });
+        let log = AccessLog::start(&plan.access_log)?;
+        let shared = Arc::new(Shared {
+            live: Live::new(settings, plan),
+            flags,
+            store,
+            poke: keeper.poke(),
+            instance: instance.clone(),
+            started: Timestamp::now(),
+            window: Window::default(),
+            stats,
+            clients: Arc::default(),
+            certificates,
+        });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         let mut facade = Self {
             address,
@@ -115,6 +144,7 @@ impl Facade {
             drain,
             end,
             workers: Vec::new(),
+            log,
             _keeper: keeper,
             _watcher: watcher,
         };
@@ -137,12 +167,20 @@ impl Facade {
                 flags: Arc::clone(&self.shared.flags),
                 stats: Arc::clone(stats),
                 clients: Arc::clone(&self.shared.clients),
+                log: self.log.as_ref().and_then(AccessLog::queue),
                 signals: Signals { drain: self.drain.subscribe(), end: self.end.subscribe() },
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));
             self.workers.push(thread.spawn(move || worker::run(start))?);
         }
         Ok(())
+    }
+
+    /// Opens the file of the access log anew, so that one that was renamed is let go.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
     }
 
     /// Where clients connect: in cleartext, or over TLS where that is the only way.

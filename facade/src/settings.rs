@@ -3,6 +3,7 @@
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
 mod limits;
+mod observe;
 mod overrides;
 mod reload;
 mod route;
@@ -16,6 +17,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use limits::{Http2Settings, LimitSettings};
+pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
 pub use overrides::{OverrideSettings, PinSettings};
 pub use reload::ReloadSettings;
 pub use route::{HeaderSettings, RouteSettings};
@@ -62,6 +64,10 @@ pub struct Settings {
     pub overrides: OverrideSettings,
     /// How new settings come in while the facade runs.
     pub reload: ReloadSettings,
+    /// One line per request.
+    pub access_log: AccessLogSettings,
+    /// Which traces begin here.
+    pub trace: TraceSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -165,6 +171,8 @@ impl Default for Settings {
             fallback: Fallback::default(),
             overrides: OverrideSettings::default(),
             reload: ReloadSettings::default(),
+            access_log: AccessLogSettings::default(),
+            trace: TraceSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

@@ -30,6 +30,8 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(2);
 pub(crate) struct Upload {
     state: RefCell<State>,
     moved: Cell<Instant>,
+    /// Bytes that went to an upstream; outlives the body.
+    received: Rc<Cell<u64>>,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
 }
@@ -49,6 +51,7 @@ impl Upload {
             Rc::new(Self {
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
+                received: Rc::default(),
                 // HTTP/1.0 does not know the expectation, and over HTTP/2 nobody waits for long.
                 waits: Cell::new(
                     parts.version == Version::HTTP_11 && parts.headers.get(EXPECT).is_some_and(is_continue),
@@ -67,6 +70,11 @@ impl Upload {
         self.moved.get()
     }
 
+    /// Bytes that went to an upstream so far.
+    pub(crate) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
+    }
+
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         self.waits.set(false);
         let mut state = self.state.borrow_mut();
@@ -77,6 +85,9 @@ impl Upload {
         };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
         self.moved.set(Instant::now());
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.received.set(self.received.get() + data.len() as u64);
+        }
         if !matches!(frame, Some(Ok(_))) {
             *state = State::Ended;
         }

@@ -13,13 +13,14 @@ use control::Flag;
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use crate::access_log::LogQueue;
 use crate::client::accept::{Reception, listener};
 use crate::client::stats::ClientStats;
 use crate::client::{Listeners, Scheme};
 use crate::current::Current;
 use crate::flags::{FlagTable, Flags};
 use crate::metrics::WorkerStats;
-use crate::phases::identify::RequestIds;
+use crate::phases::identify::Identities;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
 
@@ -33,7 +34,9 @@ pub(crate) struct Worker {
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) clients: Arc<ClientStats>,
-    pub(crate) ids: Rc<RequestIds>,
+    pub(crate) ids: Rc<Identities>,
+    /// None where the access log is off.
+    pub(crate) log: Option<Rc<RefCell<LogQueue>>>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -46,6 +49,7 @@ pub(crate) struct Start {
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) clients: Arc<ClientStats>,
+    pub(crate) log: Option<LogQueue>,
     pub(crate) signals: Signals,
 }
 
@@ -58,19 +62,21 @@ pub(crate) struct Signals {
 }
 
 impl Worker {
-    fn new(start: &Start) -> Self {
-        let Start { flags, stats, .. } = start;
+    fn new(start: &mut Start) -> Self {
+        let log = start.log.take().map(|queue| Rc::new(RefCell::new(queue)));
+        let Start { flags, stats, .. } = &*start;
         let plan = start.plan.load_full();
         let pool =
             |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
         Self {
             pools: plan.upstreams.iter().map(pool).collect(),
-            plan,
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
             clients: Arc::clone(&start.clients),
-            ids: Rc::new(RequestIds::new()),
+            ids: Rc::new(Identities::new(plan.trace)),
+            log,
+            plan,
         }
     }
 
@@ -91,6 +97,7 @@ impl Worker {
             stats: Arc::clone(&self.stats),
             clients: Arc::clone(&self.clients),
             ids: Rc::clone(&self.ids),
+            log: self.log.clone(),
             plan,
         }
     }
@@ -106,10 +113,11 @@ impl Worker {
 }
 
 /// Runs a worker on this thread until it is told to end.
-pub(crate) fn run(start: Start) -> io::Result<()> {
+pub(crate) fn run(mut start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let workers = Rc::new(Current::new(Worker::new(&start), &start.plan));
+        let worker = Worker::new(&mut start);
+        let workers = Rc::new(Current::new(worker, &start.plan));
         let Start { listeners, signals: Signals { drain, mut end }, .. } = start;
         let reception = Reception::new(Rc::clone(&workers), drain);
         for (bound, scheme) in [(listeners.cleartext, Scheme::Http), (listeners.tls, Scheme::Https)] {

@@ -2,20 +2,22 @@
 
 use control::{AuditRow, Flag, Stage};
 use jiff::Timestamp;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::plan::{Plan, UpstreamId};
 use crate::routing::Goal;
 
 /// A list, in an object so that it can grow.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[schemars(rename = "{T}List")]
 pub struct List<T> {
     /// The items.
     pub items: Vec<T>,
 }
 
 /// A flag with its stage.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct FlagView {
     /// The flag.
     #[serde(flatten)]
@@ -34,7 +36,7 @@ impl From<Flag> for FlagView {
 }
 
 /// A row of the audit trail.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 pub struct HistoryView {
     /// The row.
     #[serde(flatten)]
@@ -50,7 +52,7 @@ impl From<AuditRow> for HistoryView {
 }
 
 /// A route, and where it may lead.
-#[derive(Debug, Default, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
 pub struct RouteView {
     /// What paths begin with, or the whole path with parameters, as written.
     pub path: String,
@@ -73,7 +75,7 @@ pub struct RouteView {
 }
 
 /// What kind of path a route has.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum RouteKind {
     /// Everything that begins with it.

@@ -7,6 +7,7 @@ use anyhow::Result;
 use facade::admin;
 use facade::server::Facade;
 use facade::settings::Settings;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::cli::watch;
 
@@ -19,7 +20,17 @@ pub(crate) fn serve(config: Option<&Path>, settings: &Settings) -> Result<()> {
         let facade = Facade::start(settings)?;
         let watch = actix_web::rt::spawn(watch::watch(facade.reloader(), config.map(Path::to_owned)));
         admin::announce(&listener)?;
-        let served = admin::serve(listener, &facade, &settings.admin_token).await;
+        let mut hangups = signal(SignalKind::hangup())?;
+        let reopen = async {
+            while hangups.recv().await.is_some() {
+                facade.reopen_logs();
+            }
+            std::future::pending().await
+        };
+        let served = tokio::select! {
+            served = admin::serve(listener, &facade, &settings.admin_token) => served,
+            never = reopen => never,
+        };
         watch.abort();
         facade.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
         Ok(served?)

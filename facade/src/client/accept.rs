@@ -77,7 +77,7 @@ impl Reception {
     }
 
     fn take(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, scheme: Scheme) {
-        self.worker.stats.connected();
+        let open = self.worker.stats.connected();
         let stats = &self.worker.clients;
         let Some(slot) = stats.enter(self.plan().connections) else {
             count(&stats.turned_away);
@@ -92,7 +92,15 @@ impl Reception {
         let Ok(address) = HeaderValue::from_str(&peer.ip().to_canonical().to_string()) else { return };
         let traffic = Arc::new(Traffic::new());
         self.watch.enter(&traffic);
-        let client = Rc::new(Client { address, peer, scheme, door: Arc::default(), traffic, _slot: slot });
+        let client = Rc::new(Client {
+            address,
+            peer,
+            scheme,
+            door: Arc::default(),
+            traffic,
+            _slot: slot,
+            _open: open,
+        });
         tokio::task::spawn_local(serve::serve(Rc::clone(self), client, stream, self.drain.clone()));
     }
 }

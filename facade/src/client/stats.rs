@@ -46,7 +46,6 @@ impl ClientStats {
         let mut out = String::new();
         let read = |counter: &AtomicU64| counter.load(Relaxed);
         let rows = [
-            ("connections_open", "gauge", "Connections of clients that are open.", read(&self.open)),
             (
                 "connections_turned_away_total",
                 "counter",

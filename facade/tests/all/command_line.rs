@@ -172,7 +172,7 @@ fn the_admin_api_speaks_problem_json_and_prometheus() {
     wire.send("GET /cart HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(wire.message().unwrap().status(), 502);
     eventually("the request is counted", || {
-        let line = "banyan_facade_requests_total{context=\"cart\",side=\"monolith\",status_class=\"5xx\"} 1";
+        let line = "banyan_facade_requests_total{context=\"cart\",side=\"monolith\",kind=\"read\",status_class=\"5xx\"} 1";
         get("/metrics").text().contains(line)
     });
     let stranger = running.admin("GET /api/v1/flags HTTP/1.1\r\nhost: evil.example\r\n\r\n");

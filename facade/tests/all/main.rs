@@ -1,6 +1,10 @@
 //! The facade in front of real servers, spoken to over real sockets.
 
 #[cfg(test)]
+mod access_log;
+#[cfg(test)]
+mod admin_api;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod counting;
@@ -27,10 +31,15 @@ mod forwarding;
 mod http2;
 #[cfg(test)]
 mod limits;
+mod metrics;
 mod nginx;
 mod reload;
 #[cfg(test)]
 mod routes;
+#[cfg(test)]
+mod served;
+#[cfg(test)]
+mod status;
 #[cfg(test)]
 mod strictness;
 #[cfg(test)]
@@ -43,6 +52,7 @@ mod support;
 mod switch;
 #[cfg(test)]
 mod tls;
+mod traces;
 #[cfg(test)]
 mod upgrades;
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The audit trail: who changed what, when, why, and past which gate.
 
 use diesel::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ControlError;
@@ -25,7 +26,7 @@ impl Who {
 }
 
 /// One entry of the audit trail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Queryable, Selectable, JsonSchema)]
 #[diesel(table_name = audit)]
 pub struct AuditRow {
     /// Grows with every entry.

@@ -1,6 +1,7 @@
 //! The processes that serve flags: signs of life, and which fencing token each one serves.
 
 use diesel::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ControlError;
@@ -8,7 +9,7 @@ use crate::schema::{acks, instances};
 use crate::store::{ControlStore, now_ms};
 
 /// What kind of process an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceKind {
     /// A facade: it holds writes during a switch.
@@ -39,7 +40,7 @@ impl InstanceKind {
 }
 
 /// Which token of a context's flag an instance serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ack {
     /// The context.
     pub context: String,
@@ -61,7 +62,7 @@ pub struct Heartbeat {
 }
 
 /// An instance as the store knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
     /// Unique name.
     pub instance: String,
