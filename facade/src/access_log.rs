@@ -185,13 +185,13 @@ mod tests {
 
     #[test]
     fn every_wrong_setting_is_told_at_once() {
-        let mut settings = Settings::default();
-        settings.access_log = AccessLogSettings {
+        let access_log = AccessLogSettings {
             sample: 1.5,
             queue_lines: 0,
             path: std::path::PathBuf::new(),
             ..AccessLogSettings::default()
         };
+        let settings = Settings { access_log, ..Settings::default() };
         let mut errors = Vec::new();
         AccessLogPlan::new(&settings, &mut errors);
         for name in ["access_log.sample", "access_log.queue_lines", "access_log.path"] {

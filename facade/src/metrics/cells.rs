@@ -96,6 +96,7 @@ pub(crate) struct Flight(Option<usize>);
 
 /// A client's connection; it counts as open until this is dropped.
 #[derive(Debug)]
+#[must_use = "the connection counts as closed once this is dropped"]
 pub(crate) struct OpenConnection(Arc<WorkerStats>);
 
 impl WorkerStats {
