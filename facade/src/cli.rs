@@ -34,6 +34,12 @@ const EXAMPLES: &str = "Examples:
 enum Command {
     /// Forward requests until told to end (SIGTERM, SIGINT)
     Serve,
+    /// Take over from the running facade without a refused or reset connection, then forward in its place
+    #[command(
+        after_help = "The running facade and this one need the same setting `upgrade_socket`. Settings and binary \
+                            may differ; what does not start leaves the running one as it is."
+    )]
+    Upgrade,
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
@@ -147,6 +153,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Serve => serve::serve(&settings(config)?),
+        Command::Upgrade => serve::upgrade(&settings(config)?),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check => show::check(&settings(config)?),
@@ -174,7 +181,8 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 fn settings(config: Option<&Path>) -> Result<Settings> {
     let Loaded { mut settings, rows, file } = loaded(config)?;
     let Some(file) = file else { return Ok(settings) };
-    for path in settings.tls.paths_mut().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
+    let paths = std::iter::once(&mut settings.upgrade_socket).chain(settings.tls.paths_mut());
+    for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
         *path = file.parent().context("the settings file has no folder")?.join(&*path);
     }
     let is_of_file = |row: &platform::settings::SettingRow| {

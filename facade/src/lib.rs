@@ -10,6 +10,7 @@
 
 pub mod admin;
 pub mod explain;
+pub mod handover;
 pub mod plan;
 pub mod server;
 pub mod settings;

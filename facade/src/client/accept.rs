@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::header::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -66,8 +67,12 @@ impl Reception {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = drain.wait_for(|drain| *drain) => return,
+                _ = drain.wait_for(|drain| *drain) => break,
             }
+        }
+        // Closing the socket would reset those who wait in its queue.
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take(stream, peer, scheme);
         }
     }
 
