@@ -7,6 +7,7 @@ use facade::admin;
 use facade::handover::{self, Predecessor, Sockets};
 use facade::server::Facade;
 use facade::settings::Settings;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 pub(crate) fn serve(settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
@@ -19,9 +20,27 @@ pub(crate) fn upgrade(settings: &Settings) -> Result<()> {
     run(settings, sockets, Some(predecessor))
 }
 
+/// Connections need descriptors, and the usual limit is for programs with few: what the system allows is taken.
+fn raise_descriptor_limit(settings: &Settings) {
+    let limit = getrlimit(Resource::Nofile);
+    let wanted = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    if let Err(error) = setrlimit(Resource::Nofile, wanted) {
+        tracing::warn!(%error, "the limit of open files could not be raised: {error}");
+    }
+    // One to the client and one to an upstream.
+    let needed = settings.limits.connections.saturating_mul(2);
+    if let Some(most) = limit.maximum.filter(|most| *most < needed) {
+        tracing::info!(
+            most,
+            "at most {most} files may be open, which is less than `limits.connections` may need"
+        );
+    }
+}
+
 fn run(settings: &Settings, sockets: Sockets, predecessor: Option<Predecessor>) -> Result<()> {
     // Before any client is let in, so that a facade which cannot be steered does not run.
     facade::plan::Plan::new(settings)?;
+    raise_descriptor_limit(settings);
     let sockets = sockets.complete(settings)?;
     let listener = sockets.admin()?;
     actix_web::rt::System::new().block_on(async {

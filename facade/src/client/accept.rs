@@ -81,8 +81,8 @@ impl Reception {
         let stats = &self.worker.clients;
         let Some(slot) = stats.enter(self.plan().connections) else {
             count(&stats.turned_away);
-            if scheme == Scheme::Http {
-                tokio::task::spawn_local(refuse::full(stream, self.drain.clone()));
+            if let Some(refusing) = stats.refuse().filter(|_| scheme == Scheme::Http) {
+                tokio::task::spawn_local(refuse::full(stream, refusing, self.drain.clone()));
             }
             return;
         };

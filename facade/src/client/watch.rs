@@ -90,7 +90,7 @@ impl Watch {
         let now = Instant::now();
         self.entries.borrow_mut().retain_mut(|entry| {
             // The connection holds it as well, as long as there is one.
-            if Arc::strong_count(&entry.traffic) == 1 {
+            if Arc::strong_count(&entry.traffic) == 1 || entry.traffic.is_upgraded() {
                 return false;
             }
             entry.notice(now);

@@ -135,3 +135,40 @@ fn http2_can_be_turned_off() {
     assert!(!status.unwrap().success());
     assert!(upstream.seen().is_empty());
 }
+
+#[test]
+fn a_requests_trailers_reach_the_upstream_from_an_http2_client() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    assert_eq!(node_client(TRAILERS, &url(&fixture)), "hello");
+    assert_eq!(upstream.seen()[0].trailers, [("x-sum".to_owned(), "7".to_owned())]);
+}
+
+const TRAILERS: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const stream = client.request({':path': '/', ':method': 'POST', 'te': 'trailers', 'trailer': 'x-sum'}, {waitForTrailers: true});
+    stream.on('wantTrailers', () => stream.sendTrailers({'x-sum': '7'}));
+    stream.setEncoding('utf8').on('data', data => process.stdout.write(data)).on('end', () => client.close());
+    stream.end('body');";
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_over_http2_too() {
+    let upstream = Upstream::saying("hello");
+    let fixture =
+        Fixture::with(upstream.address, Upstream::nobody(), |settings| settings.limits.body_bytes = 3);
+    let url = url(&fixture);
+    let out = curl(&["--http2-prior-knowledge", "-d", "body", "-w", " %{http_code}", &url]);
+    assert!(out.contains("\"status\":413") && out.ends_with(" 413"), "{out}");
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn an_http2_client_without_requests_is_let_go() {
+    let fixture = Fixture::with(Upstream::nobody(), Upstream::nobody(), |settings| {
+        settings.timeouts.client_header_ms = 200;
+    });
+    assert_eq!(node_client(SILENT, &url(&fixture)), "let go");
+}
+
+const SILENT: &str = "
+    require('http2').connect(process.argv[1]).on('close', () => process.stdout.write('let go'));";
