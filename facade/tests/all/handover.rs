@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, mpsc};
 use std::thread;
 
-use crate::foreign::served;
+use crate::foreign::{curl, served};
 use crate::support::{PATIENCE, Upstream, Wire, eventually};
 
 const GET: &str = "GET / HTTP/1.1\r\nhost: shop\r\n\r\n";
@@ -104,4 +104,19 @@ fn a_draining_facade_that_could_be_upgraded_refuses_new_connections() {
     eventually("it accepts no more", || TcpStream::connect(served.address).is_err());
     busy.set_nonblocking(true).unwrap();
     assert!(busy.read(&mut [0]).is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock));
+}
+
+#[test]
+fn a_successor_takes_tls_over_and_settings_of_its_own() {
+    let tls = "[tls]\nlisten = '127.0.0.1:0'\ncertificate = 'shop.pem'\nkey = 'shop.key'";
+    let mut served = served(&Upstream::saying("hello"), &format!("{UPGRADABLE}\n{tls}"));
+    let path = served.folder.path().join("facade.toml");
+    let old = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, format!("{old}[limits]\nrequests_per_connection = 1\n")).unwrap();
+    let mut old = served.upgrade();
+    eventually("the old process has ended", || old.has_ended());
+    let mut wire = served.connect();
+    wire.send(GET);
+    assert_eq!(wire.message().unwrap().header("connection"), Some("close"));
+    assert_eq!(curl(&["-k", &format!("https://{}/", served.tls.unwrap())]), "hello");
 }

@@ -172,3 +172,35 @@ fn an_http2_client_without_requests_is_let_go() {
 
 const SILENT: &str = "
     require('http2').connect(process.argv[1]).on('close', () => process.stdout.write('let go'));";
+
+#[test]
+fn an_http2_connection_is_told_to_go_after_its_last_request() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
+        settings.limits.requests_per_connection = 1;
+    });
+    assert_eq!(node_client(LAST, &url(&fixture)), "200 let go");
+}
+
+const LAST: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    client.on('close', () => process.stdout.write('let go'));
+    client.request({':path': '/'}).on('response', head => process.stdout.write(head[':status'] + ' ')).resume();";
+
+#[test]
+fn a_preface_may_come_in_pieces_and_what_only_begins_like_one_is_http1() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let mut wire = fixture.connect();
+    for piece in ["P", "R", "I /x HTTP/1.1\r\nhost: shop\r\n\r\n"] {
+        wire.send(piece);
+    }
+    assert_eq!(wire.message().unwrap().text(), "hello");
+    assert_eq!(upstream.seen()[0].first_line, "PRI /x HTTP/1.1");
+    let mut wire = fixture.connect();
+    for piece in ["PRI * HTTP/2.0\r\n", "\r\nSM\r\n\r\n", "\0\0\0\x04\0\0\0\0\0"] {
+        wire.send(piece);
+    }
+    // The head of a SETTINGS frame: length, then the type 4.
+    assert_eq!(wire.exactly(4)[3], 4);
+}
