@@ -1,5 +1,7 @@
 //! `facade serve` and `facade upgrade`.
 
+use std::io;
+use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Result;
@@ -7,7 +9,13 @@ use facade::admin;
 use facade::handover::{self, Predecessor, Sockets};
 use facade::server::Facade;
 use facade::settings::Settings;
+use platform::http::ServeError;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::time::timeout;
+
+/// How long the admin API may take to end before clients' connections drain.
+const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 
 pub(crate) fn serve(settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
@@ -18,6 +26,31 @@ pub(crate) fn upgrade(settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
     let (sockets, predecessor) = handover::take(&settings.upgrade_socket)?;
     run(settings, sockets, Some(predecessor))
+}
+
+/// Hears SIGTERM and SIGINT from now on. The admin API's server hears them only once it runs, and a process that is told
+/// to end before that would just die.
+fn told_to_end() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => (),
+            _ = interrupt.recv() => (),
+        }
+    })
+}
+
+/// The server ends by itself when told, unless it was told before it ran.
+async fn until(
+    end: impl Future<Output = ()>,
+    serving: impl Future<Output = Result<(), ServeError>>,
+) -> Result<(), ServeError> {
+    let mut serving = pin!(serving);
+    tokio::select! {
+        served = &mut serving => served,
+        () = end => timeout(ADMIN_PATIENCE, serving).await.unwrap_or(Ok(())),
+    }
 }
 
 /// Connections need descriptors, and the usual limit is for programs with few: what the system allows is taken.
@@ -44,13 +77,15 @@ fn run(settings: &Settings, sockets: Sockets, predecessor: Option<Predecessor>) 
     let sockets = sockets.complete(settings)?;
     let listener = sockets.admin()?;
     actix_web::rt::System::new().block_on(async {
+        let end = told_to_end()?;
         let facade = Facade::start_on(settings, &sockets)?;
         admin::announce(&listener)?;
         let offer = sockets.offer(&settings.upgrade_socket)?;
         if let Some(predecessor) = predecessor {
             predecessor.dismiss();
         }
-        let served = admin::serve(listener, &facade, &settings.admin_token).await;
+        let serving = admin::serve(listener, &facade, &settings.admin_token);
+        let served = until(end, serving).await;
         // While it drains, clients are refused rather than left waiting.
         drop(offer);
         facade.stop(Duration::from_secs(settings.shutdown_timeout_s)).await;
