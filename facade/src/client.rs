@@ -14,6 +14,7 @@ pub(crate) mod plan;
 mod refuse;
 mod serve;
 pub(crate) mod stats;
+mod stream;
 pub(crate) mod tls;
 mod traffic;
 mod translate;

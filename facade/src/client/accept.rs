@@ -39,7 +39,7 @@ pub(crate) struct Reception {
     pub(crate) http2: http2::Builder<LocalExecutor>,
     /// Every connection holds a clone while it lives.
     pub(crate) drain: watch::Receiver<bool>,
-    watch: Rc<Watch>,
+    pub(crate) watch: Rc<Watch>,
 }
 
 impl Reception {

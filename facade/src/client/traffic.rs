@@ -73,6 +73,11 @@ impl Traffic {
         self.upgraded.load(Relaxed)
     }
 
+    /// Whether its answers share it.
+    pub(crate) fn shares(&self) -> bool {
+        self.multiplexed.load(Relaxed)
+    }
+
     pub(crate) fn arrived(&self) {
         if self.in_flight.load(Relaxed) == 0 && !self.reading.load(Relaxed) && !self.multiplexed.load(Relaxed)
         {

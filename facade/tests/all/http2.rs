@@ -204,3 +204,28 @@ fn a_preface_may_come_in_pieces_and_what_only_begins_like_one_is_http1() {
     // The head of a SETTINGS frame: length, then the type 4.
     assert_eq!(wire.exactly(4)[3], 4);
 }
+
+#[test]
+fn an_answer_that_an_http2_client_does_not_read_lets_its_upstream_go() {
+    let (gone, is_gone) = std::sync::mpsc::channel();
+    let upstream = Upstream::raw(move |mut wire| {
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+        while wire.try_send(vec![0; 65536]) {}
+        let _ = gone.send(());
+    });
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
+        settings.timeouts.body_idle_ms = 300;
+    });
+    let url = url(&fixture);
+    let client = std::thread::spawn(move || node_client(UNREAD, &url));
+    is_gone.recv_timeout(crate::support::PATIENCE).unwrap();
+    assert_eq!(client.join().unwrap(), "reset");
+}
+
+/// Reads nothing for a second; the pause is what makes it stall.
+const UNREAD: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const stream = client.request({':path': '/'});
+    stream.on('error', () => { process.stdout.write('reset'); process.exit(); });
+    setTimeout(() => stream.resume(), 1000);";
