@@ -156,11 +156,6 @@ async fn blocking<T: Send + 'static>(
     }
 }
 
-/// Binds the admin listener of these settings.
-pub fn bind(settings: &Settings) -> Result<TcpListener, ServeError> {
-    platform::http::bind(&settings.admin_listen, "admin_listen")
-}
-
 /// Prints where the admin API is found.
 pub fn announce(listener: &TcpListener) -> io::Result<()> {
     platform::http::announce("admin", listener)

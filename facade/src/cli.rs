@@ -47,6 +47,12 @@ enum Command {
     /// Show how a running facade and its contexts fare
     #[command(after_help = "Example:\n  facade status --watch")]
     Status(StatusArgs),
+    /// Take over from the running facade without a refused or reset connection, then forward in its place
+    #[command(
+        after_help = "The running facade and this one need the same setting `upgrade_socket`. Settings and binary \
+                            may differ; what does not start leaves the running one as it is."
+    )]
+    Upgrade,
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
@@ -247,6 +253,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
         Command::Serve => serve::serve(config, &settings(config)?),
+        Command::Upgrade => serve::upgrade(config, &settings(config)?),
         Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Status(arguments) => status::run(&settings(config)?, &arguments),
@@ -283,7 +290,8 @@ fn settings(config: Option<&Path>) -> Result<Settings> {
     }
     let Loaded { mut settings, rows, file } = loaded;
     let Some(file) = file else { return Ok(settings) };
-    for path in settings.tls.paths_mut().filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
+    let paths = std::iter::once(&mut settings.upgrade_socket).chain(settings.tls.paths_mut());
+    for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
         *path = file.parent().context("the settings file has no folder")?.join(&*path);
     }
     let is_of_file = |row: &platform::settings::SettingRow| {

@@ -14,6 +14,7 @@ pub(crate) mod plan;
 mod refuse;
 mod serve;
 pub(crate) mod stats;
+mod stream;
 pub(crate) mod tls;
 mod traffic;
 mod translate;
@@ -27,10 +28,7 @@ use std::sync::Arc;
 
 use http::header::HeaderValue;
 
-use platform::http::{ServeError, bind};
-
 use crate::metrics::OpenConnection;
-use crate::settings::Settings;
 use crate::strict::Door;
 use stats::Slot;
 use traffic::Traffic;
@@ -59,22 +57,13 @@ pub(crate) enum Scheme {
 }
 
 /// The sockets that clients connect to.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) struct Listeners {
     pub(crate) cleartext: Option<TcpListener>,
     pub(crate) tls: Option<TcpListener>,
 }
 
 impl Listeners {
-    /// Binds what the settings name.
-    pub(crate) fn bind(settings: &Settings) -> Result<Self, ServeError> {
-        let bind = |listen: &str, setting| (!listen.is_empty()).then(|| bind(listen, setting)).transpose();
-        Ok(Self {
-            cleartext: bind(&settings.listen, "listen")?,
-            tls: bind(&settings.tls.listen, "tls.listen")?,
-        })
-    }
-
     /// Where clients connect in cleartext and over TLS.
     pub(crate) fn addresses(&self) -> [Option<SocketAddr>; 2] {
         [&self.cleartext, &self.tls].map(|listener| listener.as_ref()?.local_addr().ok())

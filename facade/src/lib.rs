@@ -11,7 +11,9 @@
 pub mod admin;
 pub mod check;
 pub mod explain;
+pub mod handover;
 pub mod overrides;
+
 pub mod plan;
 pub mod reload;
 pub mod server;

@@ -19,9 +19,10 @@ pub use live::ConfigView;
 pub(crate) use live::Live;
 
 /// Settings that only a start reads, as JSON pointers.
-const NEED_A_RESTART: [&str; 11] = [
+const NEED_A_RESTART: [&str; 12] = [
     "/access_log",
     "/trace",
+    "/upgrade_socket",
     "/listen",
     "/tls",
     "/limits",

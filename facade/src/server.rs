@@ -23,6 +23,7 @@ use crate::client::certificates::{Certificates, Watcher};
 use crate::client::stats::ClientStats;
 use crate::client::tls::Tls;
 use crate::flags::Flags;
+use crate::handover::Sockets;
 use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, Source, Totals, Window, WorkerStats};
 use crate::overrides::OverrideStats;
@@ -105,8 +106,13 @@ impl Shared {
 impl Facade {
     /// Checks the settings, binds, declares the contexts, reads the flags and starts the workers.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
+        Self::start_on(settings, &Sockets::default().complete(settings)?)
+    }
+
+    /// The same on sockets that are bound already, perhaps by another process.
+    pub fn start_on(settings: &Settings, sockets: &Sockets) -> Result<Self, StartError> {
         let plan = Plan::new(settings)?;
-        let listeners = Listeners::bind(settings)?;
+        let listeners = &sockets.clients;
         let [cleartext, tls] = listeners.addresses();
         let address = cleartext.or(tls).ok_or_else(|| io::Error::other("nothing to listen on"))?;
         let store = ControlStore::open(&settings.control)?;
@@ -148,7 +154,7 @@ impl Facade {
             _keeper: keeper,
             _watcher: watcher,
         };
-        facade.start_workers(&listeners)?;
+        facade.start_workers(listeners)?;
         if let Some(listener) = &listeners.cleartext {
             announce("listening", listener)?;
         }

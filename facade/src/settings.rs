@@ -10,6 +10,7 @@ mod route;
 mod tls;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use control::{ControlSettings, DataMode};
 use platform::settings::Secret;
@@ -52,6 +53,9 @@ pub struct Settings {
     pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
+    /// Unix socket by which `facade upgrade` takes the listening sockets over; whoever runs as the same user may. Empty,
+    /// and a new process can only start once the old one has ended. A relative path means one beside the settings file.
+    pub upgrade_socket: PathBuf,
     /// TLS to clients.
     pub tls: TlsSettings,
     /// What one client may ask for.
@@ -165,6 +169,7 @@ impl Default for Settings {
             monolith: "monolith".to_owned(),
             private: Vec::new(),
             control: ControlSettings::default(),
+            upgrade_socket: PathBuf::new(),
             tls: TlsSettings::default(),
             limits: LimitSettings::default(),
             timeouts: Timeouts::default(),

@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use http::header::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
@@ -42,7 +43,7 @@ pub(crate) struct Reception {
     pub(crate) http2: http2::Builder<LocalExecutor>,
     /// Every connection holds a clone while it lives.
     pub(crate) drain: watch::Receiver<bool>,
-    watch: Rc<Watch>,
+    pub(crate) watch: Rc<Watch>,
 }
 
 impl Reception {
@@ -71,8 +72,12 @@ impl Reception {
                         tokio::time::sleep(ACCEPT_PAUSE).await;
                     }
                 },
-                _ = drain.wait_for(|drain| *drain) => return,
+                _ = drain.wait_for(|drain| *drain) => break,
             }
+        }
+        // Closing the socket would reset those who wait in its queue.
+        while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+            self.take(stream, peer, scheme);
         }
     }
 
@@ -81,8 +86,8 @@ impl Reception {
         let stats = &self.worker.clients;
         let Some(slot) = stats.enter(self.plan().connections) else {
             count(&stats.turned_away);
-            if scheme == Scheme::Http {
-                tokio::task::spawn_local(refuse::full(stream, self.drain.clone()));
+            if let Some(refusing) = stats.refuse().filter(|_| scheme == Scheme::Http) {
+                tokio::task::spawn_local(refuse::full(stream, refusing, self.drain.clone()));
             }
             return;
         };

@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 use tokio::sync::watch;
 use tokio::time::timeout;
 
+use crate::client::stats::Refusing;
+
 /// How long the client is listened to afterwards.
 const LAST_WORDS: Duration = Duration::from_secs(1);
 const FULL: &str = "{\"type\":\"about:blank\",\"title\":\"Service Unavailable\",\"status\":503,\
@@ -18,7 +20,7 @@ const TOO_SLOW: &str = "{\"type\":\"about:blank\",\"title\":\"Request Timeout\",
                         \"detail\":\"the request did not arrive in time\"}";
 
 /// Too many connections are open. Holds the drain as every connection does.
-pub(crate) async fn full(stream: TcpStream, _drain: watch::Receiver<bool>) {
+pub(crate) async fn full(stream: TcpStream, _refusing: Refusing, _drain: watch::Receiver<bool>) {
     say(stream, "503 Service Unavailable\r\nretry-after: 1", FULL).await;
 }
 

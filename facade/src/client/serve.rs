@@ -28,6 +28,7 @@ use tokio::time::timeout;
 use crate::body::{BoxError, ResponseBody};
 use crate::client::accept::Reception;
 use crate::client::stats::count;
+use crate::client::stream::Stream;
 use crate::client::traffic::Order;
 use crate::client::watched::Watched;
 use crate::client::{Client, Scheme, refuse, tls, translate, upgrade};
@@ -289,7 +290,7 @@ async fn answer(
         }
         _ => (),
     }
-    Ok(response.map(|body| Served { body, _under_way: under_way }))
+    Ok(response.map(|body| Served { body: Kind::new(body, &reception, &client), _under_way: under_way }))
 }
 
 /// A request counts as under way until its answer's body is gone.
@@ -305,9 +306,27 @@ impl Drop for UnderWay {
 /// An answer's body on its last steps.
 #[derive(Debug)]
 pub(crate) struct Served {
-    body: ResponseBody,
+    body: Kind,
     /// Kept for its drop.
     _under_way: UnderWay,
+}
+
+/// Whether an answer has its connection for itself.
+#[derive(Debug)]
+enum Kind {
+    Alone(ResponseBody),
+    Shared(Rc<Stream>),
+}
+
+impl Kind {
+    fn new(body: ResponseBody, reception: &Reception, client: &Client) -> Self {
+        if !client.traffic.shares() || body.is_end_stream() {
+            return Self::Alone(body);
+        }
+        let stream = Rc::new(Stream::new(body));
+        reception.watch.enter_stream(&stream);
+        Self::Shared(stream)
+    }
 }
 
 impl Body for Served {
@@ -318,14 +337,23 @@ impl Body for Served {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        Pin::new(&mut self.body).poll_frame(cx)
+        match &mut self.body {
+            Kind::Alone(body) => Pin::new(body).poll_frame(cx),
+            Kind::Shared(stream) => stream.poll_frame(cx),
+        }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        match &self.body {
+            Kind::Alone(body) => body.is_end_stream(),
+            Kind::Shared(stream) => stream.is_end_stream(),
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        match &self.body {
+            Kind::Alone(body) => body.size_hint(),
+            Kind::Shared(stream) => stream.size_hint(),
+        }
     }
 }

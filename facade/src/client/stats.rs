@@ -6,10 +6,14 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+/// Refusals that may be under way at once; the rest of a flood is closed without a word.
+const MOST_REFUSALS: u64 = 256;
+
 /// Counters of connections.
 #[derive(Debug, Default)]
 pub(crate) struct ClientStats {
     open: AtomicU64,
+    refusing: AtomicU64,
     pub(crate) turned_away: AtomicU64,
     pub(crate) slow_head: AtomicU64,
     pub(crate) idle: AtomicU64,
@@ -29,6 +33,16 @@ impl Drop for Slot {
     }
 }
 
+/// A refusal under way; dropping it makes place for another.
+#[derive(Debug)]
+pub(crate) struct Refusing(Arc<ClientStats>);
+
+impl Drop for Refusing {
+    fn drop(&mut self) {
+        self.0.refusing.fetch_sub(1, Relaxed);
+    }
+}
+
 /// Counts one more.
 pub(crate) fn count(counter: &AtomicU64) {
     counter.fetch_add(1, Relaxed);
@@ -39,6 +53,12 @@ impl ClientStats {
     pub(crate) fn enter(self: &Arc<Self>, most: u64) -> Option<Slot> {
         let slot = Slot(Arc::clone(self));
         (self.open.fetch_add(1, Relaxed) < most).then_some(slot)
+    }
+
+    /// A place to say that there is none, if not too many are being told already.
+    pub(crate) fn refuse(self: &Arc<Self>) -> Option<Refusing> {
+        let refusing = Refusing(Arc::clone(self));
+        (self.refusing.fetch_add(1, Relaxed) < MOST_REFUSALS).then_some(refusing)
     }
 
     /// In Prometheus' text format.

@@ -38,6 +38,8 @@ pub(crate) struct Traffic {
     blocked: AtomicBool,
     /// Bytes that come need not belong to a request's head.
     multiplexed: AtomicBool,
+    /// It is a tunnel by now, which has a patience of its own.
+    upgraded: AtomicBool,
     order: AtomicU8,
     task: AtomicWaker,
 }
@@ -51,6 +53,7 @@ impl Traffic {
             reading: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             multiplexed: AtomicBool::new(false),
+            upgraded: AtomicBool::new(false),
             order: AtomicU8::new(Order::None as u8),
             task: AtomicWaker::new(),
         }
@@ -59,6 +62,20 @@ impl Traffic {
     /// From now on it speaks HTTP/2.
     pub(crate) fn is_multiplexed(&self) {
         self.multiplexed.store(true, Relaxed);
+    }
+
+    /// From now on it is a tunnel.
+    pub(crate) fn upgrade(&self) {
+        self.upgraded.store(true, Relaxed);
+    }
+
+    pub(crate) fn is_upgraded(&self) -> bool {
+        self.upgraded.load(Relaxed)
+    }
+
+    /// Whether its answers share it.
+    pub(crate) fn shares(&self) -> bool {
+        self.multiplexed.load(Relaxed)
     }
 
     pub(crate) fn arrived(&self) {

@@ -90,6 +90,7 @@ pub(crate) fn start<B>(
     response: &mut Response<B>,
 ) {
     let of_upstream = hyper::upgrade::on(response);
+    client.traffic.upgrade();
     let (reception, client) = (Rc::clone(reception), Rc::clone(client));
     tokio::task::spawn_local(async move {
         let (near, far) = match tokio::try_join!(of_client, of_upstream) {

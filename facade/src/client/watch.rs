@@ -6,7 +6,7 @@
 //! Invariant: a connection outlives its patience by one look at most.
 
 use std::cell::RefCell;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 
 use crate::client::plan::ClientPlan;
 use crate::client::stats::{ClientStats, count};
+use crate::client::stream::Stream;
 use crate::client::traffic::{Order, Traffic};
 
 /// While the facade drains: a connection that was in use so recently may have a request on its way already, and
@@ -34,6 +35,7 @@ const DRAINING_TICK: Duration = Duration::from_millis(20);
 #[derive(Debug)]
 pub(crate) struct Watch {
     entries: RefCell<Vec<Entry>>,
+    streams: RefCell<Vec<StreamEntry>>,
     stats: Arc<ClientStats>,
     head: Duration,
     keep_alive: Duration,
@@ -50,10 +52,19 @@ struct Entry {
     told: Option<Instant>,
 }
 
+/// An answer that shares its connection.
+#[derive(Debug)]
+struct StreamEntry {
+    stream: Weak<Stream>,
+    epoch: u32,
+    since: Instant,
+}
+
 impl Watch {
     pub(crate) fn new(plan: &ClientPlan, stats: &Arc<ClientStats>) -> Rc<Self> {
         Rc::new(Self {
             entries: RefCell::default(),
+            streams: RefCell::default(),
             stats: Arc::clone(stats),
             head: plan.head,
             keep_alive: plan.keep_alive,
@@ -66,6 +77,12 @@ impl Watch {
         let entry =
             Entry { traffic: Arc::clone(traffic), epoch: traffic.epoch(), since: Instant::now(), told: None };
         self.entries.borrow_mut().push(entry);
+    }
+
+    /// From now on this answer is looked at.
+    pub(crate) fn enter_stream(&self, stream: &Rc<Stream>) {
+        let entry = StreamEntry { stream: Rc::downgrade(stream), epoch: 0, since: Instant::now() };
+        self.streams.borrow_mut().push(entry);
     }
 
     /// Looks until the worker ends.
@@ -88,9 +105,10 @@ impl Watch {
 
     fn look(&self, judge: impl Fn(&mut Entry, &Self, Instant) -> Order) {
         let now = Instant::now();
+        self.look_at_streams(now);
         self.entries.borrow_mut().retain_mut(|entry| {
             // The connection holds it as well, as long as there is one.
-            if Arc::strong_count(&entry.traffic) == 1 {
+            if Arc::strong_count(&entry.traffic) == 1 || entry.traffic.is_upgraded() {
                 return false;
             }
             entry.notice(now);
@@ -100,6 +118,23 @@ impl Watch {
             }
             entry.traffic.tell(order);
             true
+        });
+    }
+}
+
+impl Watch {
+    fn look_at_streams(&self, now: Instant) {
+        self.streams.borrow_mut().retain_mut(|entry| {
+            let Some(stream) = entry.stream.upgrade() else { return false };
+            if stream.epoch() != entry.epoch {
+                (entry.epoch, entry.since) = (stream.epoch(), now);
+            }
+            let is_stalled = stream.is_unread() && now - entry.since >= self.stall;
+            if is_stalled {
+                count(&self.stats.stalled);
+                stream.take_away();
+            }
+            !is_stalled
         });
     }
 }

@@ -100,13 +100,17 @@ pub(crate) fn served(upstream: &Upstream, settings: &str) -> Served {
         upstream.address
     );
     fs::write(folder.path().join("facade.toml"), text).unwrap();
-    served_in(folder)
+    let (process, address, tls, admin) = launch(folder.path(), "serve");
+    Served { folder, process, address, tls, admin }
 }
 
-pub(crate) fn served_in(folder: TempDir) -> Served {
+type Launched = (Process, SocketAddr, Option<SocketAddr>, String);
+
+/// `facade serve` or `facade upgrade` with the settings in this folder.
+fn launch(folder: &Path, word: &str) -> Launched {
     let mut command = Command::new(env!("CARGO_BIN_EXE_facade"));
     // Elsewhere, so that paths beside the file are found beside it.
-    command.arg("serve").arg("--config").arg(folder.path().join("facade.toml")).current_dir("/");
+    command.arg(word).arg("--config").arg(folder.join("facade.toml")).current_dir("/");
     let mut process = Process::start(command.env("RUST_LOG", "warn"));
     let address = process.line().strip_prefix("listening http://").unwrap().parse().unwrap();
     let mut line = process.line();
@@ -115,10 +119,17 @@ pub(crate) fn served_in(folder: TempDir) -> Served {
         line = process.line();
     }
     let admin = line.strip_prefix("admin http://").unwrap().to_owned();
-    Served { folder, process, address, tls, admin }
+    (process, address, tls, admin)
 }
 
 impl Served {
+    /// Starts a successor; what is returned is the process before it.
+    pub(crate) fn upgrade(&mut self) -> Process {
+        let (process, address, tls, admin) = launch(self.folder.path(), "upgrade");
+        assert_eq!((address, tls, &admin), (self.address, self.tls, &self.admin));
+        std::mem::replace(&mut self.process, process)
+    }
+
     pub(crate) fn connect(&self) -> Wire {
         Wire::connect(self.address)
     }

@@ -135,3 +135,97 @@ fn http2_can_be_turned_off() {
     assert!(!status.unwrap().success());
     assert!(upstream.seen().is_empty());
 }
+
+#[test]
+fn a_requests_trailers_reach_the_upstream_from_an_http2_client() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    assert_eq!(node_client(TRAILERS, &url(&fixture)), "hello");
+    assert_eq!(upstream.seen()[0].trailers, [("x-sum".to_owned(), "7".to_owned())]);
+}
+
+const TRAILERS: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const stream = client.request({':path': '/', ':method': 'POST', 'te': 'trailers', 'trailer': 'x-sum'}, {waitForTrailers: true});
+    stream.on('wantTrailers', () => stream.sendTrailers({'x-sum': '7'}));
+    stream.setEncoding('utf8').on('data', data => process.stdout.write(data)).on('end', () => client.close());
+    stream.end('body');";
+
+#[test]
+fn a_body_beyond_the_limit_is_refused_over_http2_too() {
+    let upstream = Upstream::saying("hello");
+    let fixture =
+        Fixture::with(upstream.address, Upstream::nobody(), |settings| settings.limits.body_bytes = 3);
+    let url = url(&fixture);
+    let out = curl(&["--http2-prior-knowledge", "-d", "body", "-w", " %{http_code}", &url]);
+    assert!(out.contains("\"status\":413") && out.ends_with(" 413"), "{out}");
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn an_http2_client_without_requests_is_let_go() {
+    let fixture = Fixture::with(Upstream::nobody(), Upstream::nobody(), |settings| {
+        settings.timeouts.client_header_ms = 200;
+    });
+    assert_eq!(node_client(SILENT, &url(&fixture)), "let go");
+}
+
+const SILENT: &str = "
+    require('http2').connect(process.argv[1]).on('close', () => process.stdout.write('let go'));";
+
+#[test]
+fn an_http2_connection_is_told_to_go_after_its_last_request() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
+        settings.limits.requests_per_connection = 1;
+    });
+    assert_eq!(node_client(LAST, &url(&fixture)), "200 let go");
+}
+
+const LAST: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    client.on('close', () => process.stdout.write('let go'));
+    client.request({':path': '/'}).on('response', head => process.stdout.write(head[':status'] + ' ')).resume();";
+
+#[test]
+fn a_preface_may_come_in_pieces_and_what_only_begins_like_one_is_http1() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let mut wire = fixture.connect();
+    for piece in ["P", "R", "I /x HTTP/1.1\r\nhost: shop\r\n\r\n"] {
+        wire.send(piece);
+    }
+    assert_eq!(wire.message().unwrap().text(), "hello");
+    assert_eq!(upstream.seen()[0].first_line, "PRI /x HTTP/1.1");
+    let mut wire = fixture.connect();
+    for piece in ["PRI * HTTP/2.0\r\n", "\r\nSM\r\n\r\n", "\0\0\0\x04\0\0\0\0\0"] {
+        wire.send(piece);
+    }
+    // The head of a SETTINGS frame: length, then the type 4.
+    assert_eq!(wire.exactly(4)[3], 4);
+}
+
+#[test]
+fn an_answer_that_an_http2_client_does_not_read_lets_its_upstream_go() {
+    let (gone, is_gone) = std::sync::mpsc::channel();
+    let upstream = Upstream::raw(move |mut wire| {
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n");
+        while wire.try_send(vec![0; 65536]) {}
+        let _ = gone.send(());
+    });
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
+        settings.timeouts.body_idle_ms = 300;
+    });
+    let url = url(&fixture);
+    let client = std::thread::spawn(move || node_client(UNREAD, &url));
+    is_gone.recv_timeout(crate::support::PATIENCE).unwrap();
+    assert_eq!(client.join().unwrap(), "reset");
+}
+
+/// Reads nothing for a second; the pause is what makes it stall.
+const UNREAD: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const stream = client.request({':path': '/'});
+    stream.on('error', () => { process.stdout.write('reset'); process.exit(); });
+    setTimeout(() => stream.resume(), 1000);";

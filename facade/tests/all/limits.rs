@@ -163,3 +163,15 @@ fn a_client_that_does_not_read_its_answer_is_let_go() {
     wire.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
     is_gone.recv_timeout(crate::support::PATIENCE).unwrap();
 }
+
+#[test]
+fn a_body_that_trickles_is_answered_with_408_once_the_grace_is_over() {
+    let (_upstream, fixture) = with(|settings| settings.limits.body_bytes_per_s = 1_000);
+    let mut wire = fixture.connect();
+    wire.send("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 1000\r\n\r\n");
+    // The pause between two bytes is what makes it slow.
+    while wire.try_send("y") && !wire.has_bytes() {
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    assert_refused(&wire.message().unwrap(), 408);
+}

@@ -28,6 +28,8 @@ mod foreign;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
 mod http2;
 #[cfg(test)]
 mod limits;

@@ -128,6 +128,14 @@ impl Wire {
         Some(message)
     }
 
+    /// Whether something has come, without waiting for it.
+    pub(crate) fn has_bytes(&mut self) -> bool {
+        self.reader.get_ref().set_nonblocking(true).unwrap();
+        let has_bytes = self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.reader.get_ref().set_nonblocking(false).unwrap();
+        has_bytes
+    }
+
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
     }

@@ -2,7 +2,7 @@
 
 use std::sync::{Arc, Mutex, mpsc};
 
-use crate::foreign::{node, served};
+use crate::foreign::{node, node_client, served};
 use crate::support::{Fixture, Upstream, Wire, eventually, ok};
 
 const ASK: &str = "GET /chat HTTP/1.1\r\nhost: shop\r\nconnection: keep-alive, Upgrade\r\nupgrade: websocket\r\n\
@@ -141,3 +141,43 @@ fn a_quiet_tunnel_is_closed_and_tunnels_are_counted() {
     assert!(wire.is_closed());
     eventually("it is gone", || served.metric("banyan_facade_upgrades_open") == "0");
 }
+
+#[test]
+fn an_upgrade_goes_to_the_side_that_the_flag_names() {
+    let service = Upstream::raw(|mut wire| {
+        wire.head().unwrap();
+        wire.send(SWITCH);
+        wire.send("service");
+    });
+    let monolith = Upstream::saying("monolith");
+    let fixture = Fixture::new(monolith.address, service.address);
+    fixture.set("100", None);
+    let mut wire = fixture.connect();
+    wire.send(ASK.replace("/chat", "/users/7"));
+    assert_eq!(wire.head().unwrap().status(), 101);
+    assert_eq!(wire.exactly(7), b"service");
+    assert!(monolith.seen().is_empty());
+}
+
+#[test]
+fn a_websocket_passes_over_tls() {
+    let upstream = Upstream::raw(|mut wire| {
+        wire.head().unwrap();
+        wire.send(SWITCH);
+        let sent = wire.exactly(4);
+        wire.send(sent);
+    });
+    let served =
+        served(&upstream, "[tls]\nlisten = '127.0.0.1:0'\ncertificate = 'shop.pem'\nkey = 'shop.key'");
+    let url = format!("https://{}/", served.tls.unwrap());
+    assert_eq!(node_client(OVER_TLS, &url), "echo");
+}
+
+const OVER_TLS: &str = "
+    const request = require('https').request(process.argv[1],
+        {rejectUnauthorized: false, headers: {connection: 'upgrade', upgrade: 'websocket'}});
+    request.on('upgrade', (_, socket) => {
+        socket.on('data', data => { process.stdout.write(data); socket.destroy(); });
+        socket.write('echo');
+    });
+    request.end();";
