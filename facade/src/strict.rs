@@ -16,8 +16,8 @@ mod head;
 mod interim;
 mod scanner;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
 
 use futures_util::task::AtomicWaker;
 use http::StatusCode;
@@ -100,10 +100,4 @@ impl Door {
             self.reader.wake();
         }
     }
-}
-
-/// Puts the check in front of an HTTP/1 connection.
-pub(crate) fn guard<S>(stream: S, limits: Limits) -> (Guarded<S>, Arc<Door>) {
-    let door = Arc::new(Door::default());
-    (Guarded::new(stream, limits, Arc::clone(&door)), door)
 }

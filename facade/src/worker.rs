@@ -156,10 +156,10 @@ async fn serve(
     }
     let text = address.ip().to_canonical().to_string();
     let Ok(address) = HeaderValue::from_str(&text) else { return };
-    let (stream, door) = strict::guard(stream, strict::Limits::default());
-    let client = Rc::new(Client { address, door: Arc::clone(&door) });
+    let client = Rc::new(Client { address, door: Arc::default() });
+    let stream = strict::Guarded::new(stream, strict::Limits::default(), Arc::clone(&client.door));
     let service = service_fn(|request| {
-        let (worker, client, door) = (Rc::clone(&worker), Rc::clone(&client), Arc::clone(&door));
+        let (worker, client, door) = (Rc::clone(&worker), Rc::clone(&client), Arc::clone(&client.door));
         async move {
             let answer = phases::answer(worker, client, request).await;
             door.answered(answer.status());

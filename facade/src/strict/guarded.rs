@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -27,6 +27,7 @@ pub(crate) struct Guarded<S> {
     inner: S,
     scanner: Scanner,
     door: Arc<Door>,
+    answers_before: u64,
     mode: Mode,
     /// What could not be handed on yet: first what has passed, then the unit that is not complete.
     held: BytesMut,
@@ -53,10 +54,24 @@ struct Lingering {
 }
 
 impl<S> Guarded<S> {
+    /// Begins between two requests, none of which is being answered.
     pub(crate) fn new(inner: S, limits: Limits, door: Arc<Door>) -> Self {
-        let scanner = Scanner::new(limits);
-        let held = BytesMut::new();
-        Self { inner, scanner, door, mode: Mode::Watching, held, passed: 0, lingering: None }
+        Self {
+            inner,
+            scanner: Scanner::new(limits),
+            answers_before: door.answers.load(Relaxed),
+            door,
+            mode: Mode::Watching,
+            held: BytesMut::new(),
+            passed: 0,
+            lingering: None,
+        }
+    }
+
+    /// The stream, and what was read of it but not handed on. To be asked between two requests.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever lets idle connections rest without hyper"))]
+    pub(crate) fn into_inner(self) -> (S, Bytes) {
+        (self.inner, self.held.freeze())
     }
 
     /// Looks at what arrived, which the buffer holds from `before` on, and leaves there what has passed.
@@ -121,7 +136,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             self.passed = self.held.len();
             return Poll::Ready(());
         }
-        if self.door.answers.load(Relaxed) < self.scanner.heads() {
+        if self.door.answers.load(Relaxed).wrapping_sub(self.answers_before) < self.scanner.heads() {
             self.door.reader.register(cx.waker());
             self.door.is_waiting.store(true, Relaxed);
             return Poll::Pending;

@@ -6,7 +6,6 @@ use http::StatusCode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
 
 use super::*;
-use crate::strict::guard;
 
 const GET: &str = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const UPGRADE: &str = "GET /up HTTP/1.1\r\nHost: a\r\nUpgrade: x\r\n\r\n";
@@ -19,7 +18,8 @@ struct Ends {
 
 fn ends() -> Ends {
     let (client, server) = duplex(1024 * 1024);
-    let (server, door) = guard(server, Limits::default());
+    let door = Arc::new(Door::default());
+    let server = Guarded::new(server, Limits::default(), Arc::clone(&door));
     Ends { client, server, door }
 }
 
@@ -111,4 +111,17 @@ async fn a_refused_client_is_listened_to_for_a_while() {
 fn an_upgraded_stream_may_leave_its_thread() {
     fn is_send<T: Send>() {}
     is_send::<Guarded<DuplexStream>>();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_taken_back_loses_nothing_and_begins_anew() {
+    let Ends { mut client, mut server, door } = ends();
+    client.write_all(format!("{GET}GET /b").as_bytes()).await.unwrap();
+    assert_eq!(readable(&mut server, 100).await, GET);
+    door.answered(StatusCode::OK);
+    let (inner, held) = server.into_inner();
+    assert_eq!(held, "GET /b");
+    let mut server = Guarded::new(inner, Limits::default(), door);
+    client.write_all(format!("{UPGRADE}\x01").as_bytes()).await.unwrap();
+    assert_eq!(readable(&mut server, 100).await, UPGRADE, "the answers before do not count");
 }
