@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -68,10 +68,19 @@ impl<S> Guarded<S> {
         }
     }
 
-    /// The stream, and what was read of it but not handed on. To be asked between two requests.
+    /// The stream, if another request may follow on it: the last one was read to its end, none has begun, and nothing
+    /// was refused. What it sends after a refusal, or of a body that was given up, must never be taken for a request.
     #[cfg_attr(not(test), expect(dead_code, reason = "for whoever lets idle connections rest without hyper"))]
-    pub(crate) fn into_inner(self) -> (S, Bytes) {
-        (self.inner, self.held.freeze())
+    pub(crate) fn between_requests(self) -> Option<S> {
+        let is_between =
+            matches!(self.mode, Mode::Watching) && self.held.is_empty() && self.scanner.is_between();
+        is_between.then_some(self.inner)
+    }
+
+    /// The stream, to say a last word on it.
+    #[cfg_attr(not(test), expect(dead_code, reason = "for whoever ends connections without hyper"))]
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
     }
 
     /// Looks at what arrived, which the buffer holds from `before` on, and leaves there what has passed.
