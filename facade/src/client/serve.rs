@@ -115,11 +115,10 @@ async fn serve_tls(reception: Rc<Reception>, client: Rc<Client>, stream: TcpStre
     }
 }
 
-async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, stream: Watched<S>)
+async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, mut stream: Watched<S>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let mut stream = Guarded::new(stream, reception.plan().strict(), Arc::clone(&client.door));
     while let Some(idle) = requests(&reception, &client, stream).await {
         let Some(woken) = rest(&client, idle).await else { return };
         stream = woken;
@@ -127,15 +126,12 @@ where
 }
 
 /// Serves requests until the connection ends, or has been idle for so long that it may rest.
-async fn requests<S>(
-    reception: &Rc<Reception>,
-    client: &Rc<Client>,
-    stream: Guarded<Watched<S>>,
-) -> Option<Guarded<Watched<S>>>
+async fn requests<S>(reception: &Rc<Reception>, client: &Rc<Client>, stream: Watched<S>) -> Option<Watched<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let service = service_fn(|request| answer(Rc::clone(reception), Rc::clone(client), request));
+    let stream = Guarded::new(stream, reception.plan().strict(), Arc::clone(&client.door));
     let mut connection = reception.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let traffic = &client.traffic;
     let mut obeyed = Order::None;
@@ -162,13 +158,13 @@ where
             Order::Close if !is_idle => (),
             Order::Rest => {
                 let parts = connection.into_parts()?;
-                let mut stream = parts.io.into_inner();
+                let mut stream = parts.io.into_inner().between_requests()?;
                 // Copied, because even an empty part of the buffer would keep all of it.
-                stream.get_mut().put_back(Bytes::copy_from_slice(&parts.read_buf));
+                stream.put_back(Bytes::copy_from_slice(&parts.read_buf));
                 return Some(stream);
             }
             Order::TooSlow | Order::Close | Order::Cut => {
-                let stream = connection.into_parts()?.io.into_inner();
+                let stream = connection.into_parts()?.io.into_inner().into_inner();
                 Box::pin(end(stream, order)).await;
                 return None;
             }
@@ -185,7 +181,7 @@ async fn end(stream: impl AsyncRead + AsyncWrite + Unpin, order: Order) {
 }
 
 /// Waits for the next request without what serving one takes: an idle connection holds a tenth of a busy one's memory.
-async fn rest<S>(client: &Client, mut stream: Guarded<Watched<S>>) -> Option<Guarded<Watched<S>>>
+async fn rest<S>(client: &Client, mut stream: Watched<S>) -> Option<Watched<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
@@ -193,7 +189,7 @@ where
     let mut first = ReadBuf::uninit(&mut first);
     let is_read = poll_fn(|cx| {
         client.traffic.register(cx);
-        if let Poll::Ready(read) = Pin::new(stream.get_mut()).poll_read(cx, &mut first) {
+        if let Poll::Ready(read) = Pin::new(&mut stream).poll_read(cx, &mut first) {
             return Poll::Ready(read.is_ok());
         }
         if client.traffic.order() > Order::Rest { Poll::Ready(false) } else { Poll::Pending }
@@ -201,7 +197,7 @@ where
     .await;
     if is_read && !first.filled().is_empty() {
         client.traffic.wake_up();
-        stream.get_mut().put_back(Bytes::copy_from_slice(first.filled()));
+        stream.put_back(Bytes::copy_from_slice(first.filled()));
         return Some(stream);
     }
     Box::pin(end(stream, client.traffic.order())).await;

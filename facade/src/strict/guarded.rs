@@ -27,6 +27,7 @@ pub(crate) struct Guarded<S> {
     inner: S,
     scanner: Scanner,
     door: Arc<Door>,
+    answers_before: u64,
     mode: Mode,
     /// What could not be handed on yet: first what has passed, then the unit that is not complete.
     held: BytesMut,
@@ -53,15 +54,31 @@ struct Lingering {
 }
 
 impl<S> Guarded<S> {
+    /// Begins between two requests, none of which is being answered.
     pub(crate) fn new(inner: S, limits: Limits, door: Arc<Door>) -> Self {
-        let scanner = Scanner::new(limits);
-        let held = BytesMut::new();
-        Self { inner, scanner, door, mode: Mode::Watching, held, passed: 0, lingering: None }
+        Self {
+            inner,
+            scanner: Scanner::new(limits),
+            answers_before: door.answers.load(Relaxed),
+            door,
+            mode: Mode::Watching,
+            held: BytesMut::new(),
+            passed: 0,
+            lingering: None,
+        }
     }
 
-    /// The stream that is checked; what is read of it there is not.
-    pub(crate) fn get_mut(&mut self) -> &mut S {
-        &mut self.inner
+    /// The stream, if another request may follow on it: the last one was read to its end, none has begun, and nothing
+    /// was refused. What it sends after a refusal, or of a body that was given up, must never be taken for a request.
+    pub(crate) fn between_requests(self) -> Option<S> {
+        let is_between =
+            matches!(self.mode, Mode::Watching) && self.held.is_empty() && self.scanner.is_between();
+        is_between.then_some(self.inner)
+    }
+
+    /// The stream, to say a last word on it.
+    pub(crate) fn into_inner(self) -> S {
+        self.inner
     }
 
     /// Looks at what arrived, which the buffer holds from `before` on, and leaves there what has passed.
@@ -126,7 +143,7 @@ impl<S: AsyncRead + Unpin> Guarded<S> {
             self.passed = self.held.len();
             return Poll::Ready(());
         }
-        if self.door.answers.load(Relaxed) < self.scanner.heads() {
+        if self.door.answers.load(Relaxed).wrapping_sub(self.answers_before) < self.scanner.heads() {
             self.door.reader.register(cx.waker());
             self.door.is_waiting.store(true, Relaxed);
             return Poll::Pending;

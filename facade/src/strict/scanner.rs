@@ -68,6 +68,11 @@ impl Scanner {
         self.heads
     }
 
+    /// Whether the last message has ended; the next may have begun.
+    pub(crate) fn is_between(&self) -> bool {
+        matches!(self.state, State::Head)
+    }
+
     /// How many of the bytes belong to complete units. The next call begins with the others.
     pub(crate) fn scan(&mut self, bytes: &[u8]) -> (usize, Option<Stop>) {
         let mut passed = 0;

@@ -203,6 +203,10 @@ pub(crate) fn exchange(address: SocketAddr, pieces: &[&[u8]], ends: bool) -> Res
 }
 
 fn read_answers(mut bytes: &[u8]) -> Result<Vec<Answered>, Garbage> {
+    // Its first frame is SETTINGS (RFC 9113 §3.4).
+    if bytes.starts_with(&[0, 0]) && bytes.get(3) == Some(&4) {
+        return Err("HTTP/2".to_owned());
+    }
     let mut answers = Vec::new();
     while !bytes.is_empty() {
         let garbage = || format!("bytes without a head: {:?}", String::from_utf8_lossy(bytes));

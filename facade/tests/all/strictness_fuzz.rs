@@ -149,8 +149,8 @@ fn fuzz(seed: u64) -> (usize, usize) {
     let upstream = Counter::start();
     let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
         settings.workers = 1;
-        settings.timeouts.body_idle_ms = 40;
-        settings.timeouts.client_header_ms = 80;
+        settings.timeouts.body_idle_ms = 60;
+        settings.timeouts.client_header_ms = 2_000;
     });
     let (mut refused, mut served) = (0, 0);
     for case in 0..CASES_PER_THREAD {
@@ -166,7 +166,8 @@ fn fuzz(seed: u64) -> (usize, usize) {
         let answers = exchange(fixture.facade.address(), &pieces, false)
             .unwrap_or_else(|garbage| panic!("{garbage}\n{}", shown()));
         check(&answers, &upstream).unwrap_or_else(|wrong| panic!("{wrong}\n{}", shown()));
-        if mutations == 0 {
+        // Where the machine is busy, pieces may come too slowly.
+        if mutations == 0 && answers.iter().all(|answer| answer.status != 408) {
             assert_eq!(answers.len(), count + 1, "{}", shown());
         }
         refused += answers.iter().filter(|answer| answer.counted.is_none()).count();

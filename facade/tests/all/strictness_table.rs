@@ -98,7 +98,8 @@ fn run(case: &Case, proxy: SocketAddr, upstream: &Counter) -> Outcome {
         Ok(answers) => answers,
         Err(garbage) => {
             let forwarded = counted.len();
-            return Outcome { answers: garbage, forwarded, disagreement: None, explains: false };
+            let explains = garbage == "HTTP/2";
+            return Outcome { answers: garbage, forwarded, disagreement: None, explains };
         }
     };
     let forwarded: Vec<_> = answers.iter().filter_map(|answer| answer.counted.clone()).collect();

@@ -18,7 +18,7 @@ struct Ends {
 
 fn ends() -> Ends {
     let (client, server) = duplex(1024 * 1024);
-    let door = Arc::<Door>::default();
+    let door = Arc::new(Door::default());
     let server = Guarded::new(server, Limits::default(), Arc::clone(&door));
     Ends { client, server, door }
 }
@@ -111,4 +111,33 @@ async fn a_refused_client_is_listened_to_for_a_while() {
 fn an_upgraded_stream_may_leave_its_thread() {
     fn is_send<T: Send>() {}
     is_send::<Guarded<DuplexStream>>();
+}
+
+#[tokio::test]
+async fn a_stream_that_is_taken_back_begins_anew() {
+    let Ends { mut client, mut server, door } = ends();
+    client.write_all(GET.as_bytes()).await.unwrap();
+    assert_eq!(readable(&mut server, 100).await, GET);
+    door.answered(StatusCode::OK);
+    let inner = server.between_requests().unwrap();
+    let mut server = Guarded::new(inner, Limits::default(), door);
+    client.write_all(format!("{UPGRADE}\x01").as_bytes()).await.unwrap();
+    assert_eq!(readable(&mut server, 100).await, UPGRADE, "the answers before do not count");
+}
+
+#[tokio::test]
+async fn a_stream_is_not_taken_back_in_the_middle_or_after_a_refusal() {
+    for sent in [
+        "GET / HT",
+        "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nab",
+        "POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n",
+        "bad\r\n\r\n",
+        UPGRADE,
+    ] {
+        let Ends { mut client, mut server, .. } = ends();
+        client.write_all(sent.as_bytes()).await.unwrap();
+        readable(&mut server, 100).await;
+        assert!(server.between_requests().is_none(), "{sent:?}");
+    }
+    let _ = ends().server.into_inner();
 }
