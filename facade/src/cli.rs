@@ -7,7 +7,7 @@ mod show;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
@@ -172,14 +172,7 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 
 /// The settings; a relative path in the file means a path beside the file.
 fn settings(config: Option<&Path>) -> Result<Settings> {
-    let Loaded { mut settings, rows, file } = loaded(config)?;
-    let Some(file) = file else { return Ok(settings) };
-    let is_of_file = |row: &platform::settings::SettingRow| {
-        row.key == "control.path" && !row.origin.starts_with(platform::settings::ENV_PREFIX)
-    };
-    if settings.control.path.is_relative() && settings.control.is_set() && rows.iter().any(is_of_file) {
-        let folder = file.parent().context("the settings file has no folder")?;
-        settings.control.path = folder.join(&settings.control.path);
-    }
-    Ok(settings)
+    let mut loaded = loaded(config)?;
+    loaded.settings.control.path = loaded.located("control.path", &loaded.settings.control.path);
+    Ok(loaded.settings)
 }

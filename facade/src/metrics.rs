@@ -161,6 +161,7 @@ pub(crate) fn render(plan: &Plan, workers: &[Arc<WorkerStats>], flags: &crate::f
     );
     head(&mut out, "connections_total", "counter", "Connections accepted from clients.");
     line(&mut out, "connections_total", "", total(&|worker| worker.connections.load(Relaxed)));
+    flags.render_vitals(&mut out);
     out
 }
 

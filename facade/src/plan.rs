@@ -101,12 +101,7 @@ impl Plan {
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
         check_listeners(settings, &mut errors);
-        if !settings.control.is_set() {
-            errors.push(
-                "setting `control.path` is missing; name the file of the control store, where flags live"
-                    .to_owned(),
-            );
-        }
+        errors.extend(settings.control.check().err());
         if errors.is_empty() {
             return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
         }
