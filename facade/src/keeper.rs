@@ -134,9 +134,7 @@ impl Run {
         loop {
             let event = match self.flags.next_deadline() {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => {
-                    events.recv_timeout(deadline.saturating_duration_since(Instant::now()))
-                }
+                Some(deadline) => events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             if matches!(event, Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected)) {
                 return;

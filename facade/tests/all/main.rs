@@ -11,7 +11,11 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod forwarding;
+#[cfg(test)]
+mod many_facades;
 #[cfg(test)]
 mod strictness;
 #[cfg(test)]

@@ -32,8 +32,7 @@ impl File {
     pub(crate) fn open(settings: &ControlSettings) -> Result<Self, ControlError> {
         let path = settings.path.clone();
         let mut first = connect(&path.display().to_string())?;
-        let cannot =
-            |reason: String| ControlError::CannotOpen { path: path.display().to_string(), reason };
+        let cannot = |reason: String| ControlError::CannotOpen { path: path.display().to_string(), reason };
         schema::ensure_file(&mut first, &path.display().to_string()).map_err(|error| match error {
             ControlError::Database(error) => cannot(error.to_string()),
             other => other,

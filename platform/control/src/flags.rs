@@ -249,10 +249,7 @@ impl From<&Flag> for FlagRow {
 type Reported = Option<(i64, i64, i64)>;
 
 /// All flags, each with what its owner last reported of its lag.
-pub(crate) fn load_all(
-    conn: &mut Conn,
-    settings: &ControlSettings,
-) -> Result<Vec<Flag>, ControlError> {
+pub(crate) fn load_all(conn: &mut Conn, settings: &ControlSettings) -> Result<Vec<Flag>, ControlError> {
     let rows: Vec<(FlagRow, Reported)> = flags::table
         .left_join(lag::table.on(lag::context.eq(flags::context)))
         .select((FlagRow::as_select(), (lag::pending, lag::oldest_ms, lag::at_ms).nullable()))
@@ -261,7 +258,8 @@ pub(crate) fn load_all(
     let now_ms = store_now_ms(conn)?;
     let with_lag = |(row, reported): (FlagRow, Reported)| {
         let reported = reported.map(|(pending, oldest_ms, at_ms)| Lag { pending, oldest_ms, at_ms });
-        let late = reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms, now_ms));
+        let late =
+            reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms, now_ms));
         Ok(Flag { late, ..Flag::try_from(row)? })
     };
     rows.into_iter().map(with_lag).collect()

@@ -26,13 +26,13 @@ mod watcher;
 mod tests;
 
 pub use audit::{AuditRow, Who};
+pub use clock::now_ms;
 pub use error::ControlError;
 pub use flag::{DataMode, Flag, Hold, Side, Stage, Weight};
 pub use flags::FlagChange;
 pub use instances::{Ack, Heartbeat, Instance, InstanceKind};
 pub use records::{Lag, Verification};
 pub use routing::{BUCKETS, bucket};
-pub use clock::now_ms;
 pub use settings::ControlSettings;
 pub use store::ControlStore;
 pub use watcher::{Vitals, Watcher};

@@ -184,14 +184,17 @@ impl Server {
         if self.secret.is_empty() || !text.contains(&self.secret) {
             return text.trim_end().to_owned();
         }
-        "the client library cannot read control.url; see that special characters are percent-encoded".to_owned()
+        "the client library cannot read control.url; see that special characters are percent-encoded"
+            .to_owned()
     }
 }
 
 /// What is wrong with a URL, as far as can be told without connecting.
 pub(crate) fn check_url(url: &str) -> Result<(), String> {
     if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
-        return Err("control.url is no PostgreSQL URL; write postgres://user:password@host:port/name".to_owned());
+        return Err(
+            "control.url is no PostgreSQL URL; write postgres://user:password@host:port/name".to_owned()
+        );
     }
     let parameters = url.split_once('?').map_or("", |(_, parameters)| parameters);
     let mode = parameters.split('&').find_map(|parameter| parameter.strip_prefix("sslmode="));
@@ -246,7 +249,10 @@ mod tests {
     #[test]
     fn what_the_url_says_wins_over_our_parameters() {
         let url = with_parameters("postgres://h/n?application_name=mine", Duration::from_millis(1_500));
-        assert!(url.starts_with("postgres://h/n?application_name=banyan-control&connect_timeout=2&"), "{url}");
+        assert!(
+            url.starts_with("postgres://h/n?application_name=banyan-control&connect_timeout=2&"),
+            "{url}"
+        );
         assert!(url.ends_with("&application_name=mine"), "{url}");
     }
 }

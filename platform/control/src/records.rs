@@ -64,8 +64,13 @@ impl ControlStore {
         let context = context.to_owned();
         self.decide(move |conn| {
             let done = (backfills::rows.eq(rows), backfills::at_ms.eq(store_now_ms(conn)?));
-            let insert = diesel::insert_into(backfills::table).values((backfills::context.eq(&context), done));
-            on_each!(conn, |conn| insert.on_conflict(backfills::context).do_update().set(done).execute(conn))?;
+            let insert =
+                diesel::insert_into(backfills::table).values((backfills::context.eq(&context), done));
+            on_each!(conn, |conn| insert
+                .on_conflict(backfills::context)
+                .do_update()
+                .set(done)
+                .execute(conn))?;
             Ok(())
         })
     }
@@ -112,7 +117,11 @@ impl ControlStore {
 }
 
 /// The data gate: copied, proven right, and that not too long ago.
-pub(crate) fn gate_data(conn: &mut Conn, settings: &ControlSettings, flag: &Flag) -> Result<(), ControlError> {
+pub(crate) fn gate_data(
+    conn: &mut Conn,
+    settings: &ControlSettings,
+    flag: &Flag,
+) -> Result<(), ControlError> {
     let context = &flag.context;
     let refuse = |reason: String, remedy: String| Err(ControlError::Refused { reason, remedy });
     if !flag.dual_write {
@@ -125,14 +134,10 @@ pub(crate) fn gate_data(conn: &mut Conn, settings: &ControlSettings, flag: &Flag
         );
     }
     let verify = format!("run `migrate verify {context}`");
-    let backfilled =
-        backfills::table.find(context).select(backfills::rows).first::<i64>(conn).optional()?;
+    let backfilled = backfills::table.find(context).select(backfills::rows).first::<i64>(conn).optional()?;
     if backfilled.is_none() {
         let remedy = format!("run `migrate backfill {context}` and `migrate verify {context}`");
-        return refuse(
-            format!("{context} was not copied to the end since dual-write was turned on"),
-            remedy,
-        );
+        return refuse(format!("{context} was not copied to the end since dual-write was turned on"), remedy);
     }
     let Some(verification) = load_verification(conn, context)? else {
         return refuse(
@@ -143,10 +148,7 @@ pub(crate) fn gate_data(conn: &mut Conn, settings: &ControlSettings, flag: &Flag
     if !verification.clean {
         let count = verification.differences;
         let remedy = format!("run `migrate backfill {context}` and `migrate verify {context}`");
-        return refuse(
-            format!("the last verification of {context} found {count} differing rows"),
-            remedy,
-        );
+        return refuse(format!("the last verification of {context} found {count} differing rows"), remedy);
     }
     let age_s = (store_now_ms(conn)? - verification.at_ms) / 1000;
     if age_s > settings.verification_max_age_s {
@@ -160,7 +162,11 @@ pub(crate) fn gate_data(conn: &mut Conn, settings: &ControlSettings, flag: &Flag
 }
 
 /// The lag gate: what the owner last reported must not be late.
-pub(crate) fn gate_lag(conn: &mut Conn, settings: &ControlSettings, context: &str) -> Result<(), ControlError> {
+pub(crate) fn gate_lag(
+    conn: &mut Conn,
+    settings: &ControlSettings,
+    context: &str,
+) -> Result<(), ControlError> {
     let limit = settings.lag_limit_ms;
     let now_ms = store_now_ms(conn)?;
     match load_lag(conn, context)? {

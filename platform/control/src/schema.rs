@@ -257,8 +257,7 @@ pub(crate) fn ensure_file(conn: &mut SqliteConnection, path: &str) -> Result<(),
         let found = diesel::sql_query("PRAGMA user_version").get_result::<UserVersion>(conn)?.user_version;
         match found {
             VERSION => Ok(()),
-            0 => Ok(conn
-                .batch_execute(&format!("{CREATE_SQLITE} PRAGMA user_version = {VERSION};"))?),
+            0 => Ok(conn.batch_execute(&format!("{CREATE_SQLITE} PRAGMA user_version = {VERSION};"))?),
             _ => Err(another_form(found, path)),
         }
     })
@@ -271,26 +270,36 @@ pub(crate) fn ensure_server(
     place: &str,
     missing: Missing,
 ) -> Result<(), ControlError> {
+    if !has_tables(conn)? {
+        if missing == Missing::Refuse {
+            let what = "there is no control store in this database";
+            return Err(ControlError::Missing { place: place.to_owned(), what });
+        }
+        create_tables(conn)?;
+    }
+    // In a transaction of its own: within the one that waited, names that were unknown before stay unknown.
+    let found = diesel::sql_query("SELECT version FROM form").get_result::<Form>(conn)?.version;
+    if found == VERSION { Ok(()) } else { Err(another_form(found, place)) }
+}
+
+fn create_tables(conn: &mut PgConnection) -> QueryResult<()> {
     conn.transaction(|conn| {
-        if !has_tables(conn)? {
-            if missing == Missing::Refuse {
-                let what = "there is no control store in this database";
-                return Err(ControlError::Missing { place: place.to_owned(), what });
-            }
-            conn.batch_execute(&format!("SELECT pg_advisory_xact_lock(hashtext('{NAMESPACE}'))"))?;
+        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock(hashtext('{NAMESPACE}'))"))?;
+        if has_tables(conn)? {
+            return Ok(());
         }
-        if !has_tables(conn)? {
-            conn.batch_execute(&format!(
-                "CREATE SCHEMA IF NOT EXISTS {NAMESPACE}; {CREATE_POSTGRES} INSERT INTO form VALUES (true, {VERSION});"
-            ))?;
-        }
-        let found = diesel::sql_query("SELECT version FROM form").get_result::<Form>(conn)?.version;
-        if found == VERSION { Ok(()) } else { Err(another_form(found, place)) }
+        conn.batch_execute(&format!(
+            "CREATE SCHEMA IF NOT EXISTS {NAMESPACE}; {CREATE_POSTGRES} INSERT INTO form VALUES (true, {VERSION});"
+        ))
     })
 }
 
+/// By a query like any other: the server's own look-up of names keeps what it knew before the wait for a lock.
 fn has_tables(conn: &mut PgConnection) -> QueryResult<bool> {
-    let question = format!("SELECT to_regclass('{NAMESPACE}.form') IS NOT NULL AS found");
+    let question = format!(
+        "SELECT EXISTS (SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON relnamespace = \
+         pg_namespace.oid WHERE nspname = '{NAMESPACE}' AND relname = 'form') AS found"
+    );
     Ok(diesel::sql_query(question).get_result::<Found>(conn)?.found)
 }
 

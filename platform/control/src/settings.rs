@@ -82,13 +82,15 @@ impl ControlSettings {
     /// what to do.
     pub fn check(&self) -> Result<(), String> {
         match (self.has_path(), self.has_url()) {
-            (false, false) => Err("neither control.path nor control.url is set; name the SQLite file of the control \
+            (false, false) => {
+                Err("neither control.path nor control.url is set; name the SQLite file of the control \
                                    store, where flags live, or its PostgreSQL database"
-                .to_owned()),
-            (true, true) => {
-                Err("control.path and control.url are both set; leave one away, since flags live in one place"
                     .to_owned())
             }
+            (true, true) => Err(
+                "control.path and control.url are both set; leave one away, since flags live in one place"
+                    .to_owned(),
+            ),
             (true, false) => Ok(()),
             (false, true) => postgres::check_url(self.url.expose()),
         }

@@ -48,9 +48,7 @@ impl ControlStore {
     }
 
     fn open_or(settings: &ControlSettings, missing: Missing) -> Result<Self, ControlError> {
-        settings
-            .check()
-            .map_err(|reason| ControlError::CannotOpen { path: settings.place(), reason })?;
+        settings.check().map_err(|reason| ControlError::CannotOpen { path: settings.place(), reason })?;
         let home = match settings.has_url() {
             true => Home::Server(Server::open(settings, missing)?),
             false => Home::File(Arc::new(File::open(settings)?)),

@@ -91,7 +91,9 @@ impl ControlStore {
         let flag = self.decide(move |conn| {
             let flag = get(conn, &context)?;
             match flag.hold {
-                Some(hold) if hold.token == token && hold.flipped => end(conn, &flag, &who, "switch finished"),
+                Some(hold) if hold.token == token && hold.flipped => {
+                    end(conn, &flag, &who, "switch finished")
+                }
                 Some(hold) if hold.token == token => Err(ControlError::SwitchLost { context, token }),
                 _ => Ok(flag),
             }

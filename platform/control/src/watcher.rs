@@ -192,8 +192,7 @@ where
         if is_told {
             return Ok(());
         }
-        let heartbeat =
-            Heartbeat { instance: self.instance.clone(), kind: self.kind, acks: acks.clone() };
+        let heartbeat = Heartbeat { instance: self.instance.clone(), kind: self.kind, acks: acks.clone() };
         self.source.report(heartbeat)?;
         self.told = Some((acks, Instant::now()));
         Ok(())

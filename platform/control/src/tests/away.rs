@@ -30,8 +30,8 @@ fn world() -> World {
     store.declare("users", DataMode::Shared).unwrap();
     let (sender, told) = mpsc::channel();
     let watcher = Watcher::spawn(store.clone(), "facade-1".to_owned(), InstanceKind::Facade, move |flags| {
-        let _ = sender
-            .send(flags.map(|flags| flags[0].reads.basis_points()).map_err(|error| error.to_string()));
+        let _ =
+            sender.send(flags.map(|flags| flags[0].reads.basis_points()).map_err(|error| error.to_string()));
         Vec::new()
     })
     .unwrap();
@@ -78,10 +78,8 @@ fn a_change_that_was_given_up_before_its_commit_is_not_made_later() {
     let world = world();
     world.cluster.freeze().unwrap();
     let error = world.store.set_flag("users", reads("10"), &who()).unwrap_err();
-    let is_certain = matches!(
-        error,
-        ControlError::Silent { maybe_done: false, .. } | ControlError::NoAnswer { .. }
-    );
+    let is_certain =
+        matches!(error, ControlError::Silent { maybe_done: false, .. } | ControlError::NoAnswer { .. });
     assert!(is_certain, "{error}");
     world.cluster.thaw().unwrap();
     // Takes its turn after whatever the first call may still do.

@@ -86,7 +86,10 @@ fn a_store_that_must_exist_is_not_created(on: Backend) {
     let settings = home.settings(ControlSettings::default());
     for _ in 0..2 {
         let error = ControlStore::open_existing(&settings).err().unwrap();
-        assert!(matches!(&error, ControlError::Missing { place, .. } if *place == settings.place()), "{error}");
+        assert!(
+            matches!(&error, ControlError::Missing { place, .. } if *place == settings.place()),
+            "{error}"
+        );
     }
     ControlStore::open(&settings).unwrap();
     assert!(ControlStore::open_existing(&settings).unwrap().flags().unwrap().is_empty());

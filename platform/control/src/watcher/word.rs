@@ -40,9 +40,12 @@ impl Word {
             return;
         }
         let is_overtaken = self.sequence != began;
-        self.merge(acks, |said, known| {
-            if is_overtaken { said.token > known.token } else { said.token >= known.token }
-        });
+        self.merge(
+            acks,
+            |said, known| {
+                if is_overtaken { said.token > known.token } else { said.token >= known.token }
+            },
+        );
     }
 
     /// From now on the next answer counts whatever its tokens are.
