@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod control_settings;
+#[cfg(test)]
 mod early_answers;
 #[cfg(test)]
 mod failures;

@@ -78,16 +78,22 @@ impl Source {
     /// Takes a sign of life to the store.
     pub(super) fn report(&mut self, heartbeat: Heartbeat) -> Result<(), ControlError> {
         let Some(mut conn) = self.conn.take() else { return Ok(()) };
+        let ending = Ending::default();
+        let shared = ending.clone();
         let report = move || {
-            let done = transaction::run(&mut conn, Access::Report, &Ending::default(), |conn| {
+            let done = transaction::run(&mut conn, Access::Report, &shared, |conn| {
                 write_heartbeat(conn, &heartbeat)
             });
             done.map(|()| conn)
         };
-        self.conn = Some(match &self.place {
-            Place::File(_) => report()?,
-            Place::Server(server) => server.within(report)?,
-        });
+        let done = match &self.place {
+            Place::File(_) => report(),
+            Place::Server(server) => server.within(report),
+        };
+        // A word that was given up on must not be heard after a newer one.
+        self.conn = Some(done.inspect_err(|_| {
+            ending.give_up();
+        })?);
         Ok(())
     }
 
