@@ -7,6 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use control::{ControlSettings, ControlStore, Verification, now_ms};
 use pg_harness::Cluster;
@@ -28,12 +29,13 @@ pub(crate) enum On {
 pub(crate) struct Fleet {
     pub(crate) store: ControlStore,
     pub(crate) facades: Vec<Member>,
-    pub(crate) cluster: Option<Cluster>,
     pub(crate) monolith: Upstream,
     pub(crate) service: Upstream,
     folder: TempDir,
     control: ControlSettings,
+    /// Dropped before its server.
     _database: Option<pg_harness::Database>,
+    pub(crate) cluster: Option<Cluster>,
 }
 
 /// One facade.
@@ -119,7 +121,7 @@ impl Fleet {
         let (monolith, service) = (self.monolith.address, self.service.address);
         let text = format!(
             "listen = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nworkers = 1\n[control]\n{place}\
-             hold_limit_ms = {HOLD_LIMIT_MS}\n[upstreams.monolith]\nurl = 'http://{monolith}'\n\
+             hold_limit_ms = {HOLD_LIMIT_MS}\nanswer_timeout_ms = 5000\n[upstreams.monolith]\nurl = 'http://{monolith}'\n\
              [upstreams.svc]\nurl = 'http://{service}'\n\
              [contexts.items]\nservice = 'svc'\ndata = 'shared'\nkey = [{{ path_segment = '/items/{{key}}' }}]\n\
              [contexts.moves]\nservice = 'svc'\nkey = [{{ header = 'x-key' }}]\n\
@@ -172,6 +174,8 @@ impl Fleet {
                     wire.send(format!("{method} {path} HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi"));
                     assert_eq!(wire.message().unwrap().status(), 200);
                     answered.fetch_add(1, Ordering::Relaxed);
+                    // A steady load: without a pause it would take the processors from the tests beside.
+                    thread::sleep(Duration::from_millis(2));
                 }
             })
         };
