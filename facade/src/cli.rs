@@ -284,22 +284,16 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 /// The settings; a relative path in the file means a path beside the file.
 fn settings(config: Option<&Path>) -> Result<Settings> {
     let mut loaded = loaded(config)?;
+    loaded.settings.control.path = loaded.located("control.path", &loaded.settings.control.path);
     if !["stdout", "stderr"].iter().any(|stream| loaded.settings.access_log.path == Path::new(stream)) {
         let log = loaded.located("access_log.path", &loaded.settings.access_log.path);
         loaded.settings.access_log.path = log;
     }
-    let Loaded { mut settings, rows, file } = loaded;
+    let Loaded { mut settings, file, .. } = loaded;
     let Some(file) = file else { return Ok(settings) };
     let paths = std::iter::once(&mut settings.upgrade_socket).chain(settings.tls.paths_mut());
     for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
         *path = file.parent().context("the settings file has no folder")?.join(&*path);
-    }
-    let is_of_file = |row: &platform::settings::SettingRow| {
-        row.key == "control.path" && !row.origin.starts_with(platform::settings::ENV_PREFIX)
-    };
-    if settings.control.path.is_relative() && settings.control.is_set() && rows.iter().any(is_of_file) {
-        let folder = file.parent().context("the settings file has no folder")?;
-        settings.control.path = folder.join(&settings.control.path);
     }
     Ok(settings)
 }

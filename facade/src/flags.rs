@@ -3,11 +3,13 @@
 //! Invariant: a gate closes before the snapshot that holds writes is published, and opens after the one that no
 //! longer does; so a write that has passed an open gate reads a snapshot at least as new as that opening.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod vitals;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use control::{Ack, Flag};
+use control::{Ack, Flag, Watcher};
 
 use crate::gate::Gate;
 use crate::plan::{ContextId, Plan};
@@ -32,7 +34,12 @@ pub(crate) struct Flags {
     gates: Vec<Arc<Gate>>,
     hold_limit: Duration,
     state: Mutex<State>,
+    /// Who reads the store; asked only when somebody wants to know how the store is.
+    watcher: OnceLock<WatchedBy>,
 }
+
+/// The watcher holds on to what holds the flags, so these must not hold on to it.
+struct WatchedBy(Weak<Watcher>);
 
 #[derive(Debug, Default)]
 struct State {
@@ -80,6 +87,7 @@ impl Flags {
             gates: (0..plan.context_room).map(|_| Gate::new(on_drained.clone())).collect(),
             hold_limit,
             state: Mutex::new(State { holds: vec![None; names.len()], names, trouble: None }),
+            watcher: OnceLock::new(),
         }
     }
 

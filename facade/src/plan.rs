@@ -135,12 +135,7 @@ impl Plan {
         let overrides = Overrides::new(&settings.overrides, &mut errors);
         let access_log = AccessLogPlan::new(settings, &mut errors);
         check_listeners(settings, &mut errors);
-        if !settings.control.is_set() {
-            errors.push(
-                "setting `control.path` is missing; name the file of the control store, where flags live"
-                    .to_owned(),
-            );
-        }
+        errors.extend(settings.control.check().err());
         if !errors.is_empty() {
             return Err(PlanError(errors));
         }

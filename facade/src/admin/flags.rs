@@ -89,7 +89,11 @@ pub(super) fn problem(error: ControlError) -> Problem {
         ControlError::UnknownContext { .. } => StatusCode::NOT_FOUND,
         ControlError::Refused { .. } | ControlError::SwitchLost { .. } => StatusCode::CONFLICT,
         ControlError::NoWeight { .. } | ControlError::NoSide { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        ControlError::CannotOpen { .. } | ControlError::Database(_) | ControlError::Pool(_) => {
+        ControlError::Silent { maybe_done: true, .. } => {
+            tracing::warn!("{error}");
+            return Problem::new(StatusCode::GATEWAY_TIMEOUT).detail(error.to_string());
+        }
+        _ => {
             let reason = platform::error::chain(&error);
             tracing::warn!(reason, "the control store did not answer: {reason}");
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE)

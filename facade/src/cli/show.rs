@@ -83,9 +83,9 @@ pub(crate) fn explain(settings: &Settings, arguments: ExplainArgs) -> Result<()>
 
 /// Asking must not create a store: where there is none, nothing was ever moved.
 fn flags(settings: &Settings) -> Result<Vec<Flag>, ControlError> {
-    if settings.control.path.is_file() {
-        ControlStore::open(&settings.control)?.flags()
-    } else {
-        Ok(Vec::new())
+    match ControlStore::open_existing(&settings.control) {
+        Ok(store) => store.flags(),
+        Err(ControlError::Missing { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }

@@ -146,8 +146,7 @@ fn process(out: &mut String, source: &Source<'_>) {
     line(out, "connections_open", "", totals.connections.open());
     head(out, "access_log_dropped_total", "counter", "Lines of the access log that found its queue full.");
     line(out, "access_log_dropped_total", "", totals.unlogged);
-    head(out, "control_store_up", "gauge", "1 while the control store can be read.");
-    line(out, "control_store_up", "", u8::from(source.flags.trouble().is_none()));
+    source.flags.render_vitals(out);
     head(out, "build_info", "gauge", "Always 1; its label is the version.");
     line(out, "build_info", concat!("version=\"", env!("CARGO_PKG_VERSION"), "\""), 1);
 }

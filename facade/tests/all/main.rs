@@ -7,7 +7,10 @@ mod admin_api;
 #[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod control_settings;
+#[cfg(test)]
 mod counting;
+#[cfg(test)]
 mod deciding;
 #[cfg(test)]
 mod distrust;
@@ -24,6 +27,8 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
 mod foreign;
 #[cfg(test)]
 mod forwarding;
@@ -33,8 +38,13 @@ mod handover;
 mod http2;
 #[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod many_facades;
+#[cfg(test)]
 mod metrics;
+#[cfg(test)]
 mod nginx;
+#[cfg(test)]
 mod reload;
 #[cfg(test)]
 mod routes;
@@ -54,6 +64,7 @@ mod support;
 mod switch;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
 mod traces;
 #[cfg(test)]
 mod upgrades;
