@@ -25,6 +25,7 @@ mod metrics;
 mod phases;
 mod pool;
 mod private;
+mod protect;
 mod routing;
 mod upload;
 mod worker;

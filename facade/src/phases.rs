@@ -88,18 +88,20 @@ async fn through(
     ticket: &mut Ticket,
 ) -> Result<Answer, Refused> {
     admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
+    worker.plan.forwarded.check_loop(&parts.headers).map_err(|refusal| Refused { refusal, routed: false })?;
+    let address = worker.plan.forwarded.client(&client.hop, &parts.headers);
     let route = route::route(&worker.plan, parts.uri.path());
     if route.private.is_some() {
         return Err(Refused { refusal: route::unknown(), routed: false });
     }
     ticket.context = route.context;
-    let decision = decide::decide(worker, &route, &parts, client).await;
+    let decision = decide::decide(worker, &route, &parts, &address).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;
     (ticket.side, ticket.write) = (side, write);
     drop(route);
 
-    headers::to_upstream(&mut parts, &client.address);
+    headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop);
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, worker.plan.limits.body_idle);

@@ -14,6 +14,7 @@ use platform::settings::Secret;
 use crate::admin::{RouteView, views};
 use crate::key::KeyRule;
 use crate::private::{PrivatePaths, is_prefix};
+use crate::protect::forwarded::ForwardedPlan;
 use crate::routing::{RouteTable, normal};
 use crate::settings::{ContextSettings, RouteSettings, Settings};
 
@@ -43,6 +44,7 @@ pub struct Plan {
     pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
+    pub(crate) forwarded: ForwardedPlan,
 }
 
 /// A server by name and address.
@@ -100,6 +102,7 @@ impl Plan {
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
+        let forwarded = ForwardedPlan::new(&settings.forwarded, Vec::new(), &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -108,7 +111,7 @@ impl Plan {
             );
         }
         if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
+            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, forwarded });
         }
         Err(PlanError(errors))
     }

@@ -9,6 +9,10 @@ use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+mod forwarded;
+
+pub use forwarded::{ForwardedSettings, ForwardedSource};
+
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
 
@@ -41,6 +45,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     /// When the monolith answers for a failing service.
     pub fallback: Fallback,
+    /// Where requests come from, and what upstreams are told of it.
+    pub forwarded: ForwardedSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -149,6 +155,7 @@ impl Default for Settings {
             control: ControlSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
+            forwarded: ForwardedSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

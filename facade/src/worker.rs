@@ -15,7 +15,6 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use control::Flag;
-use http::header::HeaderValue;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -29,6 +28,7 @@ use crate::phases;
 use crate::phases::identify::RequestIds;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
+use crate::protect::forwarded::Hop;
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -49,8 +49,8 @@ pub(crate) struct Worker {
 /// The client at the other end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Its address without the port, ready for `X-Forwarded-For`.
-    pub(crate) address: HeaderValue,
+    /// What all requests of the connection have in common.
+    pub(crate) hop: Hop,
 }
 
 /// What a worker is started with.
@@ -151,9 +151,8 @@ async fn serve(
     if let Err(error) = stream.set_nodelay(true) {
         return tracing::debug!(%error, "a connection closed at once");
     }
-    let text = address.ip().to_canonical().to_string();
-    let Ok(address) = HeaderValue::from_str(&text) else { return };
-    let client = Rc::new(Client { address });
+    let port = stream.local_addr().map_or(0, |own| own.port());
+    let client = Rc::new(Client { hop: Hop::new(&worker.plan.forwarded, address.ip(), "http", port) });
     let service = service_fn(|request| {
         let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
         async move { Ok::<_, Infallible>(phases::answer(worker, client, request).await) }

@@ -10,7 +10,8 @@ use crate::gate::{Entered, WriteGuard};
 use crate::key::{self, Keyed};
 use crate::phases::route::Route;
 use crate::plan::{ContextId, ContextPlan, Plan, UpstreamId};
-use crate::worker::{Client, Worker};
+use crate::protect::forwarded::ClientAddress;
+use crate::worker::Worker;
 
 /// Which side answers, and what comes with it.
 #[derive(Debug)]
@@ -27,7 +28,7 @@ pub(crate) async fn decide(
     worker: &Worker,
     route: &Route<'_>,
     parts: &request::Parts,
-    client: &Client,
+    client: &ClientAddress,
 ) -> Result<Decision, Refusal> {
     let Some((context, plan)) = route.context.and_then(|id| Some((id, worker.plan.context(id)?))) else {
         return Ok(Decision {
@@ -38,7 +39,7 @@ pub(crate) async fn decide(
         });
     };
     let write = if is_read(&parts.method) { None } else { pass_gate(worker, context, plan).await? };
-    let keyed = Keyed { path: &route.path, headers: &parts.headers, client: client.address.as_bytes() };
+    let keyed = Keyed { path: &route.path, headers: &parts.headers, client: client.text.as_bytes() };
     let (side, canary) = worker.with_flag(context, |flag| match (flag, &write) {
         (None, _) => (Side::Monolith, false),
         (Some(flag), Some(_)) => (flag.side_of_write(), false),

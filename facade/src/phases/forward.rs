@@ -145,8 +145,7 @@ fn receive(worker: &Worker, lease: Lease, response: Response<Incoming>) -> Resul
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return Err(Failure::Broken("it switched protocols unasked".to_owned()));
     }
-    headers::to_client(&mut parts.headers);
-    parts.version = Version::HTTP_11;
+    headers::to_client(&mut parts, &worker.plan.forwarded);
     Ok(Answer::streaming(parts, UpstreamBody::new(incoming, lease, worker.plan.limits.body_idle)))
 }
 

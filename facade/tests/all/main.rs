@@ -11,6 +11,8 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod forwarded;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod strictness;

@@ -1,0 +1,6 @@
+//! Protection: what stands between clients and upstreams so that neither is fooled nor overrun.
+//!
+//! Invariant: what is switched off costs a request a branch and nothing more.
+
+pub(crate) mod chain;
+pub(crate) mod forwarded;
