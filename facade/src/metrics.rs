@@ -10,6 +10,7 @@ use std::time::Duration;
 use control::Side;
 
 use crate::plan::{ContextId, Plan};
+use crate::protect::stats::ProtectStats;
 
 /// Upper bounds of the latency buckets, in microseconds.
 const BOUNDS_US: [u64; 14] = [
@@ -32,6 +33,7 @@ pub(crate) struct WorkerStats {
     begun: AtomicU64,
     ended: AtomicU64,
     connections: AtomicU64,
+    pub(crate) protect: ProtectStats,
 }
 
 #[derive(Debug, Default)]
@@ -67,6 +69,7 @@ impl WorkerStats {
             begun: AtomicU64::new(0),
             ended: AtomicU64::new(0),
             connections: AtomicU64::new(0),
+            protect: ProtectStats::new(&plan.protection),
         })
     }
 
@@ -161,6 +164,8 @@ pub(crate) fn render(plan: &Plan, workers: &[Arc<WorkerStats>], flags: &crate::f
     );
     head(&mut out, "connections_total", "counter", "Connections accepted from clients.");
     line(&mut out, "connections_total", "", total(&|worker| worker.connections.load(Relaxed)));
+    let protect: Vec<_> = workers.iter().map(|worker| &worker.protect).collect();
+    crate::protect::stats::render(&mut out, &plan.protection, &protect);
     out
 }
 

@@ -1,5 +1,5 @@
 //! A request's way through the facade, phase by phase:
-//! identify → admit → route → decide → forward → fall back → record.
+//! identify → admit → route → protect → decide → forward → fall back → record.
 //!
 //! Invariant: phases run in this order, each once; what a later phase needs of an earlier one stands in its arguments.
 
@@ -8,6 +8,7 @@ pub(crate) mod decide;
 pub(crate) mod fallback;
 pub(crate) mod forward;
 pub(crate) mod identify;
+pub(crate) mod protect;
 pub(crate) mod record;
 pub(crate) mod route;
 
@@ -22,6 +23,7 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
 use crate::headers;
+use crate::protect::rate_limit::Marks;
 use crate::upload::Upload;
 use crate::worker::{Client, Worker};
 use decide::Decision;
@@ -44,7 +46,8 @@ pub(crate) async fn answer(
     let request_id = identify::identify(&worker.ids, &mut parts.headers);
     ticket.identified(request_id.as_bytes());
     let upload = Upload::new(incoming, &parts.headers);
-    let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket).await;
+    let mut marks = Marks::default();
+    let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket, &mut marks).await;
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
         Err(Refused { refusal, routed }) => {
@@ -61,6 +64,7 @@ pub(crate) async fn answer(
     if ticket.fell_back {
         answer.parts.headers.insert(FALLBACK, MONOLITH);
     }
+    marks.apply(&mut answer.parts.headers);
     answer.parts.headers.entry(identify::REQUEST_ID).or_insert(request_id);
     ticket.status = Some(answer.parts.status.as_u16());
     answer.into_response(ticket)
@@ -86,6 +90,7 @@ async fn through(
     mut parts: request::Parts,
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
+    marks: &mut Marks,
 ) -> Result<Answer, Refused> {
     admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
     worker.plan.forwarded.check_loop(&parts.headers).map_err(|refusal| Refused { refusal, routed: false })?;
@@ -95,6 +100,8 @@ async fn through(
         return Err(Refused { refusal: route::unknown(), routed: false });
     }
     ticket.context = route.context;
+    protect::protect(worker, route.index, &parts.headers, &address, marks)
+        .map_err(|refusal| Refused { refusal, routed: false })?;
     let decision = decide::decide(worker, &route, &parts, &address).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;

@@ -15,6 +15,7 @@ use crate::admin::{RouteView, views};
 use crate::key::KeyRule;
 use crate::private::{PrivatePaths, is_prefix};
 use crate::protect::forwarded::ForwardedPlan;
+use crate::protect::policy::Protection;
 use crate::routing::{RouteTable, normal};
 use crate::settings::{ContextSettings, RouteSettings, Settings};
 
@@ -45,6 +46,7 @@ pub struct Plan {
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
     pub(crate) forwarded: ForwardedPlan,
+    pub(crate) protection: Protection,
 }
 
 /// A server by name and address.
@@ -103,6 +105,7 @@ impl Plan {
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
         let forwarded = ForwardedPlan::new(&settings.forwarded, Vec::new(), &mut errors);
+        let protection = Protection::new(settings, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(
@@ -111,7 +114,17 @@ impl Plan {
             );
         }
         if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback, forwarded });
+            return Ok(Self {
+                upstreams,
+                monolith,
+                contexts,
+                routes,
+                private,
+                limits,
+                fallback,
+                forwarded,
+                protection,
+            });
         }
         Err(PlanError(errors))
     }
@@ -209,7 +222,7 @@ fn routes(
 ) -> RouteTable {
     let mut seen = BTreeSet::new();
     let mut table = Vec::new();
-    for RouteSettings { prefix, context } in routes {
+    for (index, RouteSettings { prefix, context, .. }) in routes.iter().enumerate() {
         let trimmed = prefix.trim_end_matches('/');
         if !prefix.starts_with('/')
             || prefix.contains(['?', '#', '{', '*'])
@@ -220,7 +233,7 @@ fn routes(
             errors.push(format!("route `{prefix}` stands there twice; leave one"));
         }
         match contexts.keys().position(|name| name == context) {
-            Some(position) => table.push((trimmed.to_owned(), ContextId(position))),
+            Some(position) => table.push((trimmed.to_owned(), ContextId(position), index)),
             None => errors.push(format!(
                 "route `{prefix}` names the context `{context}`, which does not exist; add [contexts.{context}]"
             )),

@@ -4,3 +4,7 @@
 
 pub(crate) mod chain;
 pub(crate) mod forwarded;
+pub(crate) mod keys;
+pub(crate) mod policy;
+pub(crate) mod rate_limit;
+pub(crate) mod stats;

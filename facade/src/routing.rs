@@ -10,32 +10,34 @@ use crate::plan::ContextId;
 /// Routes, longest prefix first.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
-    routes: Vec<(String, ContextId)>,
+    /// Prefix, context, and place in the settings.
+    routes: Vec<(String, ContextId, usize)>,
 }
 
 impl RouteTable {
     /// Takes prefixes without a slash at the end; the root is the empty prefix.
-    pub(crate) fn new(mut routes: Vec<(String, ContextId)>) -> Self {
-        routes.sort_by(|(left, _), (right, _)| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
+    pub(crate) fn new(mut routes: Vec<(String, ContextId, usize)>) -> Self {
+        routes.sort_by(|(left, ..), (right, ..)| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
         Self { routes }
     }
 
     /// The context of a path in normal form.
+    #[cfg(test)]
     pub(crate) fn find(&self, path: &str) -> Option<ContextId> {
-        self.route(path).map(|(_, context)| context)
+        self.route(path).map(|(_, context, _)| context)
     }
 
     /// The prefix that claims a path in normal form, and its context.
-    pub(crate) fn route(&self, path: &str) -> Option<(&str, ContextId)> {
+    pub(crate) fn route(&self, path: &str) -> Option<(&str, ContextId, usize)> {
         self.routes
             .iter()
-            .find(|(prefix, _)| claims(prefix, path))
-            .map(|(prefix, context)| (prefix.as_str(), *context))
+            .find(|(prefix, ..)| claims(prefix, path))
+            .map(|(prefix, context, index)| (prefix.as_str(), *context, *index))
     }
 
     /// Prefixes and contexts in the order in which they are tried.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, ContextId)> {
-        self.routes.iter().map(|(prefix, context)| (prefix.as_str(), *context))
+        self.routes.iter().map(|(prefix, context, _)| (prefix.as_str(), *context))
     }
 }
 
@@ -149,8 +151,10 @@ mod tests {
 
     #[test]
     fn the_longest_prefix_on_a_segment_boundary_wins() {
-        let table =
-            RouteTable::new(vec![("/api".to_owned(), ContextId(0)), ("/api/users".to_owned(), ContextId(1))]);
+        let table = RouteTable::new(vec![
+            ("/api".to_owned(), ContextId(0), 0),
+            ("/api/users".to_owned(), ContextId(1), 1),
+        ]);
         assert_eq!(table.find("/api/users"), Some(ContextId(1)));
         assert_eq!(table.find("/api/users/7"), Some(ContextId(1)));
         assert_eq!(table.find("/api/users2"), Some(ContextId(0)));
@@ -159,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_empty_prefix_claims_everything() {
-        let table = RouteTable::new(vec![(String::new(), ContextId(0))]);
+        let table = RouteTable::new(vec![(String::new(), ContextId(0), 0)]);
         assert_eq!((table.find("/"), table.find("/x/y")), (Some(ContextId(0)), Some(ContextId(0))));
     }
 

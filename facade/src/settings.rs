@@ -10,8 +10,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 mod forwarded;
+mod protect;
 
 pub use forwarded::{ForwardedSettings, ForwardedSource};
+pub use protect::{
+    AdaptiveSettings, Algorithm, JwtRuleSettings, JwtSettings, Period, Priority, RateKey, RateLimitSettings,
+    SheddingSettings,
+};
 
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
@@ -47,6 +52,14 @@ pub struct Settings {
     pub fallback: Fallback,
     /// Where requests come from, and what upstreams are told of it.
     pub forwarded: ForwardedSettings,
+    /// How many requests a client may send in all, whatever the route; left out, there is no such limit.
+    pub rate_limit: Option<RateLimitSettings>,
+    /// Issuers of tokens by name; routes say which one they ask for.
+    pub jwt: BTreeMap<String, JwtSettings>,
+    /// When requests are refused for load.
+    pub shedding: SheddingSettings,
+    /// How many requests upstreams get at once, found by their latency.
+    pub adaptive: AdaptiveSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -140,6 +153,12 @@ pub struct RouteSettings {
     pub prefix: String,
     /// Name of the context, as in `contexts`. The facade does not start with another.
     pub context: String,
+    /// How many requests a client may send to this route; left out, there is no limit of its own.
+    pub rate_limit: Option<RateLimitSettings>,
+    /// The token that this route asks for; left out, it asks for none.
+    pub jwt: Option<JwtRuleSettings>,
+    /// What goes first when there is too much to do.
+    pub priority: Priority,
 }
 
 impl Default for Settings {
@@ -156,6 +175,10 @@ impl Default for Settings {
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
             forwarded: ForwardedSettings::default(),
+            rate_limit: None,
+            jwt: BTreeMap::new(),
+            shedding: SheddingSettings::default(),
+            adaptive: AdaptiveSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

@@ -14,6 +14,8 @@ pub(crate) struct Route<'r> {
     /// The path in normal form.
     pub(crate) path: Cow<'r, str>,
     pub(crate) context: Option<ContextId>,
+    /// The route's place in the settings.
+    pub(crate) index: Option<usize>,
     /// The private prefix that the path lies under, in whichever reading: nobody gets the request then.
     pub(crate) private: Option<&'r str>,
 }
@@ -21,8 +23,8 @@ pub(crate) struct Route<'r> {
 pub(crate) fn route<'r>(plan: &'r Plan, path: &'r str) -> Route<'r> {
     let private = plan.private.find(path);
     let path = normal(path);
-    let context = plan.routes.find(&path);
-    Route { path, context, private }
+    let found = plan.routes.route(&path).map(|(_, context, index)| (context, index));
+    Route { path, context: found.map(|(context, _)| context), index: found.map(|(_, index)| index), private }
 }
 
 /// What stands under a private path does not exist for clients.

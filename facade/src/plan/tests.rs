@@ -18,7 +18,11 @@ fn settings() -> Settings {
             ContextSettings { service: "svc".to_owned(), ..ContextSettings::default() },
         )]
         .into(),
-        routes: vec![RouteSettings { prefix: "/users/".to_owned(), context: "users".to_owned() }],
+        routes: vec![RouteSettings {
+            prefix: "/users/".to_owned(),
+            context: "users".to_owned(),
+            ..RouteSettings::default()
+        }],
         control: ControlSettings { path: "control.db".into(), ..ControlSettings::default() },
         ..Settings::default()
     }
@@ -42,8 +46,16 @@ fn every_error_is_told_at_once() {
     settings.private = ["/", "/a", "/a/", "/%61", "/users"].map(str::to_owned).into();
     settings.fallback.statuses = vec![200];
     settings.upstreams.insert("bad".to_owned(), UpstreamSettings { url: "https://x/y".to_owned() });
-    settings.routes.push(RouteSettings { prefix: "/users".to_owned(), context: "users".to_owned() });
-    settings.routes.push(RouteSettings { prefix: "orders".to_owned(), context: "order".to_owned() });
+    settings.routes.push(RouteSettings {
+        prefix: "/users".to_owned(),
+        context: "users".to_owned(),
+        ..RouteSettings::default()
+    });
+    settings.routes.push(RouteSettings {
+        prefix: "orders".to_owned(),
+        context: "order".to_owned(),
+        ..RouteSettings::default()
+    });
     let users = settings.contexts.get_mut("users").unwrap();
     users.service = "nobody".to_owned();
     users.key = vec![KeySource::Header("x y".to_owned())];

@@ -15,6 +15,8 @@ mod forwarded;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod rate_limits;
+#[cfg(test)]
 mod strictness;
 #[cfg(test)]
 mod support;

@@ -282,7 +282,11 @@ fn settings(monolith: SocketAddr, service: SocketAddr) -> Settings {
             },
         )]
         .into(),
-        routes: vec![RouteSettings { prefix: "/users".to_owned(), context: "users".to_owned() }],
+        routes: vec![RouteSettings {
+            prefix: "/users".to_owned(),
+            context: "users".to_owned(),
+            ..RouteSettings::default()
+        }],
         ..Settings::default()
     }
 }
