@@ -9,6 +9,7 @@ use http::header::{
 };
 use http::{Version, request, response};
 
+use crate::protect::claims::Claims;
 use crate::protect::forwarded::{ForwardedPlan, Hop};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -20,7 +21,12 @@ const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
 
 /// Makes a client's request head into ours.
-pub(crate) fn to_upstream(parts: &mut request::Parts, plan: &ForwardedPlan, hop: &Hop) {
+pub(crate) fn to_upstream(
+    parts: &mut request::Parts,
+    plan: &ForwardedPlan,
+    hop: &Hop,
+    claims: Option<&Claims>,
+) {
     let headers = &mut parts.headers;
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
@@ -36,6 +42,11 @@ pub(crate) fn to_upstream(parts: &mut request::Parts, plan: &ForwardedPlan, hop:
         headers.insert(CONNECTION, TE_OPTION);
     }
     plan.rewrite(headers, hop);
+    if let Some(Claims(checked)) = claims {
+        for (name, value) in &checked.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
     plan.append_via(headers, parts.version);
     parts.version = Version::HTTP_11;
 }
@@ -100,7 +111,7 @@ mod tests {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let plan = ForwardedPlan::new(&ForwardedSettings::default(), Vec::new(), &mut Vec::new());
         let hop = Hop::new(&plan, "192.0.2.7".parse().unwrap(), "http", 80);
-        to_upstream(&mut parts, &plan, &hop);
+        to_upstream(&mut parts, &plan, &hop, None);
         parts.headers
     }
 

@@ -23,7 +23,7 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
 use crate::headers;
-use crate::protect::rate_limit::Marks;
+use crate::protect::marks::Marks;
 use crate::upload::Upload;
 use crate::worker::{Client, Worker};
 use decide::Decision;
@@ -100,7 +100,8 @@ async fn through(
         return Err(Refused { refusal: route::unknown(), routed: false });
     }
     ticket.context = route.context;
-    protect::protect(worker, route.index, &parts.headers, &address, marks)
+    let claims = protect::protect(worker, route.index, &parts.headers, &address, marks)
+        .await
         .map_err(|refusal| Refused { refusal, routed: false })?;
     let decision = decide::decide(worker, &route, &parts, &address).await;
     let Decision { side, upstream, canary, write } =
@@ -108,7 +109,7 @@ async fn through(
     (ticket.side, ticket.write) = (side, write);
     drop(route);
 
-    headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop);
+    headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, worker.plan.limits.body_idle);

@@ -104,8 +104,9 @@ impl Plan {
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
-        let forwarded = ForwardedPlan::new(&settings.forwarded, Vec::new(), &mut errors);
         let protection = Protection::new(settings, &mut errors);
+        let reserved = protection.reserved_headers();
+        let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
         check_listeners(settings, &mut errors);
         if !settings.control.is_set() {
             errors.push(

@@ -19,6 +19,7 @@ use crate::flags::Flags;
 use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, WorkerStats};
 use crate::plan::{Plan, PlanError};
+use crate::protect::keeper::ProtectKeeper;
 use crate::settings::Settings;
 use crate::worker::{self, Signals, Start};
 
@@ -48,6 +49,8 @@ pub struct Facade {
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
+    /// Kept for its drop.
+    _protect: Option<ProtectKeeper>,
 }
 
 /// What the admin API sees of a running facade.
@@ -82,9 +85,11 @@ impl Facade {
         let instance = format!("facade-{}", Uuid::new_v4().simple());
         let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
+        let protect = ProtectKeeper::start(&plan)?;
         let shared = Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
-        let mut facade = Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
+        let mut facade =
+            Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper, _protect: protect };
         facade.start_workers(&listener)?;
         announce("listening", &listener)?;
         tracing::info!(%address, instance, "forwarding what arrives at {address}");

@@ -29,6 +29,7 @@ use crate::phases::identify::RequestIds;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
 use crate::protect::forwarded::Hop;
+use crate::protect::tokens::TokenCache;
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -42,6 +43,8 @@ pub(crate) struct Worker {
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) ids: RequestIds,
+    /// Tokens that were checked lately.
+    pub(crate) tokens: RefCell<TokenCache>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -83,6 +86,7 @@ impl Worker {
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
             ids: RequestIds::new(),
+            tokens: RefCell::default(),
         }
     }
 

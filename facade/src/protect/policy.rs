@@ -2,8 +2,13 @@
 //!
 //! Invariant: policies stand in the order of the routes in the settings; what no route claims has one of its own.
 
+use std::sync::Arc;
+
+use http::header::HeaderName;
+
+use crate::protect::jwt::{self, Provider};
 use crate::protect::rate_limit::RateLimit;
-use crate::settings::{Priority, Settings};
+use crate::settings::{Priority, RateKey, RouteSettings, Settings};
 
 /// All policies, and what holds for every request.
 #[derive(Debug)]
@@ -11,6 +16,7 @@ pub(crate) struct Protection {
     pub(crate) global: Option<RateLimit>,
     policies: Vec<Policy>,
     rest: Policy,
+    pub(crate) providers: Vec<Arc<Provider>>,
     /// Whether anything at all is asked of any request.
     pub(crate) is_on: bool,
 }
@@ -22,24 +28,47 @@ pub(crate) struct Policy {
     pub(crate) name: String,
     pub(crate) priority: Priority,
     pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) jwt: Option<JwtRule>,
+}
+
+/// The token that a route asks for.
+#[derive(Debug)]
+pub(crate) struct JwtRule {
+    pub(crate) provider: Arc<Provider>,
+    pub(crate) scopes: Vec<String>,
 }
 
 impl Protection {
     pub(crate) fn new(settings: &Settings, errors: &mut Vec<String>) -> Self {
         let global = settings.rate_limit.as_ref();
         let global = global.map(|limit| RateLimit::new(limit, "global", "rate_limit", errors));
+        let providers: Vec<_> =
+            settings.jwt.iter().map(|(name, jwt)| Provider::new(name, jwt, errors)).collect();
+        jwt::check_headers(&providers, errors);
         let mut policies = Vec::new();
         for route in &settings.routes {
             let place = format!("routes[{}].rate_limit", route.prefix);
             let limit = route.rate_limit.as_ref();
+            if route.jwt.is_none() && limit.is_some_and(|limit| matches!(limit.key, RateKey::JwtClaim(_))) {
+                errors.push(format!(
+                    "setting `{place}.key` is a claim, but the route has no `jwt` that checks it"
+                ));
+            }
             policies.push(Policy {
                 name: route.prefix.clone(),
                 priority: route.priority,
                 rate_limit: limit.map(|limit| RateLimit::new(limit, "route", &place, errors)),
+                jwt: jwt_rule(route, &providers, errors),
             });
         }
-        let is_on = global.is_some() || policies.iter().any(|policy| policy.rate_limit.is_some());
-        Self { global, policies, rest: Policy::default(), is_on }
+        let is_on = global.is_some()
+            || policies.iter().any(|policy| policy.rate_limit.is_some() || policy.jwt.is_some());
+        Self { global, policies, rest: Policy::default(), providers, is_on }
+    }
+
+    /// Headers that only claims may fill, on every route.
+    pub(crate) fn reserved_headers(&self) -> Vec<HeaderName> {
+        self.providers.iter().flat_map(|provider| provider.header_names()).collect()
     }
 
     /// The policy of a route by its place in the settings.
@@ -57,4 +86,16 @@ impl Protection {
         let of_routes = self.policies.iter().filter_map(|policy| policy.rate_limit.as_ref());
         self.global.iter().chain(of_routes)
     }
+}
+
+fn jwt_rule(route: &RouteSettings, providers: &[Arc<Provider>], errors: &mut Vec<String>) -> Option<JwtRule> {
+    let rule = route.jwt.as_ref()?;
+    let provider = providers.iter().find(|provider| provider.name == rule.provider);
+    if provider.is_none() {
+        errors.push(format!(
+            "route `{}` asks for tokens of `{1}`, which does not exist; add [jwt.{1}]",
+            route.prefix, rule.provider
+        ));
+    }
+    Some(JwtRule { provider: Arc::clone(provider?), scopes: rule.scopes.clone() })
 }

@@ -12,11 +12,12 @@ use std::time::Duration;
 use governor::clock::{Clock, MonotonicClock};
 use governor::middleware::StateInformationMiddleware;
 use governor::{Quota, RateLimiter};
+use http::StatusCode;
 use http::header::{HeaderName, HeaderValue};
-use http::{HeaderMap, StatusCode};
 
 use crate::answer::Refusal;
 use crate::protect::keys::BoundedKeys;
+use crate::protect::marks::Marks;
 use crate::settings::{Period, RateKey, RateLimitSettings};
 
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
@@ -45,19 +46,6 @@ pub(crate) enum LimitKey {
     ClientAddress,
     Header(HeaderName),
     Claim(String),
-}
-
-/// Headers for the answer, whatever it will be.
-#[derive(Debug, Default)]
-pub(crate) struct Marks(Vec<(HeaderName, HeaderValue)>);
-
-impl Marks {
-    /// Appended, so that an upstream's own limits stay in the list.
-    pub(crate) fn apply(self, headers: &mut HeaderMap) {
-        for (name, value) in self.0 {
-            headers.append(name, value);
-        }
-    }
 }
 
 impl RateLimit {
@@ -137,8 +125,8 @@ impl RateLimit {
         // Writing into a String cannot fail.
         let _ = write!(text, "\"{}\";r={left};t={}", self.name, seconds_up(until));
         if let Ok(value) = HeaderValue::try_from(text) {
-            marks.0.push((RATE_LIMIT_POLICY, self.policy.clone()));
-            marks.0.push((RATE_LIMIT, value));
+            marks.add(RATE_LIMIT_POLICY, self.policy.clone());
+            marks.add(RATE_LIMIT, value);
         }
     }
 
@@ -173,6 +161,8 @@ fn seconds_up(time: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
+    use http::HeaderMap;
+
     use super::*;
 
     fn limit(requests: u32, per: Period, burst: u32) -> RateLimit {

@@ -5,6 +5,7 @@
 use std::fmt::Write;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::protect::jwt::Fault;
 use crate::protect::policy::Protection;
 use crate::settings::Priority;
 
@@ -29,6 +30,7 @@ pub(crate) struct ProtectStats {
 #[derive(Debug, Default)]
 struct RouteStats {
     rate_limited: AtomicU64,
+    unauthorized: [AtomicU64; Fault::WORDS.len()],
 }
 
 impl ProtectStats {
@@ -39,6 +41,12 @@ impl ProtectStats {
     pub(crate) fn rate_limited(&self, route: Option<usize>) {
         if let Some(stats) = self.route(route) {
             add(&stats.rate_limited);
+        }
+    }
+
+    pub(crate) fn unauthorized(&self, route: Option<usize>, fault: Fault) {
+        if let Some(counter) = self.route(route).and_then(|stats| stats.unauthorized.get(fault as usize)) {
+            add(counter);
         }
     }
 
@@ -67,14 +75,36 @@ pub(crate) fn rate_limited(workers: &[&ProtectStats], place: usize) -> u64 {
     of_route.map(|stats| stats.rate_limited.load(Relaxed)).sum()
 }
 
+/// Requests that one route refused for want of a valid token, by reason, over all workers.
+pub(crate) fn unauthorized(workers: &[&ProtectStats], place: usize) -> Vec<(&'static str, u64)> {
+    let of_reason = |(reason, word): (usize, &&'static str)| {
+        let of_route = workers.iter().filter_map(|worker| worker.routes.get(place));
+        (
+            *word,
+            of_route
+                .filter_map(|stats| stats.unauthorized.get(reason))
+                .map(|count| count.load(Relaxed))
+                .sum(),
+        )
+    };
+    Fault::WORDS.iter().enumerate().map(of_reason).collect()
+}
+
 /// The sum over all workers, in Prometheus' text format.
 pub(crate) fn render(out: &mut String, protection: &Protection, workers: &[&ProtectStats]) {
-    head(out, "rate_limited_total", "Requests refused with 429.");
+    head(out, "rate_limited_total", "counter", "Requests refused with 429.");
     for (place, policy) in protection.policies().enumerate() {
         let count = rate_limited(workers, place);
         line(out, "rate_limited_total", &format!("route=\"{}\"", escaped(&policy.name)), count);
     }
-    head(out, "shed_total", "Requests refused for load with 503.");
+    head(out, "unauthorized_total", "counter", "Requests refused for want of a valid token.");
+    for (place, policy) in protection.policies().enumerate().filter(|(_, policy)| policy.jwt.is_some()) {
+        for (reason, count) in unauthorized(workers, place) {
+            let labels = format!("route=\"{}\",reason=\"{reason}\"", escaped(&policy.name));
+            line(out, "unauthorized_total", &labels, count);
+        }
+    }
+    head(out, "shed_total", "counter", "Requests refused for load with 503.");
     for (priority, word) in PRIORITIES.iter().enumerate() {
         for (reason, why) in SHED_REASONS.iter().enumerate() {
             let count = |worker: &&ProtectStats| {
@@ -88,15 +118,26 @@ pub(crate) fn render(out: &mut String, protection: &Protection, workers: &[&Prot
             line(out, "shed_total", &labels, workers.iter().map(count).sum());
         }
     }
+    let with_keys = protection.providers.iter().filter(|provider| provider.keys.load().fetched.is_some());
+    head(out, "jwks_age_seconds", "gauge", "Since an issuer's keys were fetched.");
+    for provider in with_keys {
+        let age = provider.keys.load().fetched.map_or(0, |fetched| fetched.elapsed().as_secs());
+        line(out, "jwks_age_seconds", &format!("provider=\"{}\"", escaped(&provider.name)), age);
+    }
+    head(out, "jwks_failures_total", "counter", "Fetches of an issuer's keys that failed.");
+    for provider in &protection.providers {
+        let labels = format!("provider=\"{}\"", escaped(&provider.name));
+        line(out, "jwks_failures_total", &labels, provider.refresh.failures.load(Relaxed));
+    }
 }
 
 fn escaped(label: &str) -> String {
     label.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n")
 }
 
-fn head(out: &mut String, name: &str, help: &str) {
+fn head(out: &mut String, name: &str, kind: &str, help: &str) {
     // Writing into a String cannot fail.
-    let _ = write!(out, "# HELP banyan_facade_{name} {help}\n# TYPE banyan_facade_{name} counter\n");
+    let _ = write!(out, "# HELP banyan_facade_{name} {help}\n# TYPE banyan_facade_{name} {kind}\n");
 }
 
 fn line(out: &mut String, name: &str, labels: &str, value: u64) {
