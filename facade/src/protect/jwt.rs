@@ -149,6 +149,9 @@ impl Provider {
         let text = std::str::from_utf8(token).map_err(|_| Fault::Malformed)?;
         let (signed, signature) = text.rsplit_once('.').ok_or(Fault::Malformed)?;
         let (header, payload) = signed.split_once('.').ok_or(Fault::Malformed)?;
+        if payload.contains('.') {
+            return Err(Fault::Malformed);
+        }
         let header: Header = json(header)?;
         if header.crit.is_some() {
             return Err(Fault::Malformed);

@@ -42,8 +42,8 @@ impl TokenCache {
         }
         let entry = self.older.get(key).filter(is_good)?.clone();
         let claims = entry.claims.clone();
-        let most = self.older.len();
-        self.put(*key, entry, most);
+        // It may fill the newer half up to what the older one holds; the next insertion starts another.
+        self.put(*key, entry, self.older.len());
         Some(claims)
     }
 
@@ -55,7 +55,8 @@ impl TokenCache {
         }
     }
 
-    pub(crate) fn len(&self) -> usize {
+    #[cfg(test)]
+    fn len(&self) -> usize {
         self.newer.len() + self.older.len()
     }
 
@@ -64,5 +65,54 @@ impl TokenCache {
             self.older = std::mem::take(&mut self.newer);
         }
         self.newer.insert(key, entry);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use platform::settings::Secret;
+
+    use super::*;
+    use crate::protect::claims::Checked;
+    use crate::settings::JwtSettings;
+
+    fn provider(cache_tokens: usize) -> Arc<Provider> {
+        let secret = Secret::new("x".repeat(32));
+        Provider::new("main", &JwtSettings { secret, cache_tokens, ..JwtSettings::default() }, &mut Vec::new())
+    }
+
+    fn claims(dead_at: u64) -> Claims {
+        Claims(Arc::new(Checked { claims: serde_json::Map::new(), headers: Vec::new(), dead_at }))
+    }
+
+    #[test]
+    fn no_more_tokens_are_remembered_than_allowed() {
+        let (provider, keys, mut cache) = (provider(10), KeySet::default(), TokenCache::default());
+        for number in 0_u32..1_000 {
+            cache.insert(key(&provider, &number.to_be_bytes()), &claims(1_000), &keys, 0, &provider);
+            let _ = cache.get(&key(&provider, &number.saturating_sub(4).to_be_bytes()), &keys, 0);
+            assert!(cache.len() <= 10, "{}", cache.len());
+        }
+        assert!(cache.get(&key(&provider, &999_u32.to_be_bytes()), &keys, 0).is_some());
+    }
+
+    #[test]
+    fn a_token_is_forgotten_when_it_dies_when_its_time_is_over_and_when_keys_change() {
+        let (provider, keys, mut cache) = (provider(10), KeySet::default(), TokenCache::default());
+        let (short, long) = (key(&provider, b"short"), key(&provider, b"long"));
+        cache.insert(short, &claims(110), &keys, 100, &provider);
+        cache.insert(long, &claims(1_000), &keys, 100, &provider);
+        assert!(cache.get(&short, &keys, 109).is_some() && cache.get(&short, &keys, 110).is_none());
+        assert!(cache.get(&long, &keys, 159).is_some() && cache.get(&long, &keys, 160).is_none());
+        let other = KeySet { generation: 1, ..KeySet::default() };
+        assert!(cache.get(&long, &other, 100).is_none());
+    }
+
+    #[test]
+    fn a_token_of_one_issuer_is_not_one_of_another() {
+        let (one, other) = (provider(10), provider(10));
+        assert_ne!(key(&one, b"token"), key(&other, b"token"));
     }
 }

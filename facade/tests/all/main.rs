@@ -15,6 +15,8 @@ mod forwarded;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod jwt;
+#[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
 mod strictness;
@@ -22,5 +24,7 @@ mod strictness;
 mod support;
 #[cfg(test)]
 mod switch;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod vectors;
