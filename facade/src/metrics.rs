@@ -81,6 +81,11 @@ impl WorkerStats {
         add(&self.begun, 1);
     }
 
+    /// Requests of this worker that have begun and not ended.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.begun.load(Relaxed).saturating_sub(self.ended.load(Relaxed))
+    }
+
     pub(crate) fn end(&self, outcome: &Outcome) {
         add(&self.ended, 1);
         let Some(side) = self.sides.get(place(outcome.context, outcome.side)) else { return };

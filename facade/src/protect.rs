@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is switched off costs a request a branch and nothing more.
 
+pub(crate) mod adaptive;
 pub(crate) mod chain;
 pub(crate) mod claims;
 pub(crate) mod fetch;
@@ -14,5 +15,6 @@ pub(crate) mod marks;
 pub(crate) mod policy;
 pub(crate) mod rate_limit;
 pub(crate) mod refresh;
+pub(crate) mod shedding;
 pub(crate) mod stats;
 pub(crate) mod tokens;

@@ -28,6 +28,7 @@ use crate::phases;
 use crate::phases::identify::RequestIds;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
+use crate::protect::adaptive::Adaptive;
 use crate::protect::forwarded::Hop;
 use crate::protect::tokens::TokenCache;
 
@@ -45,6 +46,8 @@ pub(crate) struct Worker {
     pub(crate) ids: RequestIds,
     /// Tokens that were checked lately.
     pub(crate) tokens: RefCell<TokenCache>,
+    /// How many requests upstreams get at once.
+    pub(crate) adaptive: Adaptive,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -87,6 +90,11 @@ impl Worker {
             stats: Arc::clone(stats),
             ids: RequestIds::new(),
             tokens: RefCell::default(),
+            adaptive: Adaptive::new(
+                &plan.protection.adaptive,
+                &plan.protection.upstreams,
+                &stats.protect.limits(),
+            ),
         }
     }
 
@@ -108,6 +116,9 @@ pub(crate) fn run(start: Start) -> io::Result<()> {
         let Start { listener, signals: Signals { drain, mut end }, .. } = start;
         let listener = TcpListener::from_std(listener)?;
         tokio::task::spawn_local(sweep(Rc::clone(&worker)));
+        if worker.plan.protection.shedding.is_on {
+            tokio::task::spawn_local(worker.stats.protect.lag.clone().measure());
+        }
         tokio::task::spawn_local(accept(worker, listener, drain));
         // An error means that the one who would tell is gone: reason enough to end.
         let _ = end.wait_for(|end| *end).await;

@@ -57,9 +57,33 @@ pub(crate) enum Failure {
     Broken(String),
     /// The client's own body is at fault.
     Client(BodyFault),
+    /// It has as many requests as it can take.
+    Shed,
 }
 
 pub(crate) async fn forward(
+    worker: &Worker,
+    upstream: UpstreamId,
+    request: Request<RequestBody>,
+    copy: Option<&Head>,
+    limit: Duration,
+) -> Result<Answer, Failure> {
+    let Ok(permit) = worker.adaptive.try_enter(upstream.0) else {
+        worker.stats.protect.concurrency_limited(upstream.0);
+        return Err(Failure::Shed);
+    };
+    // How long a client takes to send its body says nothing of the upstream.
+    let tells = matches!(request.body(), RequestBody::Empty);
+    let sent = send(worker, upstream, request, copy, limit).await;
+    match &sent {
+        Ok(_) if tells => permit.answered(),
+        Err(Failure::Silent | Failure::Connect(ConnectError::TimedOut)) => permit.timed_out(),
+        _ => drop(permit),
+    }
+    sent
+}
+
+async fn send(
     worker: &Worker,
     upstream: UpstreamId,
     mut request: Request<RequestBody>,
@@ -167,6 +191,10 @@ impl Failure {
             Self::Connect(ConnectError::Failed(_)) => (StatusCode::BAD_GATEWAY, "cannot be reached"),
             Self::Silent => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "broke off or gave no valid answer"),
+            Self::Shed => {
+                let detail = format!("the upstream {name} has as many requests as it can take");
+                return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1);
+            }
             Self::Client(BodyFault::Stalled) => {
                 return Refusal::new(StatusCode::REQUEST_TIMEOUT, "the request body stopped arriving")
                     .closing();
@@ -188,6 +216,7 @@ impl std::fmt::Display for Failure {
             Self::Silent => f.write_str("no answer in time"),
             Self::Broken(reason) => write!(f, "no valid answer: {reason}"),
             Self::Client(fault) => write!(f, "{fault}"),
+            Self::Shed => f.write_str("as many requests as it can take"),
         }
     }
 }

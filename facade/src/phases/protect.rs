@@ -1,4 +1,4 @@
-//! Protect: refuses what comes too often or without a valid token.
+//! Protect: refuses what is too much to do, what comes too often, and what comes without a valid token.
 //!
 //! Invariant: the cheap checks come first, and nothing is counted against a client on another's word: a claim counts
 //! only after its token was checked.
@@ -17,6 +17,7 @@ use crate::protect::marks::Marks;
 use crate::protect::policy::{JwtRule, Policy, Protection};
 use crate::protect::rate_limit::LimitKey;
 use crate::protect::tokens;
+use crate::settings::Priority;
 use crate::worker::Worker;
 
 /// What is known of the one who sent a request.
@@ -39,6 +40,9 @@ pub(crate) async fn protect(
         return Ok(None);
     }
     let policy = protection.policy(route);
+    if protection.shedding.is_on {
+        shed(worker, policy.priority)?;
+    }
     let limited = |sender: Sender<'_>, marks: &mut Marks| {
         within_limits(protection, policy, &sender, marks)
             .inspect_err(|_| worker.stats.protect.rate_limited(route))
@@ -51,6 +55,18 @@ pub(crate) async fn protect(
     })?;
     limited(Sender { address, headers, claims: Some(&claims) }, marks)?;
     Ok(Some(claims))
+}
+
+fn shed(worker: &Worker, priority: Priority) -> Result<(), Refusal> {
+    let (shedding, stats) = (&worker.plan.protection.shedding, &worker.stats.protect);
+    let others = worker.stats.in_flight().saturating_sub(1);
+    match shedding.check(priority, others, &stats.lag) {
+        None => Ok(()),
+        Some(reason) => {
+            stats.shed(priority, reason);
+            Err(shedding.refusal())
+        }
+    }
 }
 
 /// Counts a request against the limits that apply by what is known: those by claim once there are claims, or where
@@ -106,12 +122,11 @@ async fn with_newer_keys(worker: &Worker, rule: &JwtRule, token: &[u8], round: u
 fn checked(worker: &Worker, rule: &JwtRule, token: &[u8], keys: &KeySet) -> Result<Claims, Fault> {
     let provider = &rule.provider;
     let (key, now) = (tokens::key(provider, token), jwt::now());
-    let mut cache = worker.tokens.borrow_mut();
-    if let Some(claims) = cache.get(&key, keys, now) {
+    if let Some(claims) = worker.tokens.borrow().get(&key, keys, now) {
         return Ok(claims);
     }
     let claims = Claims(Arc::new(provider.check(token, keys, now)?));
-    cache.insert(key, &claims, keys, now, provider);
+    worker.tokens.borrow_mut().insert(key, &claims, keys, now, provider);
     Ok(claims)
 }
 

@@ -8,6 +8,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -48,7 +49,7 @@ struct Limiter {
     in_flight: Cell<u32>,
     state: RefCell<State>,
     /// What metrics see.
-    shown: std::sync::Arc<AtomicU64>,
+    shown: Arc<AtomicU64>,
 }
 
 #[derive(Debug)]
@@ -69,16 +70,11 @@ struct Window {
 
 impl Adaptive {
     /// One limiter for each upstream that is named in the settings. `shown` is where metrics read the limits.
-    pub(crate) fn new<'n>(
-        settings: &AdaptiveSettings,
-        upstreams: impl Iterator<Item = &'n str>,
-        shown: &[std::sync::Arc<AtomicU64>],
-    ) -> Self {
-        let limiter = |(place, name): (usize, &str)| {
-            let is_on = settings.upstreams.iter().any(|on| on == name);
-            is_on.then(|| Limiter::new(settings, shown.get(place).cloned().unwrap_or_default()))
+    pub(crate) fn new(settings: &AdaptiveSettings, upstreams: &[String], shown: &[Arc<AtomicU64>]) -> Self {
+        let limiter = |(name, shown): (&String, &Arc<AtomicU64>)| {
+            settings.upstreams.contains(name).then(|| Limiter::new(settings, Arc::clone(shown)))
         };
-        Self(upstreams.enumerate().map(limiter).collect())
+        Self(upstreams.iter().zip(shown).map(limiter).collect())
     }
 
     /// Takes a place among the requests of an upstream, by its place in the plan.
@@ -114,7 +110,7 @@ impl Drop for Taken {
 }
 
 impl Limiter {
-    fn new(settings: &AdaptiveSettings, shown: std::sync::Arc<AtomicU64>) -> Rc<Self> {
+    fn new(settings: &AdaptiveSettings, shown: Arc<AtomicU64>) -> Rc<Self> {
         let limit = f64::from(settings.initial.clamp(settings.min, settings.max.max(settings.min)));
         shown.store(limit as u64, Relaxed);
         Rc::new(Self {
@@ -187,8 +183,8 @@ impl Window {
 }
 
 /// Reports what is wrong with the settings.
-pub(crate) fn check(settings: &AdaptiveSettings, upstreams: &[&str], errors: &mut Vec<String>) {
-    for name in settings.upstreams.iter().filter(|name| !upstreams.contains(&name.as_str())) {
+pub(crate) fn check(settings: &AdaptiveSettings, upstreams: &[String], errors: &mut Vec<String>) {
+    for name in settings.upstreams.iter().filter(|name| !upstreams.contains(*name)) {
         errors.push(format!(
             "setting `adaptive.upstreams` names `{name}`, which does not exist; add [upstreams.{name}] with its url"
         ));
@@ -200,7 +196,9 @@ pub(crate) fn check(settings: &AdaptiveSettings, upstreams: &[&str], errors: &mu
         ));
     }
     if settings.window_ms == 0 || settings.tolerance_percent < 100 {
-        errors.push("setting `adaptive.window_ms` must not be 0 and `tolerance_percent` not below 100".to_owned());
+        errors.push(
+            "setting `adaptive.window_ms` must not be 0 and `tolerance_percent` not below 100".to_owned(),
+        );
     }
 }
 
@@ -210,7 +208,7 @@ mod tests {
 
     fn limiter(min: u32, initial: u32, max: u32) -> Rc<Limiter> {
         let settings = AdaptiveSettings { min, initial, max, ..AdaptiveSettings::default() };
-        Limiter::new(&settings, std::sync::Arc::default())
+        Limiter::new(&settings, Arc::default())
     }
 
     /// Fills the limiter and lets every window's requests take so long.

@@ -6,9 +6,11 @@ use std::sync::Arc;
 
 use http::header::HeaderName;
 
+use crate::protect::adaptive;
 use crate::protect::jwt::{self, Provider};
 use crate::protect::rate_limit::RateLimit;
-use crate::settings::{Priority, RateKey, RouteSettings, Settings};
+use crate::protect::shedding::SheddingPlan;
+use crate::settings::{AdaptiveSettings, Priority, RateKey, RouteSettings, Settings};
 
 /// All policies, and what holds for every request.
 #[derive(Debug)]
@@ -17,6 +19,10 @@ pub(crate) struct Protection {
     policies: Vec<Policy>,
     rest: Policy,
     pub(crate) providers: Vec<Arc<Provider>>,
+    pub(crate) shedding: SheddingPlan,
+    pub(crate) adaptive: AdaptiveSettings,
+    /// Names of the upstreams, in the order of the plan.
+    pub(crate) upstreams: Vec<String>,
     /// Whether anything at all is asked of any request.
     pub(crate) is_on: bool,
 }
@@ -61,9 +67,22 @@ impl Protection {
                 jwt: jwt_rule(route, &providers, errors),
             });
         }
-        let is_on = global.is_some()
+        let shedding = SheddingPlan::new(&settings.shedding, errors);
+        let upstreams: Vec<String> = settings.upstreams.keys().cloned().collect();
+        adaptive::check(&settings.adaptive, &upstreams, errors);
+        let is_on = shedding.is_on
+            || global.is_some()
             || policies.iter().any(|policy| policy.rate_limit.is_some() || policy.jwt.is_some());
-        Self { global, policies, rest: Policy::default(), providers, is_on }
+        Self {
+            global,
+            policies,
+            rest: Policy::default(),
+            providers,
+            shedding,
+            adaptive: settings.adaptive.clone(),
+            upstreams,
+            is_on,
+        }
     }
 
     /// Headers that only claims may fill, on every route.

@@ -2,8 +2,8 @@
 //!
 //! Invariant: a request of critical priority is never refused for load, and low goes before normal.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -32,9 +32,9 @@ struct Threshold {
     lag: Duration,
 }
 
-/// How late a worker's event loop is.
+/// How late a worker's event loop is, in microseconds; metrics read it too.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Lag(Rc<Cell<Duration>>);
+pub(crate) struct Lag(Arc<AtomicU64>);
 
 impl SheddingPlan {
     pub(crate) fn new(settings: &SheddingSettings, errors: &mut Vec<String>) -> Self {
@@ -70,7 +70,7 @@ impl SheddingPlan {
         if in_flight >= threshold.in_flight {
             return Some(ShedReason::InFlight);
         }
-        (lag.0.get() >= threshold.lag).then_some(ShedReason::Lag)
+        (lag.get() >= threshold.lag).then_some(ShedReason::Lag)
     }
 
     pub(crate) fn refusal(&self) -> Refusal {
@@ -80,13 +80,21 @@ impl SheddingPlan {
 }
 
 impl Lag {
+    pub(crate) fn get(&self) -> Duration {
+        Duration::from_micros(self.0.load(Relaxed))
+    }
+
+    fn set(&self, lag: Duration) {
+        self.0.store(u64::try_from(lag.as_micros()).unwrap_or(u64::MAX), Relaxed);
+    }
+
     /// Measures for ever. What the timer is late is what every request waits before it is looked at; half of the last
     /// measure stays, so that one hiccup is not the end of shedding and not all of it.
     pub(crate) async fn measure(self) {
         loop {
             let due = Instant::now() + TICK;
             sleep_until(due).await;
-            self.0.set((self.0.get() + due.elapsed()) / 2);
+            self.set((self.get() + due.elapsed()) / 2);
         }
     }
 }
@@ -101,7 +109,11 @@ mod tests {
 
     #[test]
     fn low_goes_before_normal_and_critical_never() {
-        let plan = plan(&SheddingSettings { low_in_flight: 10, normal_in_flight: 20, ..SheddingSettings::default() });
+        let plan = plan(&SheddingSettings {
+            low_in_flight: 10,
+            normal_in_flight: 20,
+            ..SheddingSettings::default()
+        });
         let refused = |in_flight| {
             [Priority::Low, Priority::Normal, Priority::Critical]
                 .map(|priority| plan.check(priority, in_flight, &Lag::default()).is_some())
@@ -117,7 +129,7 @@ mod tests {
         let plan = plan(&SheddingSettings { low_lag_ms: 50, ..SheddingSettings::default() });
         let lag = Lag::default();
         assert_eq!(plan.check(Priority::Low, 1_000_000, &lag), None);
-        lag.0.set(Duration::from_millis(50));
+        lag.set(Duration::from_millis(50));
         assert_eq!(plan.check(Priority::Low, 0, &lag), Some(ShedReason::Lag));
         assert_eq!(plan.check(Priority::Normal, 0, &lag), None);
     }
@@ -127,18 +139,19 @@ mod tests {
         let lag = Lag::default();
         tokio::task::spawn_local(lag.clone().measure());
         tokio::time::sleep(TICK * 2).await;
-        let before = lag.0.get();
+        let before = lag.get();
         // Blocking the loop is what is tested.
         std::thread::sleep(Duration::from_millis(200));
         tokio::task::yield_now().await;
         tokio::time::sleep(Duration::from_millis(1)).await;
-        assert!(lag.0.get() > before + Duration::from_millis(50), "{:?}", lag.0.get());
+        assert!(lag.get() > before + Duration::from_millis(50), "{:?}", lag.get());
     }
 
     #[test]
     fn thresholds_the_wrong_way_round_are_told() {
         let mut errors = Vec::new();
-        let wrong = SheddingSettings { low_in_flight: 20, normal_in_flight: 10, ..SheddingSettings::default() };
+        let wrong =
+            SheddingSettings { low_in_flight: 20, normal_in_flight: 10, ..SheddingSettings::default() };
         SheddingPlan::new(&wrong, &mut errors);
         assert!(errors[0].contains("normal_in_flight"), "{errors:?}");
     }

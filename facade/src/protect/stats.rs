@@ -3,10 +3,12 @@
 //! Invariant: a worker's counters are written by that worker alone, so counting needs no locked instruction.
 
 use std::fmt::Write;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::protect::jwt::Fault;
 use crate::protect::policy::Protection;
+use crate::protect::shedding::Lag;
 use crate::settings::Priority;
 
 /// Why a request was refused for load, as metrics name it.
@@ -14,17 +16,25 @@ use crate::settings::Priority;
 pub(crate) enum ShedReason {
     InFlight,
     Lag,
-    Concurrency,
 }
 
-const SHED_REASONS: [&str; 3] = ["in_flight", "lag", "concurrency"];
+const SHED_REASONS: [&str; 2] = ["in_flight", "lag"];
 const PRIORITIES: [&str; 3] = ["critical", "normal", "low"];
 
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub(crate) struct ProtectStats {
     routes: Vec<RouteStats>,
+    upstreams: Vec<UpstreamStats>,
+    pub(crate) lag: Lag,
     shed: [[AtomicU64; SHED_REASONS.len()]; PRIORITIES.len()],
+}
+
+/// What adaptive concurrency does with one upstream.
+#[derive(Debug, Default)]
+struct UpstreamStats {
+    limit: Arc<AtomicU64>,
+    refused: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -35,7 +45,23 @@ struct RouteStats {
 
 impl ProtectStats {
     pub(crate) fn new(protection: &Protection) -> Self {
-        Self { routes: protection.policies().map(|_| RouteStats::default()).collect(), ..Self::default() }
+        Self {
+            routes: protection.policies().map(|_| RouteStats::default()).collect(),
+            upstreams: protection.upstreams.iter().map(|_| UpstreamStats::default()).collect(),
+            ..Self::default()
+        }
+    }
+
+    /// Where the adaptive limits are shown, by upstream.
+    pub(crate) fn limits(&self) -> Vec<Arc<AtomicU64>> {
+        self.upstreams.iter().map(|upstream| Arc::clone(&upstream.limit)).collect()
+    }
+
+    /// An upstream had as many requests as it can take.
+    pub(crate) fn concurrency_limited(&self, upstream: usize) {
+        if let Some(stats) = self.upstreams.get(upstream) {
+            add(&stats.refused);
+        }
     }
 
     pub(crate) fn rate_limited(&self, route: Option<usize>) {
@@ -90,6 +116,25 @@ pub(crate) fn unauthorized(workers: &[&ProtectStats], place: usize) -> Vec<(&'st
     Fault::WORDS.iter().enumerate().map(of_reason).collect()
 }
 
+/// Requests refused for load, by priority and reason, over all workers.
+pub(crate) fn shed(workers: &[&ProtectStats]) -> Vec<(&'static str, &'static str, u64)> {
+    let mut rows = Vec::new();
+    for (priority, word) in PRIORITIES.into_iter().enumerate() {
+        for (reason, why) in SHED_REASONS.into_iter().enumerate() {
+            let counters = workers.iter().filter_map(|worker| worker.shed.get(priority)?.get(reason));
+            rows.push((word, why, counters.map(|counter| counter.load(Relaxed)).sum()));
+        }
+    }
+    rows
+}
+
+/// An upstream's limit and the requests refused by it, over all workers.
+pub(crate) fn concurrency(workers: &[&ProtectStats], upstream: usize) -> (u64, u64) {
+    let of_upstream = || workers.iter().filter_map(|worker| worker.upstreams.get(upstream));
+    let limit = of_upstream().map(|stats| stats.limit.load(Relaxed)).sum();
+    (limit, of_upstream().map(|stats| stats.refused.load(Relaxed)).sum())
+}
+
 /// The sum over all workers, in Prometheus' text format.
 pub(crate) fn render(out: &mut String, protection: &Protection, workers: &[&ProtectStats]) {
     head(out, "rate_limited_total", "counter", "Requests refused with 429.");
@@ -105,19 +150,10 @@ pub(crate) fn render(out: &mut String, protection: &Protection, workers: &[&Prot
         }
     }
     head(out, "shed_total", "counter", "Requests refused for load with 503.");
-    for (priority, word) in PRIORITIES.iter().enumerate() {
-        for (reason, why) in SHED_REASONS.iter().enumerate() {
-            let count = |worker: &&ProtectStats| {
-                worker
-                    .shed
-                    .get(priority)
-                    .and_then(|reasons| reasons.get(reason))
-                    .map_or(0, |counter| counter.load(Relaxed))
-            };
-            let labels = format!("priority=\"{word}\",reason=\"{why}\"");
-            line(out, "shed_total", &labels, workers.iter().map(count).sum());
-        }
+    for (priority, reason, count) in shed(workers) {
+        line(out, "shed_total", &format!("priority=\"{priority}\",reason=\"{reason}\""), count);
     }
+    per_upstream(out, protection, workers);
     let with_keys = protection.providers.iter().filter(|provider| provider.keys.load().fetched.is_some());
     head(out, "jwks_age_seconds", "gauge", "Since an issuer's keys were fetched.");
     for provider in with_keys {
@@ -128,6 +164,23 @@ pub(crate) fn render(out: &mut String, protection: &Protection, workers: &[&Prot
     for provider in &protection.providers {
         let labels = format!("provider=\"{}\"", escaped(&provider.name));
         line(out, "jwks_failures_total", &labels, provider.refresh.failures.load(Relaxed));
+    }
+}
+
+fn per_upstream(out: &mut String, protection: &Protection, workers: &[&ProtectStats]) {
+    let limited = || {
+        let named = protection.upstreams.iter().enumerate();
+        named.filter(|(_, name)| protection.adaptive.upstreams.contains(name))
+    };
+    head(out, "concurrency_limit", "gauge", "Requests an upstream gets at once by its latency.");
+    for (place, name) in limited() {
+        let labels = format!("upstream=\"{}\"", escaped(name));
+        line(out, "concurrency_limit", &labels, concurrency(workers, place).0);
+    }
+    head(out, "concurrency_limited_total", "counter", "Requests not sent because of that limit.");
+    for (place, name) in limited() {
+        let labels = format!("upstream=\"{}\"", escaped(name));
+        line(out, "concurrency_limited_total", &labels, concurrency(workers, place).1);
     }
 }
 

@@ -20,7 +20,7 @@ pub(crate) struct TokenCache {
     older: HashMap<Key, Entry>,
 }
 
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct Entry {
     claims: Claims,
     generation: u64,
@@ -35,36 +35,25 @@ pub(crate) fn key(provider: &Provider, token: &[u8]) -> Key {
 }
 
 impl TokenCache {
-    pub(crate) fn get(&mut self, key: &Key, keys: &KeySet, now: u64) -> Option<Claims> {
-        let is_good = |entry: &&Entry| entry.generation == keys.generation && now < entry.until;
-        if let Some(entry) = self.newer.get(key).filter(is_good) {
-            return Some(entry.claims.clone());
-        }
-        let entry = self.older.get(key).filter(is_good)?.clone();
-        let claims = entry.claims.clone();
-        // It may fill the newer half up to what the older one holds; the next insertion starts another.
-        self.put(*key, entry, self.older.len());
-        Some(claims)
+    pub(crate) fn get(&self, key: &Key, keys: &KeySet, now: u64) -> Option<Claims> {
+        let entry = self.newer.get(key).or_else(|| self.older.get(key))?;
+        (entry.generation == keys.generation && now < entry.until).then(|| entry.claims.clone())
     }
 
     pub(crate) fn insert(&mut self, key: Key, claims: &Claims, keys: &KeySet, now: u64, provider: &Provider) {
         let until = claims.0.dead_at.min(now.saturating_add(provider.settings.cache_s));
         let most = provider.settings.cache_tokens / 2;
         if until > now && most > 0 {
-            self.put(key, Entry { claims: claims.clone(), generation: keys.generation, until }, most);
+            if self.newer.len() >= most {
+                self.older = std::mem::take(&mut self.newer);
+            }
+            self.newer.insert(key, Entry { claims: claims.clone(), generation: keys.generation, until });
         }
     }
 
     #[cfg(test)]
     fn len(&self) -> usize {
         self.newer.len() + self.older.len()
-    }
-
-    fn put(&mut self, key: Key, entry: Entry, most: usize) {
-        if self.newer.len() >= most {
-            self.older = std::mem::take(&mut self.newer);
-        }
-        self.newer.insert(key, entry);
     }
 }
 
@@ -80,7 +69,11 @@ mod tests {
 
     fn provider(cache_tokens: usize) -> Arc<Provider> {
         let secret = Secret::new("x".repeat(32));
-        Provider::new("main", &JwtSettings { secret, cache_tokens, ..JwtSettings::default() }, &mut Vec::new())
+        Provider::new(
+            "main",
+            &JwtSettings { secret, cache_tokens, ..JwtSettings::default() },
+            &mut Vec::new(),
+        )
     }
 
     fn claims(dead_at: u64) -> Claims {
