@@ -6,6 +6,7 @@
 mod body;
 mod door;
 mod flags;
+mod protection;
 pub(crate) mod views;
 
 use std::io;
@@ -54,6 +55,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/flags").get(flags::list))
         .service(web::resource("/flags/{context}").get(flags::show).put(flags::change))
         .service(web::resource("/flags/{context}/history").get(flags::history_of))
+        .service(web::resource("/protection").get(protection::show))
         .service(web::resource("/history").get(flags::history))
         .service(web::resource("/routes").get(route_table));
     config.service(api).service(web::resource("/metrics").wrap(from_fn(door::guard)).get(metrics));

@@ -59,7 +59,7 @@ pub(crate) struct Shared {
     pub(crate) flags: Arc<Flags>,
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
-    stats: Vec<Arc<WorkerStats>>,
+    pub(crate) stats: Vec<Arc<WorkerStats>>,
 }
 
 impl Shared {

@@ -2,7 +2,9 @@
 //!
 //! The algorithm is Gradient2 of Netflix' concurrency-limits (`Gradient2Limit.java`), over windows as its
 //! `WindowedLimit` has them: while latency is as usual, the limit grows by a little; when it rises over the tolerance,
-//! the limit shrinks by as much. It is counted by worker, since workers share nothing that is written.
+//! the limit shrinks by as much. It grows by its square root, as Envoy's adaptive concurrency filter has it: a fixed
+//! step of four would never let a limit below eight. It is counted by worker, since workers share nothing that is
+//! written.
 //!
 //! Invariant: below the limit nothing is refused, and the limit stays between its bounds.
 
@@ -16,8 +18,6 @@ use crate::settings::AdaptiveSettings;
 
 /// Samples that a window holds at least; fewer say nothing.
 const FEWEST_SAMPLES: u32 = 10;
-/// By how much the limit may grow in a window: the queue that is allowed for.
-const GROWTH: f64 = 4.0;
 /// How much of the step is taken at once.
 const SMOOTHING: f64 = 0.2;
 /// Windows over which the usual latency is averaged.
@@ -160,7 +160,8 @@ impl Limiter {
         }
         let tolerance = f64::from(self.settings.tolerance_percent) / 100.0;
         let gradient = (tolerance * state.usual / latency).clamp(0.5, 1.0);
-        let wanted = state.limit * gradient + GROWTH;
+        // The queue that is allowed for, and with it the limit's growth.
+        let wanted = state.limit * gradient + state.limit.sqrt();
         self.set(state, state.limit * (1.0 - SMOOTHING) + wanted * SMOOTHING);
     }
 

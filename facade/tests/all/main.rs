@@ -17,6 +17,10 @@ mod forwarding;
 #[cfg(test)]
 mod jwt;
 #[cfg(test)]
+mod load;
+#[cfg(test)]
+mod protection_api;
+#[cfg(test)]
 mod rate_limits;
 #[cfg(test)]
 mod strictness;
