@@ -118,3 +118,88 @@ fn jwt_rule(route: &RouteSettings, providers: &[Arc<Provider>], errors: &mut Vec
     }
     Some(JwtRule { provider: Arc::clone(provider?), scopes: rule.scopes.clone() })
 }
+
+#[cfg(test)]
+mod tests {
+    use platform::settings::Secret;
+
+    use super::*;
+    use crate::settings::{Algorithm, JwtRuleSettings, JwtSettings, RateLimitSettings};
+
+    fn errors(change: impl FnOnce(&mut Settings)) -> Vec<String> {
+        let mut settings = Settings::default();
+        settings.routes.push(RouteSettings { prefix: "/a".to_owned(), ..RouteSettings::default() });
+        change(&mut settings);
+        let mut errors = Vec::new();
+        Protection::new(&settings, &mut errors);
+        errors
+    }
+
+    fn of_jwt(jwt: JwtSettings) -> Vec<String> {
+        errors(|settings| drop(settings.jwt.insert("main".to_owned(), jwt)))
+    }
+
+    fn assert_told(errors: &[String], parts: &[&str]) {
+        assert_eq!(errors.len(), parts.len(), "{errors:?}");
+        for (error, part) in errors.iter().zip(parts) {
+            assert!(error.contains(part), "{part} is missing in {error}");
+        }
+    }
+
+    #[test]
+    fn nothing_is_on_unless_it_is_set() {
+        let mut settings = Settings::default();
+        settings.routes.push(RouteSettings::default());
+        assert!(!Protection::new(&settings, &mut Vec::new()).is_on);
+    }
+
+    #[test]
+    fn wrong_limits_are_told_together() {
+        let told = errors(|settings| {
+            settings.rate_limit =
+                Some(RateLimitSettings { requests: 0, max_keys: 0, ..RateLimitSettings::default() });
+            let key = RateKey::JwtClaim("sub".to_owned());
+            settings.routes[0].rate_limit = Some(RateLimitSettings { key, ..RateLimitSettings::default() });
+            settings.adaptive.upstreams = vec!["nobody".to_owned()];
+        });
+        assert_told(&told, &["rate_limit.requests", "rate_limit.max_keys", "no `jwt`", "nobody"]);
+        let told = errors(|settings| {
+            let (requests, burst, per) = (1, u32::MAX, crate::settings::Period::Hour);
+            settings.rate_limit =
+                Some(RateLimitSettings { requests, burst, per, ..RateLimitSettings::default() });
+        });
+        assert_told(&told, &["more than a year"]);
+    }
+
+    #[test]
+    fn wrong_issuers_are_told_together() {
+        assert_told(&of_jwt(JwtSettings::default()), &["exactly one"]);
+        let url = || "https://issuer/jwks".to_owned();
+        let short = Secret::new("short");
+        assert_told(
+            &of_jwt(JwtSettings { jwks_url: url(), secret: short, ..JwtSettings::default() }),
+            &["exactly one", "5 bytes"],
+        );
+        let wrong = JwtSettings { jwks_url: "ftp://x".to_owned(), min_pause_s: 0, ..JwtSettings::default() };
+        assert_told(&of_jwt(wrong), &["min_pause_s", "ftp://x"]);
+        let confused =
+            JwtSettings { jwks_url: url(), algorithms: vec![Algorithm::HS256], ..JwtSettings::default() };
+        assert_told(&of_jwt(confused), &["HS256"]);
+        let headers = [("a b".to_owned(), "sub".to_owned()), ("host".to_owned(), "sub".to_owned())].into();
+        assert_told(
+            &of_jwt(JwtSettings { jwks_url: url(), claim_headers: headers, ..JwtSettings::default() }),
+            &["a b", "host"],
+        );
+        let missing = JwtSettings { jwks_file: "no-such-file".to_owned(), ..JwtSettings::default() };
+        assert_told(&of_jwt(missing), &["no-such-file"]);
+    }
+
+    #[test]
+    fn a_route_names_an_issuer_that_exists() {
+        let told = errors(|settings| {
+            settings.routes[0].jwt =
+                Some(JwtRuleSettings { provider: "nobody".to_owned(), ..JwtRuleSettings::default() });
+        });
+        assert_told(&told, &["[jwt.nobody]"]);
+    }
+}

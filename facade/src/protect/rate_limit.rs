@@ -23,6 +23,9 @@ use crate::settings::{Period, RateKey, RateLimitSettings};
 const RATE_LIMIT: HeaderName = HeaderName::from_static("ratelimit");
 const RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy");
 
+/// How long a burst may take to come back; instants further away do not fit the arithmetic.
+const LONGEST: Duration = Duration::from_secs(366 * 24 * 60 * 60);
+
 type Limiter = RateLimiter<u64, BoundedKeys, MonotonicClock, StateInformationMiddleware>;
 
 /// One limit with the state of all its clients.
@@ -68,8 +71,14 @@ impl RateLimit {
             Period::Hour => 3_600,
         });
         let requests = NonZeroU32::new(settings.requests).unwrap_or(NonZeroU32::MIN);
-        let burst = NonZeroU32::new(settings.burst).unwrap_or(requests);
+        let mut burst = NonZeroU32::new(settings.burst).unwrap_or(requests);
         let interval = (period / requests.get()).max(Duration::from_nanos(1));
+        if interval * burst.get() > LONGEST {
+            errors.push(format!(
+                "setting `{place}.burst` is {burst}, which takes more than a year to come back; take fewer"
+            ));
+            burst = NonZeroU32::MIN;
+        }
         let quota = Quota::with_period(interval).unwrap_or(Quota::per_second(requests)).allow_burst(burst);
         let keys = BoundedKeys::new(settings.max_keys);
         // The quota as a client meets it: so many at once, and all of them back after so long.

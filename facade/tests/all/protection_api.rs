@@ -1,13 +1,19 @@
 //! What the admin API and the metrics tell of protection, asked of the binary.
 
 use std::fs;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpListener};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
+use std::thread;
 
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::support::{Message, Upstream, Wire, eventually};
+use crate::support::{Message, Upstream, Wire, eventually, ok};
 use crate::tokens::{Issuer, Signer, claims};
 
 struct Running {
@@ -25,12 +31,20 @@ impl Drop for Running {
 }
 
 fn serve(rest: &str) -> Running {
+    serve_trusting(Path::new(""), rest)
+}
+
+/// Trusts the roots in a file; an empty name leaves it to the system.
+fn serve_trusting(roots: &Path, rest: &str) -> Running {
     let folder = tempfile::tempdir().unwrap();
     let head = "listen = '127.0.0.1:0'\nadmin_listen = '127.0.0.1:0'\nworkers = 1\n";
     let text = format!("{head}{rest}[control]\npath = 'control.db'\n");
     fs::write(folder.path().join("facade.toml"), text).unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_facade"));
     command.current_dir(folder.path()).env("RUST_LOG", "error").arg("serve").stdout(Stdio::piped());
+    if !roots.as_os_str().is_empty() {
+        command.env("SSL_CERT_FILE", roots);
+    }
     let mut process = command.spawn().unwrap();
     let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
     let address = lines.next().unwrap().strip_prefix("listening http://").unwrap().to_owned();
@@ -94,4 +108,55 @@ fn what_was_refused_and_why_is_told() {
     ] {
         eventually(line, || metrics().lines().any(|found| found.starts_with(line)));
     }
+}
+
+/// Answers every connection once, over TLS.
+fn secure(certificate: CertificateDer<'static>, key: PrivateKeyDer<'static>, body: String) -> SocketAddr {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(rustls::crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .unwrap();
+    let config = Arc::new(config);
+    thread::spawn(move || {
+        for stream in listener.incoming() {
+            let connection = ServerConnection::new(Arc::clone(&config)).unwrap();
+            let mut stream = StreamOwned::new(connection, stream.unwrap());
+            // A client that does not trust us goes away here.
+            if stream.read(&mut [0; 4096]).is_ok() {
+                let _ = stream.write_all(&ok(&body));
+            }
+        }
+    });
+    address
+}
+
+#[test]
+fn keys_come_over_tls_and_only_from_who_is_trusted() {
+    let folder = tempfile::tempdir().unwrap();
+    let made = rcgen::generate_simple_self_signed(vec!["localhost".to_owned()]).unwrap();
+    let roots = folder.path().join("roots.pem");
+    fs::write(&roots, made.cert.pem()).unwrap();
+    let (upstream, signer) = (Upstream::saying("hello"), Signer::p256());
+    let key = PrivateKeyDer::try_from(made.signing_key.serialize_der()).unwrap();
+    let jwks = json!({"keys": [signer.jwk("p")]}).to_string();
+    let issuer = secure(made.cert.der().clone(), key, jwks);
+    let settings = format!(
+        "[upstreams.monolith]\nurl = 'http://{0}'\n[upstreams.svc]\nurl = 'http://{0}'\n\
+         [contexts.users]\nservice = 'svc'\n[jwt.main]\njwks_url = 'https://localhost:{1}/jwks.json'\n\
+         [[routes]]\nprefix = '/users'\ncontext = 'users'\njwt = {{ provider = 'main' }}\n",
+        upstream.address,
+        issuer.port()
+    );
+    let token = signer.token("ES256", "p", &claims(json!({})));
+    let header = format!("authorization: Bearer {token}\r\n");
+    let trusting = serve_trusting(&roots, &settings);
+    assert_eq!(get(&trusting.address, "/users/1", &header).status(), 200);
+    let strange = serve(&settings);
+    assert_eq!(get(&strange.address, "/users/1", &header).status(), 503);
+    let shown = get(&strange.admin, "/api/v1/protection", "").json();
+    assert!(shown["issuers"][0]["trouble"].as_str().unwrap().contains("certificate"), "{shown}");
 }
