@@ -148,16 +148,20 @@ impl ForwardedPlan {
         Err(Refusal::new(StatusCode::LOOP_DETECTED, detail))
     }
 
-    /// Removes what the client must not say. Other spellings with `_` go too: CGI-like upstreams read them as the same.
+    /// Removes what the client must not say. Spellings with `_` go whoever sends them: CGI-like upstreams read them as
+    /// the same, and no proxy writes them.
     fn strip(&self, headers: &mut HeaderMap, hop: &Hop) {
-        let is_forbidden = |name: &str| {
-            self.reserved.holds(name)
-                || (!hop.is_trusted
-                    && (name.starts_with("x-forwarded-") || name == "forwarded" || self.removed.holds(name)))
-        };
+        let is_of_origin =
+            |name: &str| name.starts_with("x-forwarded-") || name == "forwarded" || self.removed.holds(name);
         let is_lie = |name: &HeaderName| {
             let name = name.as_str();
-            is_forbidden(name) || (name.contains('_') && is_forbidden(&name.replace('_', "-")))
+            let is_spelt_oddly = || {
+                let usual = name.replace('_', "-");
+                self.reserved.holds(&usual) || is_of_origin(&usual)
+            };
+            self.reserved.holds(name)
+                || (!hop.is_trusted && is_of_origin(name))
+                || (name.contains('_') && is_spelt_oddly())
         };
         if headers.keys().any(is_lie) {
             let lies: Vec<_> = headers.keys().filter(|name| is_lie(name)).cloned().collect();

@@ -63,7 +63,7 @@ fn what_was_refused_and_why_is_told() {
     let (upstream, signer) = (Upstream::saying("hello"), Signer::ed25519());
     let issuer = Issuer::with(&[signer.jwk("e")]);
     let running = serve(&format!(
-        "[forwarded]\ntrusted = ['10.0.0.0/8', '::1/128']\n\
+        "[rate_limit]\nrequests = 1000\nper = 'minute'\n[forwarded]\ntrusted = ['10.0.0.0/8', '::1/128']\n\
          [upstreams.monolith]\nurl = 'http://{0}'\n[upstreams.svc]\nurl = 'http://{0}'\n\
          [contexts.users]\nservice = 'svc'\n[jwt.main]\njwks_url = '{1}'\nclaim_headers = {{ x-user = 'sub' }}\n\
          [adaptive]\nupstreams = ['monolith']\n[shedding]\nlow_lag_ms = 60000\n\
@@ -82,6 +82,10 @@ fn what_was_refused_and_why_is_told() {
         [200, 429, 401, 403]
     );
     let shown = get(&running.admin, "/api/v1/protection", "").json();
+    assert_eq!(
+        (&shown["rate_limit"]["requests"], &shown["rate_limit"]["per"]),
+        (&json!(1000), &json!("minute"))
+    );
     let route = &shown["routes"][0];
     assert_eq!(
         (&route["route"], &route["priority"], &route["issuer"]),

@@ -121,6 +121,8 @@ fn what_a_trusted_proxy_says_stays_and_is_gone_on_with() {
             ("x-forwarded-for", "10.0.0.2"),
             ("x-forwarded-proto", "https"),
             ("x-forwarded-host", "shop"),
+            ("x_forwarded_for", "6.6.6.6"),
+            ("x-real-ip", "198.51.100.1"),
             ("x-user-id", "1"),
         ],
     );
@@ -129,6 +131,7 @@ fn what_a_trusted_proxy_says_stays_and_is_gone_on_with() {
         (&told["x-forwarded-proto"], &told["x-forwarded-host"]),
         (&"https".parse().unwrap(), &"shop".parse().unwrap())
     );
+    assert!(told.contains_key("x-real-ip") && !told.contains_key("x_forwarded_for"));
     assert!(!told.contains_key("x-user-id"), "nobody outside writes what only the facade may say");
 }
 
