@@ -1,4 +1,6 @@
 //! What protects: limits, where they stand now, and what they refused.
+//!
+//! Invariant: it shows no secret, no token and no client's key.
 
 use std::collections::BTreeMap;
 use std::sync::PoisonError;
@@ -99,7 +101,7 @@ pub(super) async fn show(shared: Data<Shared>) -> impl Responder {
         },
         concurrency: concurrency(protection, &workers),
     };
-    // Made before the end of the borrow of `shared`.
+    // The view borrows of `shared`, which ends here.
     Json(serde_json::to_value(view).unwrap_or_default())
 }
 
