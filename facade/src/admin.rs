@@ -11,6 +11,7 @@ mod door;
 mod flags;
 mod operation;
 mod page;
+mod protection;
 mod status;
 pub(crate) mod views;
 
@@ -125,6 +126,13 @@ fn operations() -> Vec<Operation> {
         .returns::<ConfigView>(),
         get("/api/v1/config/settings", "settings", "The settings in force, without secrets", config::config)
             .returns::<Settings>(),
+        get(
+            "/api/v1/protection",
+            "protection",
+            "Limits, where they stand, and what they refused",
+            protection::show,
+        )
+        .returns::<Value>(),
         get("/api/openapi.json", "document", "This document", openapi).returns::<Value>(),
         get("/metrics", "metrics", "Metrics in Prometheus' text format", metrics),
     ]

@@ -26,9 +26,8 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use http::header::HeaderValue;
-
 use crate::metrics::OpenConnection;
+use crate::protect::forwarded::Hop;
 use crate::strict::Door;
 use stats::Slot;
 use traffic::Traffic;
@@ -36,10 +35,8 @@ use traffic::Traffic;
 /// The client at the other end of a connection.
 #[derive(Debug)]
 pub(crate) struct Client {
-    /// Its address without the port, ready for `X-Forwarded-For`.
-    pub(crate) address: HeaderValue,
-    #[expect(dead_code, reason = "the phases that trust networks decide by it")]
-    pub(crate) peer: SocketAddr,
+    /// What all requests of the connection have in common.
+    pub(crate) hop: Hop,
     pub(crate) scheme: Scheme,
     /// Where the check of its bytes tells what it refused.
     pub(crate) door: Arc<Door>,
@@ -54,6 +51,15 @@ pub(crate) struct Client {
 pub(crate) enum Scheme {
     Http,
     Https,
+}
+
+impl Scheme {
+    fn word(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+        }
+    }
 }
 
 /// The sockets that clients connect to.

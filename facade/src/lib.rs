@@ -33,6 +33,7 @@ mod metrics;
 mod phases;
 mod pool;
 mod private;
+mod protect;
 mod random;
 mod routing;
 mod strict;

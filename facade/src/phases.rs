@@ -1,5 +1,5 @@
 //! A request's way through the facade, phase by phase:
-//! identify → admit → route → decide → forward → fall back → record.
+//! identify → admit → route → protect → decide → forward → fall back → record.
 //!
 //! Invariant: phases run in this order, each once; what a later phase needs of an earlier one stands in its arguments.
 
@@ -8,6 +8,7 @@ pub(crate) mod decide;
 pub(crate) mod fallback;
 pub(crate) mod forward;
 pub(crate) mod identify;
+pub(crate) mod protect;
 pub(crate) mod record;
 pub(crate) mod route;
 
@@ -24,6 +25,7 @@ use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
 use crate::client::{expect, limits, upgrade};
 use crate::headers;
+use crate::protect::marks::Marks;
 use crate::upload::Upload;
 use crate::worker::Worker;
 use decide::Decision;
@@ -51,8 +53,9 @@ pub(crate) async fn answer(
     let request_id = identity.request_id;
     let upload = Upload::new(incoming, &parts);
     ticket.received = upload.as_ref().map(|upload| upload.received());
+    let mut marks = Marks::default();
     let done = match within {
-        Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket).await,
+        Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket, &mut marks).await,
         Err(refusal) => Err(Refused { refusal, routed: false }),
     };
     let (mut answer, routed) = match done {
@@ -71,6 +74,7 @@ pub(crate) async fn answer(
     if ticket.fell_back {
         answer.parts.headers.insert(FALLBACK, MONOLITH);
     }
+    marks.apply(&mut answer.parts.headers);
     answer.parts.headers.entry(identify::REQUEST_ID).or_insert(request_id);
     if upload.is_some_and(|upload| upload.is_awaited()) {
         // The client may send its body now or never: what it sends next could be read in two ways.
@@ -100,14 +104,21 @@ async fn through(
     mut parts: request::Parts,
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
+    marks: &mut Marks,
 ) -> Result<Answer, Refused> {
-    admit::admit(client, &parts).map_err(|refusal| Refused { refusal, routed: false })?;
+    let unrouted = |refusal| Refused { refusal, routed: false };
+    admit::admit(client, &parts).map_err(unrouted)?;
+    worker.plan.forwarded.check_loop(&parts.headers).map_err(unrouted)?;
+    let address = worker.plan.forwarded.client(&client.hop, &parts.headers);
+    ticket.came_from(&address);
     let route = route::route(&worker.plan, &parts);
     if let Some(refusal) = route.refusal() {
-        return Err(Refused { refusal, routed: false });
+        return Err(unrouted(refusal));
     }
     (ticket.context, ticket.is_sideless) = (route.context, route.upstream.is_some());
-    let decision = decide::decide(worker, &route, &parts, client).await;
+    let claims =
+        protect::protect(worker, route.index, &parts.headers, &address, marks).await.map_err(unrouted)?;
+    let decision = decide::decide(worker, &route, &parts, &address).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;
     ticket.decided(side, upstream, write);
@@ -117,7 +128,7 @@ async fn through(
     if let Some(overrides) = &worker.plan.overrides {
         overrides.strip(&mut parts.headers);
     }
-    headers::to_upstream(&mut parts, &client.address);
+    headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
     if let Some(protocols) = protocols {
         upgrade::ask(&mut parts.headers, protocols);
     }

@@ -6,6 +6,7 @@ mod routes;
 
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use control::{DataMode, Side};
@@ -19,6 +20,8 @@ use crate::client::plan::ClientPlan;
 use crate::key::KeyRule;
 use crate::overrides::{Overrides, Wish, cookie_name};
 use crate::private::{PrivatePaths, is_prefix};
+use crate::protect::forwarded::ForwardedPlan;
+use crate::protect::policy::Protection;
 use crate::routing::RouteTable;
 use crate::settings::{ContextSettings, PinSettings, Settings, TraceBegin};
 
@@ -56,6 +59,8 @@ pub struct Plan {
     pub(crate) context_room: usize,
     pub(crate) access_log: AccessLogPlan,
     pub(crate) trace: TraceBegin,
+    pub(crate) forwarded: ForwardedPlan,
+    pub(crate) protection: Arc<Protection>,
 }
 
 /// A server by name and address.
@@ -134,6 +139,9 @@ impl Plan {
         let clients = ClientPlan::new(settings, &mut errors);
         let overrides = Overrides::new(&settings.overrides, &mut errors);
         let access_log = AccessLogPlan::new(settings, &mut errors);
+        let protection = Protection::new(settings, &mut errors);
+        let reserved = protection.reserved_headers();
+        let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
         check_listeners(settings, &mut errors);
         errors.extend(settings.control.check().err());
         if !errors.is_empty() {
@@ -152,6 +160,9 @@ impl Plan {
             context_room,
             access_log,
             trace: settings.trace.begin,
+            forwarded,
+            // What was asked of requests goes on as it was: who has used how much, and which keys are known.
+            protection: before.map_or_else(|| Arc::new(protection), |plan| Arc::clone(&plan.protection)),
         })
     }
 

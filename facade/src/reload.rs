@@ -9,17 +9,22 @@ use std::sync::Arc;
 
 use control::{ControlError, Flag, Side};
 use platform::error::chain;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::plan::{Plan, PlanError};
 use crate::server::Shared;
-use crate::settings::Settings;
+use crate::settings::{RouteSettings, Settings};
 
 pub use live::ConfigView;
 pub(crate) use live::Live;
 
 /// Settings that only a start reads, as JSON pointers.
-const NEED_A_RESTART: [&str; 12] = [
+const NEED_A_RESTART: [&str; 17] = [
+    "/forwarded",
+    "/rate_limit",
+    "/jwt",
+    "/shedding",
+    "/adaptive",
     "/access_log",
     "/trace",
     "/upgrade_socket",
@@ -33,6 +38,9 @@ const NEED_A_RESTART: [&str; 12] = [
     "/control",
     "/timeouts/client_header_ms",
 ];
+
+/// Policies are counted by their routes' places, so these stay while any route has one.
+const POLICIES: &str = "routes (while any has rate_limit, jwt or priority)";
 
 /// Why new settings are refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -177,8 +185,20 @@ fn is_at_rest(flag: &Flag) -> Result<(), ReloadError> {
 /// The names of what differs and is read at the start only.
 fn need_a_restart(before: &Settings, after: &Settings) -> Vec<String> {
     let json = |settings: &Settings| serde_json::to_value(settings).unwrap_or(Value::Null);
-    let (before, after) = (json(before), json(after));
-    let differs = |pointer: &&&str| before.pointer(pointer) != after.pointer(pointer);
+    let (were, are) = (json(before), json(after));
+    let differs = |pointer: &&&str| were.pointer(pointer) != are.pointer(pointer);
     let name = |pointer: &&str| pointer.trim_start_matches('/').replace('/', ".");
-    NEED_A_RESTART.iter().filter(differs).map(name).collect()
+    let changed = NEED_A_RESTART.iter().filter(differs).map(name);
+    let policies = (policies(before) != policies(after)).then(|| POLICIES.to_owned());
+    changed.chain(policies).collect()
+}
+
+/// What routes ask of requests, by their places; nothing where none asks for anything.
+fn policies(settings: &Settings) -> Vec<(&str, &str, Value)> {
+    let policy = |route: &RouteSettings| json!([route.rate_limit, route.jwt, route.priority]);
+    let nothing = policy(&RouteSettings::default());
+    if settings.routes.iter().all(|route| policy(route) == nothing) {
+        return Vec::new();
+    }
+    settings.routes.iter().map(|route| (&*route.prefix, &*route.path, policy(route))).collect()
 }

@@ -28,6 +28,8 @@ use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, Source, Totals, Window, WorkerStats};
 use crate::overrides::OverrideStats;
 use crate::plan::{Plan, PlanError};
+use crate::protect;
+use crate::protect::keeper::ProtectKeeper;
 use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
 use crate::worker::{self, Signals, Start};
@@ -63,6 +65,8 @@ pub struct Facade {
     _keeper: Keeper,
     /// Kept for its drop, which ends the watch over certificate files.
     _watcher: Option<Watcher>,
+    /// Kept for its drop.
+    _protect: Option<ProtectKeeper>,
 }
 
 /// What the admin API sees of a running facade.
@@ -75,7 +79,7 @@ pub(crate) struct Shared {
     pub(crate) started: Timestamp,
     /// What was counted in the last seconds.
     pub(crate) window: Window,
-    stats: Vec<Arc<WorkerStats>>,
+    pub(crate) stats: Vec<Arc<WorkerStats>>,
     clients: Arc<ClientStats>,
     certificates: Option<Arc<Certificates>>,
 }
@@ -83,8 +87,11 @@ pub(crate) struct Shared {
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
         let certificates = self.certificates.as_ref().map(|certificates| certificates.render());
-        let source = Source { plan: &self.plan(), flags: &self.flags, totals: self.totals() };
+        let plan = self.plan();
+        let source = Source { plan: &plan, flags: &self.flags, totals: self.totals() };
         let mut out = metrics::render(&source);
+        let protect: Vec<_> = self.stats.iter().map(|worker| &worker.protect).collect();
+        protect::stats::render(&mut out, &source.plan.protection, &protect);
         OverrideStats::render(&mut out, self.stats.iter().map(|worker| &worker.overrides));
         out + &self.clients.render() + certificates.as_deref().unwrap_or_default() + &self.live.render()
     }
@@ -129,6 +136,7 @@ impl Facade {
         let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
         let watcher = plan.clients.tls.as_ref().map(watch).transpose()?;
         let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
+        let protect = ProtectKeeper::start(&plan.protection)?;
         let log = AccessLog::start(&plan.access_log)?;
         let shared = Arc::new(Shared {
             live: Live::new(settings, plan),
@@ -153,6 +161,7 @@ impl Facade {
             log,
             _keeper: keeper,
             _watcher: watcher,
+            _protect: protect,
         };
         facade.start_workers(listeners)?;
         if let Some(listener) = &listeners.cleartext {

@@ -2,9 +2,11 @@
 //!
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
+mod forwarded;
 mod limits;
 mod observe;
 mod overrides;
+mod protect;
 mod reload;
 mod route;
 mod tls;
@@ -17,9 +19,14 @@ use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use forwarded::{ForwardedSettings, ForwardedSource};
 pub use limits::{Http2Settings, LimitSettings};
 pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
 pub use overrides::{OverrideSettings, PinSettings};
+pub use protect::{
+    AdaptiveSettings, Algorithm, JwtRuleSettings, JwtSettings, Period, Priority, RateKey, RateLimitSettings,
+    SheddingSettings,
+};
 pub use reload::ReloadSettings;
 pub use route::{HeaderSettings, RouteSettings};
 pub use tls::{CertificateSettings, TlsSettings, TlsVersion};
@@ -72,6 +79,16 @@ pub struct Settings {
     pub access_log: AccessLogSettings,
     /// Which traces begin here.
     pub trace: TraceSettings,
+    /// Where requests come from, and what upstreams are told of it.
+    pub forwarded: ForwardedSettings,
+    /// How many requests a client may send in all, whatever the route; left out, there is no such limit.
+    pub rate_limit: Option<RateLimitSettings>,
+    /// Issuers of tokens by name; routes say which one they ask for.
+    pub jwt: BTreeMap<String, JwtSettings>,
+    /// When requests are refused for load.
+    pub shedding: SheddingSettings,
+    /// How many requests upstreams get at once, found by their latency.
+    pub adaptive: AdaptiveSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -178,6 +195,11 @@ impl Default for Settings {
             reload: ReloadSettings::default(),
             access_log: AccessLogSettings::default(),
             trace: TraceSettings::default(),
+            forwarded: ForwardedSettings::default(),
+            rate_limit: None,
+            jwt: BTreeMap::new(),
+            shedding: SheddingSettings::default(),
+            adaptive: AdaptiveSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

@@ -23,6 +23,8 @@ use crate::metrics::WorkerStats;
 use crate::phases::identify::Identities;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::pool::Pool;
+use crate::protect::adaptive::Adaptive;
+use crate::protect::tokens::TokenCache;
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -37,6 +39,10 @@ pub(crate) struct Worker {
     pub(crate) ids: Rc<Identities>,
     /// None where the access log is off.
     pub(crate) log: Option<Rc<RefCell<LogQueue>>>,
+    /// Tokens that were checked lately.
+    pub(crate) tokens: Rc<RefCell<TokenCache>>,
+    /// How many requests upstreams get at once.
+    pub(crate) adaptive: Rc<Adaptive>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     pools: Vec<Rc<Pool>>,
 }
@@ -76,6 +82,12 @@ impl Worker {
             clients: Arc::clone(&start.clients),
             ids: Rc::new(Identities::new(plan.trace)),
             log,
+            tokens: Rc::default(),
+            adaptive: Rc::new(Adaptive::new(
+                &plan.protection.adaptive,
+                &plan.protection.upstreams,
+                &stats.protect.limits(),
+            )),
             plan,
         }
     }
@@ -98,6 +110,8 @@ impl Worker {
             clients: Arc::clone(&self.clients),
             ids: Rc::clone(&self.ids),
             log: self.log.clone(),
+            tokens: Rc::clone(&self.tokens),
+            adaptive: Rc::clone(&self.adaptive),
             plan,
         }
     }
@@ -126,6 +140,11 @@ pub(crate) fn run(mut start: Start) -> io::Result<()> {
             }
         }
         drop(reception);
+        let worker = workers.get();
+        if worker.plan.protection.shedding.is_on {
+            tokio::task::spawn_local(worker.stats.protect.lag.clone().measure());
+        }
+        drop(worker);
         tokio::task::spawn_local(sweep(workers));
         // An error means that the one who would tell is gone: reason enough to end.
         let _ = end.wait_for(|end| *end).await;

@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use http::header::HeaderValue;
 use hyper::server::conn::{http1, http2};
 use hyper_util::rt::TokioTimer;
 use tokio::net::{TcpListener, TcpStream};
@@ -24,6 +23,7 @@ use crate::client::traffic::Traffic;
 use crate::client::watch::Watch;
 use crate::client::{Client, Scheme, refuse};
 use crate::current::Current;
+use crate::protect::forwarded::Hop;
 use crate::worker::Worker;
 
 /// Pause after an accept that failed for want of descriptors or memory, so that it does not fail in a busy loop.
@@ -94,18 +94,11 @@ impl Reception {
         if let Err(error) = stream.set_nodelay(true) {
             return tracing::debug!(%error, "a connection closed at once");
         }
-        let Ok(address) = HeaderValue::from_str(&peer.ip().to_canonical().to_string()) else { return };
+        let port = stream.local_addr().map_or(0, |own| own.port());
+        let hop = Hop::new(&self.worker.plan.forwarded, peer.ip(), scheme.word(), port);
         let traffic = Arc::new(Traffic::new());
         self.watch.enter(&traffic);
-        let client = Rc::new(Client {
-            address,
-            peer,
-            scheme,
-            door: Arc::default(),
-            traffic,
-            _slot: slot,
-            _open: open,
-        });
+        let client = Rc::new(Client { hop, scheme, door: Arc::default(), traffic, _slot: slot, _open: open });
         tokio::task::spawn_local(serve::serve(Rc::clone(self), client, stream, self.drain.clone()));
     }
 }

@@ -24,6 +24,7 @@ use crate::client::Client;
 use crate::client::accept::Reception;
 use crate::client::stats::count;
 use crate::headers;
+use crate::protect::forwarded::ForwardedPlan;
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const UPGRADE_OPTION: HeaderValue = HeaderValue::from_static("upgrade");
@@ -53,9 +54,13 @@ pub(crate) fn ask(headers: &mut HeaderMap, protocols: HeaderValue) {
 }
 
 /// An upstream's 101, made into ours; none if it switches to anything but what it was asked for.
-pub(crate) fn switched(mut parts: response::Parts, asked: Option<&HeaderValue>) -> Option<Answer> {
+pub(crate) fn switched(
+    mut parts: response::Parts,
+    asked: Option<&HeaderValue>,
+    plan: &ForwardedPlan,
+) -> Option<Answer> {
     let protocol = granted(asked?, &parts.headers)?;
-    headers::to_client(&mut parts.headers);
+    headers::to_client(&mut parts, plan);
     parts.headers.insert(CONNECTION, UPGRADE_OPTION);
     parts.headers.insert(UPGRADE, protocol);
     Some(Answer { parts, held: VecDeque::new(), rest: None })

@@ -10,6 +10,7 @@ use control::Side;
 
 use crate::overrides::OverrideStats;
 use crate::plan::{ContextId, Plan};
+use crate::protect::stats::ProtectStats;
 
 /// Upper bounds of the latency buckets, in microseconds.
 pub(super) const BOUNDS_US: [u64; 14] = [
@@ -45,6 +46,9 @@ pub(crate) struct WorkerStats {
     pub(super) connections: FlightCells,
     pub(super) unlogged: Cell,
     pub(crate) overrides: OverrideStats,
+    pub(crate) protect: ProtectStats,
+    /// Every request.
+    all: FlightCells,
 }
 
 /// Of what begins and ends. On lines of its own in the cache, so that no other worker's cells lie beside it.
@@ -109,6 +113,8 @@ impl WorkerStats {
             connections: FlightCells::default(),
             unlogged: Cell::default(),
             overrides: OverrideStats::default(),
+            protect: ProtectStats::new(&plan.protection),
+            all: FlightCells::default(),
         })
     }
 
@@ -119,8 +125,14 @@ impl WorkerStats {
     }
 
     pub(crate) fn begin(&self) -> Flight {
+        self.all.begun.add(1);
         self.undecided.begun.add(1);
         Flight(None)
+    }
+
+    /// Requests of this worker that have begun and not ended.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.all.begun.get().saturating_sub(self.all.ended.get())
     }
 
     /// From now on the request is under way at that side.
@@ -145,6 +157,7 @@ impl WorkerStats {
     }
 
     pub(crate) fn end(&self, flight: Flight, outcome: &Outcome) {
+        self.all.ended.add(1);
         self.land(flight);
         let Some(side) = self.sides.get(place(outcome.context, outcome.side)) else { return };
         let class =

@@ -7,12 +7,12 @@ use control::{Flag, Side, Weight, bucket};
 use http::{Method, StatusCode, request};
 
 use crate::answer::Refusal;
-use crate::client::Client;
 use crate::gate::{Entered, WriteGuard};
 use crate::key::{self, Keyed};
 use crate::overrides::{Outcome, Wish};
 use crate::phases::route::Route;
 use crate::plan::{ContextId, ContextPlan, Plan, UpstreamId};
+use crate::protect::forwarded::ClientAddress;
 use crate::worker::Worker;
 
 /// Which side answers, and what comes with it.
@@ -60,7 +60,7 @@ pub(crate) async fn decide(
     worker: &Worker,
     route: &Route<'_>,
     parts: &request::Parts,
-    client: &Client,
+    client: &ClientAddress,
 ) -> Result<Decision, Refusal> {
     let Some((context, plan)) = route.context.and_then(|id| Some((id, worker.plan.context(id)?))) else {
         let upstream = route.upstream.unwrap_or(worker.plan.monolith);
@@ -68,7 +68,7 @@ pub(crate) async fn decide(
     };
     let is_read = is_read(&parts.method);
     let write = if is_read { None } else { pass_gate(worker, context, plan).await? };
-    let keyed = Keyed { path: &route.path, headers: &parts.headers, client: client.address.as_bytes() };
+    let keyed = Keyed { path: &route.path, headers: &parts.headers, client: client.text.as_bytes() };
     let wish = worker.plan.wish(plan, &parts.headers);
     let (side, canary) = worker.with_flag(context, |flag| {
         let Some(flag) = flag else { return (Side::Monolith, false) };

@@ -59,9 +59,33 @@ pub(crate) enum Failure {
     Broken(String),
     /// The client's own body is at fault.
     Client(BodyFault),
+    /// It has as many requests as it can take.
+    Shed,
 }
 
 pub(crate) async fn forward(
+    worker: &Worker,
+    upstream: UpstreamId,
+    request: Request<RequestBody>,
+    copy: Option<&Head>,
+    limit: Duration,
+) -> Result<Answer, Failure> {
+    let Ok(permit) = worker.adaptive.try_enter(upstream.0) else {
+        worker.stats.protect.concurrency_limited(upstream.0);
+        return Err(Failure::Shed);
+    };
+    // How long a client takes to send its body says nothing of the upstream.
+    let tells = matches!(request.body(), RequestBody::Empty);
+    let sent = send(worker, upstream, request, copy, limit).await;
+    match &sent {
+        Ok(_) if tells => permit.answered(),
+        Err(Failure::Silent | Failure::Connect(ConnectError::TimedOut)) => permit.timed_out(),
+        _ => drop(permit),
+    }
+    sent
+}
+
+async fn send(
     worker: &Worker,
     upstream: UpstreamId,
     mut request: Request<RequestBody>,
@@ -151,12 +175,11 @@ fn receive(
 ) -> Result<Answer, Failure> {
     let (mut parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switched(parts, protocols)
+        return upgrade::switched(parts, protocols, &worker.plan.forwarded)
             .ok_or_else(|| Failure::Broken("it switched protocols unasked".to_owned()));
     }
     strict::answers::check(&parts).map_err(|fault| Failure::Broken(fault.to_owned()))?;
-    headers::to_client(&mut parts.headers);
-    parts.version = Version::HTTP_11;
+    headers::to_client(&mut parts, &worker.plan.forwarded);
     Ok(Answer::streaming(parts, UpstreamBody::new(incoming, lease, worker.plan.limits.body_idle)))
 }
 
@@ -178,6 +201,10 @@ impl Failure {
             Self::Connect(ConnectError::Failed(_)) => (StatusCode::BAD_GATEWAY, "cannot be reached"),
             Self::Silent => (StatusCode::GATEWAY_TIMEOUT, "did not answer in time"),
             Self::Broken(_) => (StatusCode::BAD_GATEWAY, "broke off or gave no valid answer"),
+            Self::Shed => {
+                let detail = format!("the upstream {name} has as many requests as it can take");
+                return Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(1);
+            }
             Self::Client(fault) => return fault.refusal(),
         };
         tracing::warn!(upstream = name, failure = %self, "upstream {name}: {self}");
@@ -193,6 +220,7 @@ impl std::fmt::Display for Failure {
             Self::Silent => f.write_str("no answer in time"),
             Self::Broken(reason) => write!(f, "no valid answer: {reason}"),
             Self::Client(fault) => write!(f, "{fault}"),
+            Self::Shed => f.write_str("as many requests as it can take"),
         }
     }
 }

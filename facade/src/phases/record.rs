@@ -14,6 +14,7 @@ use crate::gate::WriteGuard;
 use crate::metrics::{Flight, Outcome};
 use crate::phases::identify::Identity;
 use crate::plan::{ContextId, UpstreamId};
+use crate::protect::forwarded::ClientAddress;
 use crate::worker::Worker;
 
 /// Goes with a request from its head to the end of its answer; the drop records it.
@@ -67,6 +68,13 @@ impl Ticket {
         }
     }
 
+    /// Whose request it is, as far as the networks before us are trusted.
+    pub(crate) fn came_from(&mut self, address: &ClientAddress) {
+        if let Some(line) = &mut self.line {
+            line.client = address.text.clone();
+        }
+    }
+
     /// From now on the request is under way at that side.
     pub(crate) fn decided(&mut self, side: Side, upstream: UpstreamId, write: Option<WriteGuard>) {
         (self.side, self.write) = (side, write);
@@ -97,7 +105,7 @@ fn line(worker: &Worker, client: &Client, parts: &request::Parts) -> Line {
         plan: Arc::clone(&worker.plan),
         time: SystemTime::now(),
         took: Duration::ZERO,
-        client: client.address.clone(),
+        client: client.hop.peer().text.clone(),
         method: parts.method.clone(),
         target: parts.uri.clone(),
         version: parts.version,

@@ -5,6 +5,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::{JwtRuleSettings, Priority, RateLimitSettings};
+
 /// Requests by host, path, method and headers, and where they go: to a context, to an upstream, or, with neither, to
 /// the monolith. Of all routes that match a request, the most specific wins: a named host before `*.name` before none;
 /// then, segment by segment of the path, a text before a parameter before the end before a tail; then more header
@@ -30,6 +32,12 @@ pub struct RouteSettings {
     pub context: String,
     /// Name of an upstream that answers whatever the flags say; not together with `context`.
     pub upstream: String,
+    /// How many requests a client may send to this route; left out, there is no limit of its own.
+    pub rate_limit: Option<RateLimitSettings>,
+    /// The token that this route asks for; left out, it asks for none.
+    pub jwt: Option<JwtRuleSettings>,
+    /// What goes first when there is too much to do.
+    pub priority: Priority,
 }
 
 /// A header that a request must have. Only its name: with whatever value.

@@ -31,19 +31,29 @@ mod fleet;
 #[cfg(test)]
 mod foreign;
 #[cfg(test)]
+mod forwarded;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]
 mod http2;
 #[cfg(test)]
+mod jwt;
+#[cfg(test)]
 mod limits;
+#[cfg(test)]
+mod load;
 #[cfg(test)]
 mod many_facades;
 #[cfg(test)]
 mod metrics;
 #[cfg(test)]
 mod nginx;
+#[cfg(test)]
+mod protection_api;
+#[cfg(test)]
+mod rate_limits;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
@@ -64,6 +74,8 @@ mod support;
 mod switch;
 #[cfg(test)]
 mod tls;
+#[cfg(test)]
+mod tokens;
 #[cfg(test)]
 mod traces;
 #[cfg(test)]
