@@ -6,6 +6,7 @@
 mod body;
 mod door;
 mod flags;
+mod upstreams;
 pub(crate) mod views;
 
 use std::io;
@@ -24,6 +25,7 @@ use platform::settings::Secret;
 use crate::server::{Facade, Shared};
 use crate::settings::Settings;
 
+pub use crate::upstream::views::{InstanceView, UpstreamView};
 pub use views::{FlagView, HistoryView, List, RouteView};
 
 /// Where the admin API of these settings is found.
@@ -55,6 +57,7 @@ fn routes(config: &mut ServiceConfig) {
         .service(web::resource("/flags/{context}").get(flags::show).put(flags::change))
         .service(web::resource("/flags/{context}/history").get(flags::history_of))
         .service(web::resource("/history").get(flags::history))
+        .service(web::resource("/upstreams").get(upstreams::list))
         .service(web::resource("/routes").get(route_table));
     config.service(api).service(web::resource("/metrics").wrap(from_fn(door::guard)).get(metrics));
 }

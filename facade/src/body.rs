@@ -16,8 +16,8 @@ use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::phases::record::Ticket;
-use crate::pool::Lease;
 use crate::upload::Upload;
+use crate::upstream::pool::Lease;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 

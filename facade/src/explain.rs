@@ -61,7 +61,7 @@ pub fn explain(
     }
     let headers = headers(&question.headers)?;
     let found = route(plan, uri.path());
-    let url = |id| plan.upstream(id).map(|upstream| format!("http://{}", upstream.authority));
+    let url = |id| plan.upstream(id).map(crate::plan::Upstream::url);
     let nobody = Explanation {
         route: None,
         context: None,

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
 use control::DataMode;
@@ -16,6 +17,8 @@ use crate::key::KeyRule;
 use crate::private::{PrivatePaths, is_prefix};
 use crate::routing::{RouteTable, normal};
 use crate::settings::{ContextSettings, RouteSettings, Settings};
+use crate::upstream::plan::instances;
+use crate::upstream::{Policy, Shared};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
@@ -45,11 +48,30 @@ pub struct Plan {
     pub(crate) fallback: FallbackPlan,
 }
 
-/// A server by name and address.
+/// A server by name, with its instances.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
-    pub(crate) authority: Authority,
+    pub(crate) authorities: Vec<Authority>,
+    pub(crate) policy: Policy,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl PartialEq for Upstream {
+    /// What workers share of it follows from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.authorities == other.authorities && self.policy == other.policy
+    }
+}
+
+impl Eq for Upstream {}
+
+impl Upstream {
+    /// Where its instances are, for people.
+    pub(crate) fn url(&self) -> String {
+        let urls: Vec<_> = self.authorities.iter().map(|authority| format!("http://{authority}")).collect();
+        urls.join(", ")
+    }
 }
 
 /// A context with its service and its key.
@@ -66,6 +88,8 @@ pub(crate) struct ContextPlan {
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) header: Duration,
+    /// None: no such limit.
+    pub(crate) total: Option<Duration>,
     pub(crate) canary_header: Duration,
     pub(crate) body_idle: Duration,
     pub(crate) client_header: Duration,
@@ -135,15 +159,10 @@ impl Plan {
 fn upstreams(settings: &Settings, errors: &mut Vec<String>) -> Vec<Upstream> {
     let mut upstreams = Vec::new();
     for (name, upstream) in &settings.upstreams {
-        match authority(&upstream.url) {
-            Ok(authority) => upstreams.push(Upstream { name: name.clone(), authority }),
-            Err(reason) => {
-                errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
-                let authority = Authority::from_static("localhost:80");
-                // It stays in the list so that names which point to it are not reported as missing.
-                upstreams.push(Upstream { name: name.clone(), authority });
-            }
-        }
+        let policy = Policy::new(name, upstream, errors);
+        let authorities = instances(name, upstream, errors, authority);
+        let shared = Arc::new(Shared::new(authorities.clone(), &policy));
+        upstreams.push(Upstream { name: name.clone(), authorities, policy, shared });
     }
     upstreams
 }
@@ -262,6 +281,7 @@ fn limits(settings: &Settings, errors: &mut Vec<String>) -> Limits {
     Limits {
         connect: duration("connect_ms", timeouts.connect_ms),
         header: duration("header_ms", timeouts.header_ms),
+        total: (timeouts.total_ms > 0).then(|| Duration::from_millis(timeouts.total_ms)),
         canary_header: duration("canary_header_ms", timeouts.canary_header_ms),
         body_idle: duration("body_idle_ms", timeouts.body_idle_ms),
         client_header: duration("client_header_ms", timeouts.client_header_ms),

@@ -61,7 +61,7 @@ pub(crate) struct Shared {
 
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
-        metrics::render(&self.plan, &self.stats, &self.flags)
+        metrics::render(&self.plan, &self.stats, &self.flags) + &crate::upstream::views::render(&self.plan)
     }
 }
 

@@ -28,7 +28,7 @@ use crate::metrics::WorkerStats;
 use crate::phases;
 use crate::phases::identify::RequestIds;
 use crate::plan::{ContextId, Plan, UpstreamId};
-use crate::pool::Pool;
+use crate::upstream::Balancer;
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -43,7 +43,7 @@ pub(crate) struct Worker {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) ids: RequestIds,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
-    pools: Vec<Rc<Pool>>,
+    balancers: Vec<Rc<Balancer>>,
 }
 
 /// The client at the other end of a connection.
@@ -74,10 +74,11 @@ pub(crate) struct Signals {
 impl Worker {
     fn new(start: &Start) -> Self {
         let Start { plan, flags, stats, .. } = start;
-        let pool =
-            |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
+        let balancer = |upstream: &crate::plan::Upstream| {
+            Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect))
+        };
         Self {
-            pools: plan.upstreams.iter().map(pool).collect(),
+            balancers: plan.upstreams.iter().map(balancer).collect(),
             plan: Arc::clone(plan),
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
@@ -86,8 +87,8 @@ impl Worker {
         }
     }
 
-    pub(crate) fn pool(&self, upstream: UpstreamId) -> Option<&Rc<Pool>> {
-        self.pools.get(upstream.0)
+    pub(crate) fn balancer(&self, upstream: UpstreamId) -> Option<&Rc<Balancer>> {
+        self.balancers.get(upstream.0)
     }
 
     /// Looks at a context's flag in the newest snapshot.
@@ -115,7 +116,7 @@ async fn sweep(worker: Rc<Worker>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        worker.pools.iter().for_each(|pool| pool.sweep());
+        worker.balancers.iter().for_each(|balancer| balancer.sweep());
     }
 }
 

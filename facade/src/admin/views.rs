@@ -67,7 +67,7 @@ pub struct RouteView {
 
 /// The route table in the order in which it is tried.
 pub(crate) fn routes(plan: &Plan) -> Vec<RouteView> {
-    let url = |id: UpstreamId| plan.upstream(id).map(|upstream| format!("http://{}", upstream.authority));
+    let url = |id: UpstreamId| plan.upstream(id).map(crate::plan::Upstream::url);
     let monolith = url(plan.monolith);
     let private = plan.private.iter().map(|prefix| RouteView {
         prefix: prefix.to_owned(),

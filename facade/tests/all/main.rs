@@ -19,4 +19,6 @@ mod support;
 #[cfg(test)]
 mod switch;
 #[cfg(test)]
+mod upstreams;
+#[cfg(test)]
 mod vectors;
