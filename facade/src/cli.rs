@@ -4,6 +4,7 @@ mod api;
 mod flag;
 mod serve;
 mod show;
+mod upstreams;
 
 use std::path::{Path, PathBuf};
 
@@ -37,6 +38,8 @@ enum Command {
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
+    /// Print upstreams with the state of their instances and breakers, as the running facade sees them
+    Upstreams(AdminArgs),
     /// Print the route table
     Routes {
         /// Print JSON
@@ -148,6 +151,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
     match cli.command {
         Command::Serve => serve::serve(&settings(config)?),
         Command::Flag(command) => flag::run(&settings(config)?, command),
+        Command::Upstreams(arguments) => upstreams::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check => show::check(&settings(config)?),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),

@@ -20,6 +20,7 @@ use crate::keeper::{Inbox, Keeper, Poke};
 use crate::metrics::{self, WorkerStats};
 use crate::plan::{Plan, PlanError};
 use crate::settings::Settings;
+use crate::upstream::health::Checks;
 use crate::worker::{self, Signals, Start};
 
 /// Why a facade does not start.
@@ -48,6 +49,8 @@ pub struct Facade {
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
+    /// Kept for its drop, which ends the health checks.
+    _checks: Option<Checks>,
 }
 
 /// What the admin API sees of a running facade.
@@ -84,7 +87,9 @@ impl Facade {
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
         let shared = Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
-        let mut facade = Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
+        let checks = Checks::start(&shared.plan)?;
+        let mut facade =
+            Self { _checks: checks, address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
         facade.start_workers(&listener)?;
         announce("listening", &listener)?;
         tracing::info!(%address, instance, "forwarding what arrives at {address}");

@@ -12,8 +12,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use upstream::{
-    Balance, BreakerSettings, BulkheadSettings, EjectionSettings, RetrySettings, UpstreamSettings,
-    WhenNoneHealthy,
+    Balance, BreakerSettings, BulkheadSettings, EjectionSettings, HealthSettings, RetrySettings,
+    UpstreamSettings, WhenNoneHealthy,
 };
 
 /// Name of the settings file that is read when none is named.

@@ -7,6 +7,7 @@ pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod chance;
+pub(crate) mod health;
 pub(crate) mod instance;
 pub(crate) mod plan;
 pub(crate) mod pool;

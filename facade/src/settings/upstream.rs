@@ -20,6 +20,8 @@ pub struct UpstreamSettings {
     pub balance: Balance,
     /// What is done while every instance is put aside. With `try_all` a service that has failed gets all load again.
     pub when_none_healthy: WhenNoneHealthy,
+    /// Requests that ask instances how they are.
+    pub health: HealthSettings,
     /// When an instance that fails is put aside.
     pub ejection: EjectionSettings,
     /// When an upstream that fails is no longer asked.
@@ -52,6 +54,38 @@ pub enum WhenNoneHealthy {
     Refuse,
     /// As if all were healthy.
     TryAll,
+}
+
+/// Requests that ask each instance how it is, whether clients do or not.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(default, deny_unknown_fields)]
+pub struct HealthSettings {
+    /// Path that is asked with GET; empty means that nothing is asked. One that says "well" whatever happens is worse
+    /// than none.
+    pub path: String,
+    /// Milliseconds between two questions; not 0. Too high and a failure is seen late.
+    pub interval_ms: u64,
+    /// Milliseconds that an answer may take; not 0. Too low and a busy instance counts as failed.
+    pub timeout_ms: u64,
+    /// Statuses of an instance in good health. One left out counts as failed.
+    pub statuses: Vec<u16>,
+    /// Failures in a row after which an instance gets no requests; not 0.
+    pub unhealthy_after: u32,
+    /// Successes in a row after which it gets them again; not 0.
+    pub healthy_after: u32,
+}
+
+impl Default for HealthSettings {
+    fn default() -> Self {
+        Self {
+            path: String::new(),
+            interval_ms: 5_000,
+            timeout_ms: 2_000,
+            statuses: vec![200, 204],
+            unhealthy_after: 3,
+            healthy_after: 2,
+        }
+    }
 }
 
 /// When an instance that fails is put aside for a while.

@@ -49,7 +49,7 @@ impl Balancer {
         let from = self.next.get();
         let all = || self.turns.iter().cycle().skip(from).take(self.turns.len());
         let usable = || all().filter_map(|at| self.pools.get(*at)).filter(|pool| pool.instance.is_usable());
-        usable().find(is_other).or_else(|| usable().next()).or_else(|| match self.policy.when_none_healthy {
+        usable().find(is_other).or_else(|| usable().next()).or(match self.policy.when_none_healthy {
             WhenNoneHealthy::Refuse => None,
             WhenNoneHealthy::TryAll => Some(first),
         })

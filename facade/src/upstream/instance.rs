@@ -2,7 +2,7 @@
 //!
 //! Invariant: an instance in good health is only read in the hot path; each worker counts in cells of its own.
 
-use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use http::uri::Authority;
@@ -32,6 +32,13 @@ impl Kind {
     }
 }
 
+/// What health checks say of an instance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IsDown {
+    Yes,
+    No,
+}
+
 /// What one worker counts of an instance; a cache line of its own.
 #[derive(Debug, Default)]
 #[repr(align(64))]
@@ -58,6 +65,8 @@ pub(crate) struct Instance {
     /// 0: not ejected.
     ejected_until_ms: AtomicU64,
     ejections: AtomicU32,
+    /// By the answers to what the facade itself asks.
+    is_down: AtomicBool,
     cells: Mutex<Vec<Arc<Cells>>>,
     last_failure: Mutex<Option<String>>,
 }
@@ -69,6 +78,7 @@ impl Instance {
             in_a_row: AtomicU32::new(0),
             ejected_until_ms: AtomicU64::new(0),
             ejections: AtomicU32::new(0),
+            is_down: AtomicBool::new(false),
             cells: Mutex::default(),
             last_failure: Mutex::default(),
         }
@@ -83,7 +93,15 @@ impl Instance {
 
     pub(crate) fn is_usable(&self) -> bool {
         let until = self.ejected_until_ms.load(Relaxed);
-        until == 0 || until <= now_ms()
+        (until == 0 || until <= now_ms()) && !self.is_down.load(Relaxed)
+    }
+
+    pub(crate) fn is_down(&self) -> bool {
+        self.is_down.load(Relaxed)
+    }
+
+    pub(crate) fn set_down(&self, is_down: IsDown) {
+        self.is_down.store(is_down == IsDown::Yes, Relaxed);
     }
 
     /// Milliseconds until it is asked again.

@@ -5,8 +5,8 @@
 use http::uri::Authority;
 
 use crate::settings::{
-    Balance, BreakerSettings, BulkheadSettings, EjectionSettings, RetrySettings, UpstreamSettings,
-    WhenNoneHealthy,
+    Balance, BreakerSettings, BulkheadSettings, EjectionSettings, HealthSettings, RetrySettings,
+    UpstreamSettings, WhenNoneHealthy,
 };
 
 /// Weights up to this keep the list of turns short.
@@ -18,6 +18,7 @@ pub(crate) struct Policy {
     pub(crate) weights: Vec<u32>,
     pub(crate) balance: Balance,
     pub(crate) when_none_healthy: WhenNoneHealthy,
+    pub(crate) health: HealthSettings,
     pub(crate) ejection: EjectionSettings,
     pub(crate) breaker: BreakerSettings,
     pub(crate) bulkhead: BulkheadSettings,
@@ -31,7 +32,7 @@ impl Policy {
                 errors.push(format!("setting `upstreams.{name}.{what}"));
             }
         };
-        let UpstreamSettings { weights, ejection, breaker, retry, .. } = settings;
+        let UpstreamSettings { weights, health, ejection, breaker, retry, .. } = settings;
         wrong(
             !weights.is_empty() && weights.len() != settings.instances.len(),
             "weights` needs one weight for each of `instances`, or none at all",
@@ -48,6 +49,15 @@ impl Policy {
             ejection.base_ms == 0,
             "ejection.base_ms` is 0; set `ejection.failures` to 0 to put nothing aside",
         );
+        wrong(
+            !health.path.is_empty() && !health.path.starts_with('/'),
+            "health.path` does not begin with `/`; write it as /health/ready",
+        );
+        wrong(
+            [health.interval_ms, health.timeout_ms].contains(&0)
+                || [health.unhealthy_after, health.healthy_after].contains(&0),
+            "health` has an interval_ms, timeout_ms, unhealthy_after or healthy_after of 0; leave path empty to ask nothing",
+        );
         wrong(ejection.most_percent > 100, "ejection.most_percent` is more than 100");
         wrong(breaker.failure_percent > 100, "breaker.failure_percent` is more than 100");
         wrong(
@@ -60,6 +70,7 @@ impl Policy {
             weights: weights.clone(),
             balance: settings.balance,
             when_none_healthy: settings.when_none_healthy,
+            health: health.clone(),
             ejection: ejection.clone(),
             breaker: breaker.clone(),
             bulkhead: settings.bulkhead.clone(),
