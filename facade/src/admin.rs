@@ -13,6 +13,7 @@ mod operation;
 mod page;
 mod protection;
 mod status;
+mod upstreams;
 pub(crate) mod views;
 
 use std::io;
@@ -36,6 +37,7 @@ use crate::settings::Settings;
 
 use operation::{Operation, get, put};
 
+pub use crate::upstream::views::{InstanceView, UpstreamView};
 pub use status::{Acknowledged, ContextView, HealthWord, SideView, StatusView};
 pub use views::{FlagView, HistoryView, List, RouteKind, RouteView};
 
@@ -133,6 +135,13 @@ fn operations() -> Vec<Operation> {
             protection::show,
         )
         .returns::<Value>(),
+        get(
+            "/api/v1/upstreams",
+            "upstreams",
+            "Upstreams, their instances and how these fare",
+            upstreams::list,
+        )
+        .returns::<List<UpstreamView>>(),
         get("/api/openapi.json", "document", "This document", openapi).returns::<Value>(),
         get("/metrics", "metrics", "Metrics in Prometheus' text format", metrics),
     ]

@@ -22,8 +22,8 @@ use crate::client::expect::{Asked, Gate};
 use crate::client::measure::Measure;
 use crate::client::plan::BodyLimits;
 use crate::phases::record::Ticket;
-use crate::pool::Lease;
 use crate::upload::Upload;
+use crate::upstream::pool::Lease;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 

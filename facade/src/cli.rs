@@ -9,6 +9,7 @@ mod pin;
 mod serve;
 mod show;
 mod status;
+mod upstreams;
 mod watch;
 
 use std::path::{Path, PathBuf};
@@ -56,6 +57,8 @@ enum Command {
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
+    /// Print upstreams with the state of their instances and breakers, as the running facade sees them
+    Upstreams(AdminArgs),
     /// Print the route table
     Routes {
         /// Print JSON
@@ -257,6 +260,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Status(arguments) => status::run(&settings(config)?, &arguments),
+        Command::Upstreams(arguments) => upstreams::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),

@@ -89,7 +89,7 @@ pub fn explain(
         let upstream = plan.upstream(id);
         Explanation {
             upstream: upstream.map(|upstream| upstream.name.clone()),
-            url: upstream.map(|upstream| format!("http://{}", upstream.authority)),
+            url: upstream.map(crate::plan::Upstream::url),
             ..explanation
         }
     };

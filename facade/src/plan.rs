@@ -24,6 +24,8 @@ use crate::protect::forwarded::ForwardedPlan;
 use crate::protect::policy::Protection;
 use crate::routing::RouteTable;
 use crate::settings::{ContextSettings, PinSettings, Settings, TraceBegin};
+use crate::upstream::plan::instances;
+use crate::upstream::{Policy, Shared};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
@@ -63,11 +65,30 @@ pub struct Plan {
     pub(crate) protection: Arc<Protection>,
 }
 
-/// A server by name and address.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// A server by name, with its instances.
+#[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
-    pub(crate) authority: Authority,
+    pub(crate) authorities: Vec<Authority>,
+    pub(crate) policy: Policy,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl PartialEq for Upstream {
+    /// What workers share of it follows from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.authorities == other.authorities && self.policy == other.policy
+    }
+}
+
+impl Eq for Upstream {}
+
+impl Upstream {
+    /// Where its instances are, for people.
+    pub(crate) fn url(&self) -> String {
+        let urls: Vec<_> = self.authorities.iter().map(|authority| format!("http://{authority}")).collect();
+        urls.join(", ")
+    }
 }
 
 /// A context with its service and its key.
@@ -90,6 +111,8 @@ pub(crate) struct ContextPlan {
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) header: Duration,
+    /// None: no such limit.
+    pub(crate) total: Option<Duration>,
     pub(crate) canary_header: Duration,
     pub(crate) body_idle: Duration,
 }
@@ -193,12 +216,13 @@ impl Plan {
 fn upstreams(settings: &Settings, before: Option<&Plan>, errors: &mut Vec<String>) -> Vec<Upstream> {
     let mut read = |name: &str| {
         let upstream = settings.upstreams.get(name)?;
-        let authority = authority(&upstream.url).unwrap_or_else(|reason| {
-            errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
-            // It stays in the list so that names which point to it are not reported as missing.
-            Authority::from_static("localhost:80")
-        });
-        Some(Upstream { name: name.to_owned(), authority })
+        let policy = Policy::new(name, upstream, errors);
+        let authorities = instances(name, upstream, errors, authority);
+        let shared = Arc::new(Shared::new(authorities.clone(), &policy));
+        let new = Upstream { name: name.to_owned(), authorities, policy, shared };
+        // One that did not change goes on with what is known of it.
+        let same = before.and_then(|plan| plan.upstreams.iter().find(|known| **known == new));
+        Some(same.cloned().unwrap_or(new))
     };
     let known = before.map_or(&[][..], |plan| &plan.upstreams);
     let is_new = |name: &&String| !known.iter().any(|upstream| upstream.name == **name);
@@ -354,6 +378,7 @@ fn limits(settings: &Settings, errors: &mut Vec<String>) -> Limits {
     let limits = Limits {
         connect: duration("connect_ms", timeouts.connect_ms),
         header: duration("header_ms", timeouts.header_ms),
+        total: (timeouts.total_ms > 0).then(|| Duration::from_millis(timeouts.total_ms)),
         canary_header: duration("canary_header_ms", timeouts.canary_header_ms),
         body_idle: duration("body_idle_ms", timeouts.body_idle_ms),
     };

@@ -111,6 +111,9 @@ impl Reloader {
         let after = before.after(&settings)?;
         self.contexts(&before, &after)?;
         self.0.live.replace(settings, after);
+        if let Err(error) = self.0.check_instances() {
+            tracing::error!(%error, "the health checks go on under the settings before: {error}");
+        }
         // What has just been declared is seen by the watcher at once.
         self.0.poke.poke();
         Ok(())

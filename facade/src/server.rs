@@ -6,7 +6,7 @@
 use std::io;
 use std::net::SocketAddr;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ use crate::protect;
 use crate::protect::keeper::ProtectKeeper;
 use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
+use crate::upstream::health::Checks;
 use crate::worker::{self, Signals, Start};
 
 /// Why a facade does not start.
@@ -82,6 +83,8 @@ pub(crate) struct Shared {
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     clients: Arc<ClientStats>,
     certificates: Option<Arc<Certificates>>,
+    /// Kept for its drop, which ends the health checks.
+    checks: Mutex<Option<Checks>>,
 }
 
 impl Shared {
@@ -93,12 +96,22 @@ impl Shared {
         let protect: Vec<_> = self.stats.iter().map(|worker| &worker.protect).collect();
         protect::stats::render(&mut out, &source.plan.protection, &protect);
         OverrideStats::render(&mut out, self.stats.iter().map(|worker| &worker.overrides));
-        out + &self.clients.render() + certificates.as_deref().unwrap_or_default() + &self.live.render()
+        out + &crate::upstream::views::render(&plan)
+            + &self.clients.render()
+            + certificates.as_deref().unwrap_or_default()
+            + &self.live.render()
     }
 
     /// The plan that new requests follow.
     pub(crate) fn plan(&self) -> Arc<Plan> {
         self.live.plan().load_full()
+    }
+
+    /// Asks the instances of the plan in force how they are, and no others.
+    pub(crate) fn check_instances(&self) -> io::Result<()> {
+        let checks = Checks::start(&self.plan())?;
+        *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
+        Ok(())
     }
 
     pub(crate) fn totals(&self) -> Totals {
@@ -149,8 +162,10 @@ impl Facade {
             stats,
             clients: Arc::default(),
             certificates,
+            checks: Mutex::default(),
         });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
+        shared.check_instances()?;
         let mut facade = Self {
             address,
             tls_address: tls,

@@ -10,6 +10,7 @@ mod protect;
 mod reload;
 mod route;
 mod tls;
+mod upstream;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -30,6 +31,10 @@ pub use protect::{
 pub use reload::ReloadSettings;
 pub use route::{HeaderSettings, RouteSettings};
 pub use tls::{CertificateSettings, TlsSettings, TlsVersion};
+pub use upstream::{
+    Balance, BreakerSettings, BulkheadSettings, EjectionSettings, HealthSettings, RetrySettings,
+    UpstreamSettings, WhenNoneHealthy,
+};
 
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
@@ -97,7 +102,7 @@ pub struct Settings {
     pub routes: Vec<RouteSettings>,
 }
 
-/// How long upstreams and clients may take, in milliseconds; 0 is refused.
+/// How long upstreams and clients may take, in milliseconds; 0 is refused but where it is said to have a meaning.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
@@ -107,6 +112,10 @@ pub struct Timeouts {
     /// Milliseconds from the end of a request to the head of its answer, then the client gets 504; not 0. Too low and
     /// slow answers are lost although the work was done.
     pub header_ms: u64,
+    /// Milliseconds from the moment a request is forwarded to the head of its answer, with all attempts and the
+    /// request's own body; 0 means no such limit. Too low and long uploads are cut off. The answer's body is limited by
+    /// `body_idle_ms` alone.
+    pub total_ms: u64,
     /// The same for reads in canary, where the monolith can answer instead, in milliseconds; not 0. Too high and a
     /// frozen service is felt; too low and its slower answers are thrown away.
     pub canary_header_ms: u64,
@@ -130,14 +139,6 @@ pub struct Fallback {
     /// Milliseconds after which an answer that trickles is passed on, complete or not. Too low and broken answers
     /// reach clients; too high and slow answers begin late.
     pub hold_ms: u64,
-}
-
-/// A server that requests are forwarded to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamSettings {
-    /// `http://host:port`, without a path; no HTTPS. Wrong, and its requests are answered with 502.
-    pub url: String,
 }
 
 /// A context: the part of the application that is being taken out.
@@ -212,6 +213,7 @@ impl Default for Timeouts {
         Self {
             connect_ms: 1_000,
             header_ms: 30_000,
+            total_ms: 0,
             canary_header_ms: 2_000,
             body_idle_ms: 60_000,
             client_header_ms: 60_000,

@@ -22,9 +22,9 @@ use crate::flags::{FlagTable, Flags};
 use crate::metrics::WorkerStats;
 use crate::phases::identify::Identities;
 use crate::plan::{ContextId, Plan, UpstreamId};
-use crate::pool::Pool;
 use crate::protect::adaptive::Adaptive;
 use crate::protect::tokens::TokenCache;
+use crate::upstream::Balancer;
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
@@ -44,7 +44,7 @@ pub(crate) struct Worker {
     /// How many requests upstreams get at once.
     pub(crate) adaptive: Rc<Adaptive>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
-    pools: Vec<Rc<Pool>>,
+    balancers: Vec<Rc<Balancer>>,
 }
 
 /// What a worker is started with.
@@ -72,10 +72,11 @@ impl Worker {
         let log = start.log.take().map(|queue| Rc::new(RefCell::new(queue)));
         let Start { flags, stats, .. } = &*start;
         let plan = start.plan.load_full();
-        let pool =
-            |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
+        let balancer = |upstream: &crate::plan::Upstream| {
+            Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect))
+        };
         Self {
-            pools: plan.upstreams.iter().map(pool).collect(),
+            balancers: plan.upstreams.iter().map(balancer).collect(),
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
@@ -95,15 +96,15 @@ impl Worker {
     /// The same worker under a plan that follows. Upstreams that did not change keep their connections.
     pub(crate) fn under(&self, plan: Arc<Plan>) -> Self {
         let is_same = self.plan.limits.connect == plan.limits.connect;
-        let pool = |(place, upstream): (usize, &crate::plan::Upstream)| {
+        let balancer = |(place, upstream): (usize, &crate::plan::Upstream)| {
             let before = self.plan.upstreams.get(place).filter(|before| is_same && *before == upstream);
-            match before.and_then(|_| self.pools.get(place)) {
-                Some(pool) => Rc::clone(pool),
-                None => Pool::new(upstream.authority.clone(), plan.limits.connect),
+            match before.and_then(|_| self.balancers.get(place)) {
+                Some(balancer) => Rc::clone(balancer),
+                None => Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect)),
             }
         };
         Self {
-            pools: plan.upstreams.iter().enumerate().map(pool).collect(),
+            balancers: plan.upstreams.iter().enumerate().map(balancer).collect(),
             table: RefCell::new(Cache::new(self.flags.table())),
             flags: Arc::clone(&self.flags),
             stats: Arc::clone(&self.stats),
@@ -116,8 +117,8 @@ impl Worker {
         }
     }
 
-    pub(crate) fn pool(&self, upstream: UpstreamId) -> Option<&Rc<Pool>> {
-        self.pools.get(upstream.0)
+    pub(crate) fn balancer(&self, upstream: UpstreamId) -> Option<&Rc<Balancer>> {
+        self.balancers.get(upstream.0)
     }
 
     /// Looks at a context's flag in the newest snapshot.
@@ -156,6 +157,6 @@ async fn sweep(workers: Rc<Current>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        workers.get().pools.iter().for_each(|pool| pool.sweep());
+        workers.get().balancers.iter().for_each(|balancer| balancer.sweep());
     }
 }

@@ -91,7 +91,7 @@ pub enum RouteKind {
 
 /// The route table in the order in which it is tried.
 pub(crate) fn routes(plan: &Plan) -> Vec<RouteView> {
-    let url = |id: UpstreamId| plan.upstream(id).map(|upstream| format!("http://{}", upstream.authority));
+    let url = |id: UpstreamId| plan.upstream(id).map(crate::plan::Upstream::url);
     let any = |path: &str, kind| RouteView {
         path: path.to_owned(),
         kind,

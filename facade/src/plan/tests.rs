@@ -10,7 +10,7 @@ fn route(prefix: &str, context: &str) -> RouteSettings {
 }
 
 fn settings() -> Settings {
-    let upstream = |url: &str| UpstreamSettings { url: url.to_owned() };
+    let upstream = |url: &str| UpstreamSettings { url: url.to_owned(), ..UpstreamSettings::default() };
     Settings {
         upstreams: [
             ("monolith".to_owned(), upstream("http://127.0.0.1:3000")),
@@ -32,7 +32,7 @@ fn settings() -> Settings {
 fn sound_settings_become_a_plan() {
     let plan = Plan::new(&settings()).unwrap();
     assert_eq!(plan.context_names().collect::<Vec<_>>(), ["users"]);
-    assert_eq!(plan.upstreams.iter().find(|u| u.name == "svc").unwrap().authority, "svc:80");
+    assert_eq!(plan.upstreams.iter().find(|u| u.name == "svc").unwrap().url(), "http://svc:80");
     assert_eq!(plan.routes.iter().map(|rule| rule.text.as_str()).collect::<Vec<_>>(), ["/users/"]);
 }
 
@@ -45,7 +45,10 @@ fn every_error_is_told_at_once() {
     settings.workers = 513;
     settings.private = ["/", "/a", "/a/", "/%61", "/users"].map(str::to_owned).into();
     settings.fallback.statuses = vec![200];
-    settings.upstreams.insert("bad".to_owned(), UpstreamSettings { url: "https://x/y".to_owned() });
+    settings.upstreams.insert(
+        "bad".to_owned(),
+        UpstreamSettings { url: "https://x/y".to_owned(), ..UpstreamSettings::default() },
+    );
     settings.routes.push(route("/users", "users"));
     settings.routes.push(route("orders", "order"));
     let users = settings.contexts.get_mut("users").unwrap();
@@ -77,7 +80,10 @@ fn every_error_is_told_at_once() {
 fn an_upstream_with_path_or_user_or_other_scheme_is_refused() {
     for url in ["http://a/b", "http://u@a", "ftp://a", "a:1", "", "http://"] {
         let mut settings = settings();
-        settings.upstreams.insert("svc".to_owned(), UpstreamSettings { url: url.to_owned() });
+        settings.upstreams.insert(
+            "svc".to_owned(),
+            UpstreamSettings { url: url.to_owned(), ..UpstreamSettings::default() },
+        );
         assert!(Plan::new(&settings).unwrap_err().to_string().contains("upstreams.svc.url"), "{url}");
     }
 }

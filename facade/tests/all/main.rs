@@ -81,4 +81,6 @@ mod traces;
 #[cfg(test)]
 mod upgrades;
 #[cfg(test)]
+mod upstreams;
+#[cfg(test)]
 mod vectors;

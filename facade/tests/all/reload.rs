@@ -136,7 +136,10 @@ fn an_upstream_that_did_not_change_keeps_its_connections() {
     };
     assert_eq!(ask(), "monolith");
     let other = Upstream::saying("other");
-    let url = |address: SocketAddr| UpstreamSettings { url: format!("http://{address}") };
+    let url = |address: SocketAddr| UpstreamSettings {
+        url: format!("http://{address}"),
+        ..UpstreamSettings::default()
+    };
     settings.upstreams.insert("another".to_owned(), url(other.address));
     settings.upstreams.insert("svc".to_owned(), url(other.address));
     reload(&fixture, &settings).unwrap();
@@ -153,7 +156,9 @@ fn no_request_fails_while_settings_change() {
     let (fixture, settings) = start(monolith.address, service.address);
     let mut elsewhere = with_orders(&settings);
     let url = format!("http://{}", service.address);
-    elsewhere.upstreams.insert("monolith".to_owned(), UpstreamSettings { url });
+    elsewhere
+        .upstreams
+        .insert("monolith".to_owned(), UpstreamSettings { url, ..UpstreamSettings::default() });
     let (fixture, stop) = (Arc::new(fixture), Arc::new(AtomicBool::new(false)));
     let clients: Vec<_> = (0..4)
         .map(|_| {

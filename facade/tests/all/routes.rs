@@ -18,7 +18,9 @@ fn a_request_goes_where_its_host_path_method_and_headers_say() {
     let to_assets = || RouteSettings { upstream: "assets".to_owned(), ..RouteSettings::default() };
     let fixture = Fixture::with(monolith.address, service.address, |settings| {
         let url = format!("http://{}", assets.address);
-        settings.upstreams.insert("assets".to_owned(), UpstreamSettings { url });
+        settings
+            .upstreams
+            .insert("assets".to_owned(), UpstreamSettings { url, ..UpstreamSettings::default() });
         let beta = HeaderSettings {
             name: "x-beta".to_owned(),
             equals: Some("1".to_owned()),

@@ -270,7 +270,10 @@ impl Fixture {
 }
 
 fn settings(monolith: SocketAddr, service: SocketAddr) -> Settings {
-    let upstream = |address: SocketAddr| UpstreamSettings { url: format!("http://{address}") };
+    let upstream = |address: SocketAddr| UpstreamSettings {
+        url: format!("http://{address}"),
+        ..UpstreamSettings::default()
+    };
     Settings {
         listen: "127.0.0.1:0".to_owned(),
         admin_listen: "127.0.0.1:0".to_owned(),

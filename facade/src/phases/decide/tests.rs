@@ -19,8 +19,11 @@ fn plan(pins: &[(&str, &str)]) -> Plan {
         ..ContextSettings::default()
     };
     let mut settings = Settings {
-        upstreams: [("monolith".to_owned(), UpstreamSettings { url: "http://127.0.0.1:1".to_owned() })]
-            .into(),
+        upstreams: [(
+            "monolith".to_owned(),
+            UpstreamSettings { url: "http://127.0.0.1:1".to_owned(), ..UpstreamSettings::default() },
+        )]
+        .into(),
         contexts: [("users".to_owned(), users)].into(),
         ..Settings::default()
     };
