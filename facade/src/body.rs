@@ -7,17 +7,23 @@ use std::error::Error;
 use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::StatusCode;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
+use crate::answer::Refusal;
+use crate::client::expect::{Asked, Gate};
+use crate::client::measure::Measure;
+use crate::client::plan::BodyLimits;
 use crate::phases::record::Ticket;
-use crate::pool::Lease;
 use crate::upload::Upload;
+use crate::upstream::pool::Lease;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -26,6 +32,10 @@ pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) enum BodyFault {
     /// It stopped for longer than the idle time.
     Stalled,
+    /// It came slower than it has to.
+    Slow,
+    /// It is larger than it may be.
+    TooLarge,
     /// It broke off, or its framing is wrong.
     Broken,
 }
@@ -34,12 +44,26 @@ impl fmt::Display for BodyFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Stalled => "the request body stopped arriving",
+            Self::Slow => "the request body arrives too slowly",
+            Self::TooLarge => "the request body is larger than this server takes",
             Self::Broken => "the request body broke off",
         })
     }
 }
 
 impl Error for BodyFault {}
+
+impl BodyFault {
+    /// What the client is told.
+    pub(crate) fn refusal(self) -> Refusal {
+        let detail = self.to_string();
+        match self {
+            Self::Stalled | Self::Slow => Refusal::new(StatusCode::REQUEST_TIMEOUT, detail).closing(),
+            Self::TooLarge => Refusal::new(StatusCode::PAYLOAD_TOO_LARGE, detail),
+            Self::Broken => Refusal::new(StatusCode::BAD_REQUEST, detail).closing(),
+        }
+    }
+}
 
 /// Runs while nothing arrives; made only when something is waited for, because most bodies are already there.
 #[derive(Debug)]
@@ -83,14 +107,34 @@ pub(crate) enum RequestBody {
 pub(crate) struct ClientBody {
     upload: Rc<Upload>,
     patience: Patience,
+    measure: Measure,
+    /// Shut while the client waits to be told to send, and the upstream has not asked for the body.
+    gate: Option<Gate>,
 }
 
 impl RequestBody {
-    pub(crate) fn new(upload: Option<&Rc<Upload>>, idle: Duration) -> Self {
+    pub(crate) fn new(upload: Option<&Rc<Upload>>, limits: &BodyLimits) -> Self {
         upload.map_or(Self::Empty, |upload| {
-            let patience = Patience::new(idle);
-            Self::Client(Box::new(ClientBody { upload: Rc::clone(upload), patience }))
+            Self::Client(Box::new(ClientBody {
+                upload: Rc::clone(upload),
+                patience: Patience::new(limits.idle),
+                measure: Measure::new(*limits),
+                gate: upload.is_awaited().then(|| Gate::new(limits.wait)),
+            }))
         })
+    }
+
+    /// Whether the client waits to be told to send it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        matches!(self, Self::Client(body) if body.gate.is_some())
+    }
+
+    /// Opens the gate in front of a body that is waited for.
+    pub(crate) fn asked(&self) -> Option<Arc<Asked>> {
+        match self {
+            Self::Client(body) => body.gate.as_ref().map(Gate::asked),
+            Self::Empty => None,
+        }
     }
 
     /// What knows when the body last moved.
@@ -111,12 +155,17 @@ impl Body for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
         let Self::Client(body) = self.get_mut() else { return Poll::Ready(None) };
+        if let Some(gate) = &mut body.gate {
+            ready!(gate.poll(cx));
+            body.gate = None;
+        }
         match body.upload.poll_frame(cx) {
             Poll::Ready(frame) => {
                 body.patience.something_came();
-                Poll::Ready(frame)
+                Poll::Ready(frame.map(|frame| body.measure.take(frame?)))
             }
             Poll::Pending => {
+                body.measure.wait();
                 ready!(body.patience.poll_over(cx));
                 Poll::Ready(Some(Err(BodyFault::Stalled)))
             }
@@ -195,14 +244,14 @@ impl Drop for UpstreamBody {
 pub(crate) struct ResponseBody {
     held: VecDeque<Frame<Bytes>>,
     rest: Option<UpstreamBody>,
-    /// Kept for its drop.
-    _ticket: Ticket,
+    /// Counts what passes; its drop records the exchange.
+    ticket: Ticket,
 }
 
 impl ResponseBody {
     /// What was held back, then what is still to come.
     pub(crate) fn new(held: VecDeque<Frame<Bytes>>, rest: Option<UpstreamBody>, ticket: Ticket) -> Self {
-        Self { held, rest, _ticket: ticket }
+        Self { held, rest, ticket }
     }
 }
 
@@ -214,13 +263,15 @@ impl Body for ResponseBody {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(frame) = self.held.pop_front() {
-            return Poll::Ready(Some(Ok(frame)));
+        let frame = match (self.held.pop_front(), &mut self.rest) {
+            (Some(frame), _) => Some(Ok(frame)),
+            (None, Some(body)) => ready!(body.poll_frame(cx)),
+            (None, None) => None,
+        };
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.ticket.sent += data.len() as u64;
         }
-        match &mut self.rest {
-            Some(body) => body.poll_frame(cx),
-            None => Poll::Ready(None),
-        }
+        Poll::Ready(frame)
     }
 
     fn is_end_stream(&self) -> bool {

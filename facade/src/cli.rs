@@ -1,9 +1,16 @@
 //! The command line.
 
 mod api;
+mod check;
 mod flag;
+mod init;
+mod overrides;
+mod pin;
 mod serve;
 mod show;
+mod status;
+mod upstreams;
+mod watch;
 
 use std::path::{Path, PathBuf};
 
@@ -33,21 +40,49 @@ const EXAMPLES: &str = "Examples:
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Forward requests until told to end (SIGTERM, SIGINT)
+    #[command(visible_alias = "run")]
     Serve,
+    /// Write a settings file to start from: everything goes to one upstream
+    #[command(after_help = "Example:\n  facade init --upstream http://127.0.0.1:3000 && facade run")]
+    Init(InitArgs),
+    /// Show how a running facade and its contexts fare
+    #[command(after_help = "Example:\n  facade status --watch")]
+    Status(StatusArgs),
+    /// Take over from the running facade without a refused or reset connection, then forward in its place
+    #[command(
+        after_help = "The running facade and this one need the same setting `upgrade_socket`. Settings and binary \
+                            may differ; what does not start leaves the running one as it is."
+    )]
+    Upgrade,
     /// Show and change where traffic goes
     #[command(subcommand, arg_required_else_help = true)]
     Flag(FlagCommand),
+    /// Print upstreams with the state of their instances and breakers, as the running facade sees them
+    Upstreams(AdminArgs),
     /// Print the route table
     Routes {
         /// Print JSON
         #[arg(long)]
         json: bool,
     },
-    /// Check the settings as a whole, without starting anything
-    Check,
+    /// Check the settings as a whole, without starting anything; every fault is told with its line and column
+    #[command(after_help = "Exit code: 0 if they are sound, 1 if not, 2 if this command is misused.")]
+    Check {
+        /// Settings file; like --config
+        file: Option<PathBuf>,
+        /// Print the findings as JSON
+        #[arg(long)]
+        json: bool,
+    },
     /// Tell where a request would go, and why
     #[command(after_help = "Example:\n  facade explain GET /api/v1/users/42 -H 'x-user-id: 42'")]
     Explain(ExplainArgs),
+    /// Show and change which keys stay at one side, in the settings file
+    #[command(subcommand, arg_required_else_help = true)]
+    Pin(PinCommand),
+    /// Print a signed header and cookie with which a tester's reads of a context go to one side
+    #[command(after_help = OVERRIDE_EXAMPLE)]
+    Override(OverrideArgs),
     /// Print the effective settings and where each comes from
     Config {
         /// Print JSON
@@ -63,6 +98,19 @@ enum Command {
         /// The shell
         shell: Shell,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct InitArgs {
+    /// Where all requests go: http://host:port
+    #[arg(long, value_name = "URL")]
+    upstream: String,
+    /// The file to write
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    output: PathBuf,
+    /// Overwrite a file that is there
+    #[arg(long)]
+    force: bool,
 }
 
 #[derive(Debug, Subcommand)]
@@ -90,6 +138,15 @@ pub(crate) struct AdminArgs {
     /// Print JSON
     #[arg(long)]
     json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct StatusArgs {
+    /// Show it anew each second, until Ctrl-C
+    #[arg(long)]
+    watch: bool,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 #[derive(Debug, Args)]
@@ -126,6 +183,58 @@ pub(crate) struct HistoryArgs {
     admin: AdminArgs,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum PinCommand {
+    /// Print all pins
+    List {
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Keep a key at one side while its context is in canary
+    #[command(after_help = "Example:\n  facade pin add users 42 monolith")]
+    Add {
+        /// The context
+        context: String,
+        /// The sticky key
+        key: String,
+        /// monolith or service
+        side: String,
+    },
+    /// Let a key go where the weight says
+    Remove {
+        /// The context
+        context: String,
+        /// The sticky key
+        key: String,
+    },
+}
+
+const OVERRIDE_EXAMPLE: &str = "Example:
+  curl -H \"$(facade override --context users --side service --for 2h --header)\" http://127.0.0.1:8080/api/v1/users/42
+
+It is signed with the setting overrides.secret and moves reads only: writes go to the owner, and nobody reads from a
+monolith that does not own the context any more.";
+
+#[derive(Debug, Args)]
+pub(crate) struct OverrideArgs {
+    /// The context
+    #[arg(long)]
+    context: String,
+    /// Which side answers: monolith or service
+    #[arg(long)]
+    side: String,
+    /// How long it lasts, at most 30 days: 90s, 15m, 2h, 1d
+    #[arg(long = "for", value_name = "DURATION", default_value = "1h")]
+    lasts: String,
+    /// Print only the header, as `name: value`
+    #[arg(long, conflicts_with = "json")]
+    header: bool,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
 #[derive(Debug, Args)]
 pub(crate) struct ExplainArgs {
     /// GET, POST, …
@@ -136,8 +245,8 @@ pub(crate) struct ExplainArgs {
     #[arg(short = 'H', long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
     /// The client's address
-    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1")]
-    client: String,
+    #[arg(long, alias = "client", value_name = "ADDRESS", default_value = "127.0.0.1")]
+    client_address: String,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -146,11 +255,17 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Serve => serve::serve(&settings(config)?),
+        Command::Serve => serve::serve(config, &settings(config)?),
+        Command::Upgrade => serve::upgrade(config, &settings(config)?),
+        Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
+        Command::Status(arguments) => status::run(&settings(config)?, &arguments),
+        Command::Upstreams(arguments) => upstreams::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
-        Command::Check => show::check(&settings(config)?),
+        Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
+        Command::Pin(command) => pin::run(config, command),
+        Command::Override(arguments) => overrides::run(&settings(config)?, &arguments),
         Command::Config { markdown: true, .. } => {
             print_line(document::<Settings>("facade", DEFAULT_FILE).trim_end());
             Ok(())
@@ -172,14 +287,17 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 
 /// The settings; a relative path in the file means a path beside the file.
 fn settings(config: Option<&Path>) -> Result<Settings> {
-    let Loaded { mut settings, rows, file } = loaded(config)?;
+    let mut loaded = loaded(config)?;
+    loaded.settings.control.path = loaded.located("control.path", &loaded.settings.control.path);
+    if !["stdout", "stderr"].iter().any(|stream| loaded.settings.access_log.path == Path::new(stream)) {
+        let log = loaded.located("access_log.path", &loaded.settings.access_log.path);
+        loaded.settings.access_log.path = log;
+    }
+    let Loaded { mut settings, file, .. } = loaded;
     let Some(file) = file else { return Ok(settings) };
-    let is_of_file = |row: &platform::settings::SettingRow| {
-        row.key == "control.path" && !row.origin.starts_with(platform::settings::ENV_PREFIX)
-    };
-    if settings.control.path.is_relative() && settings.control.is_set() && rows.iter().any(is_of_file) {
-        let folder = file.parent().context("the settings file has no folder")?;
-        settings.control.path = folder.join(&settings.control.path);
+    let paths = std::iter::once(&mut settings.upgrade_socket).chain(settings.tls.paths_mut());
+    for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
+        *path = file.parent().context("the settings file has no folder")?.join(&*path);
     }
     Ok(settings)
 }

@@ -1,14 +1,18 @@
-//! Why a request goes where it goes: the same phases as for a real one, told instead of done.
+//! Why a request goes where it goes.
+//!
+//! Invariant: it asks the phases that a real request passes, so it cannot say other than what would be done.
 
-use control::{Flag, Side, bucket};
+use control::{Flag, Side, Stage, bucket};
 use http::header::{HeaderMap, HeaderName, HeaderValue};
-use http::{Method, Uri};
+use http::request::Parts;
+use http::{Method, Request, Uri};
 use serde::Serialize;
 
 use crate::key::Keyed;
-use crate::phases::decide::{choose_read, is_read, upstream_of};
+use crate::overrides::Outcome;
+use crate::phases::decide::{Choice, Why, choose_read, choose_write, is_read, outcome, upstream_of};
 use crate::phases::route::route;
-use crate::plan::Plan;
+use crate::plan::{ContextPlan, Plan, UpstreamId};
 
 /// A request to be explained.
 #[derive(Debug, Clone)]
@@ -24,24 +28,35 @@ pub struct Question {
 }
 
 /// Where it goes, and why.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 pub struct Explanation {
-    /// The prefix that claims the path.
+    /// The path of the route, as written; of a private path, the prefix.
     pub route: Option<String>,
+    /// The place of that route among those of the settings, from 0.
+    pub route_index: Option<usize>,
     /// The context of that route.
     pub context: Option<String>,
     /// The flag as it stands.
     pub flag: Option<String>,
+    /// Where the context stands on its way.
+    pub stage: Option<Stage>,
     /// Where the key was found.
     pub key_from: Option<String>,
     /// The sticky key.
     pub key: Option<String>,
     /// Its bucket, 0 to 9999.
     pub bucket: Option<u16>,
-    /// Which side answers; none for a private path.
+    /// The side that the key is pinned to.
+    pub pin: Option<Side>,
+    /// What came of a signed override in the request.
+    #[serde(rename = "override")]
+    pub wish: Option<String>,
+    /// Which side answers; none for a private path, or where the route names an upstream.
     pub side: Option<Side>,
-    /// Its URL.
+    /// Name of the upstream.
     pub upstream: Option<String>,
+    /// Its URL.
+    pub url: Option<String>,
     /// The reason in words.
     pub why: String,
 }
@@ -52,6 +67,114 @@ pub fn explain(
     question: &Question,
     flag_of: impl FnOnce(&str) -> Flag,
 ) -> Result<Explanation, String> {
+    let parts = parts(question)?;
+    let route = route(plan, &parts);
+    let rule = route.index.and_then(|index| plan.routes.of_index(index));
+    let explanation = Explanation {
+        route: route.private.map(str::to_owned).or_else(|| rule.map(|rule| rule.text.clone())),
+        route_index: route.index.filter(|_| route.private.is_none()),
+        ..Explanation::default()
+    };
+    if let Some(prefix) = route.private {
+        let why = format!("the path is private by `{prefix}`, so nobody gets it and the answer is 404");
+        return Ok(Explanation { why, ..explanation });
+    }
+    if let Some(reading) = &route.other_reading {
+        let why = format!(
+            "the path can also be read as `{reading}`, which belongs to another route, so the answer is 400"
+        );
+        return Ok(Explanation { why, ..explanation });
+    }
+    let to = |id: UpstreamId, explanation: Explanation| {
+        let upstream = plan.upstream(id);
+        Explanation {
+            upstream: upstream.map(|upstream| upstream.name.clone()),
+            url: upstream.map(crate::plan::Upstream::url),
+            ..explanation
+        }
+    };
+    if let Some(context) = route.context.and_then(|id| plan.context(id)) {
+        let keyed = Keyed { path: &route.path, headers: &parts.headers, client: question.client.as_bytes() };
+        let flag = flag_of(&context.name);
+        let (side, told) = of_context(plan, context, &flag, &parts, &keyed, explanation);
+        return Ok(to(upstream_of(plan, context, side), told));
+    }
+    let (side, why) = match route.upstream {
+        Some(_) => (None, "the route names its upstream, whatever the flags say"),
+        None => (Some(Side::Monolith), "no route claims this request, so the monolith answers"),
+    };
+    let explanation = Explanation { side, why: why.to_owned(), ..explanation };
+    Ok(to(route.upstream.unwrap_or(plan.monolith), explanation))
+}
+
+fn of_context(
+    plan: &Plan,
+    context: &ContextPlan,
+    flag: &Flag,
+    parts: &Parts,
+    keyed: &Keyed<'_>,
+    explanation: Explanation,
+) -> (Side, Explanation) {
+    let key = crate::key::find(&context.keys, keyed);
+    let wish = plan.wish(context, &parts.headers);
+    let is_read = is_read(&parts.method);
+    let choice = if is_read { choose_read(flag, context, keyed, wish) } else { choose_write(flag) };
+    let explanation = Explanation {
+        context: Some(context.name.clone()),
+        flag: Some(format!("reads {}%, writes {}, token {}", flag.reads, flag.writes, flag.token)),
+        stage: Some(flag.stage()),
+        key_from: key.map(|(_, rule)| rule.to_string()),
+        key: key.map(|(key, _)| String::from_utf8_lossy(key).into_owned()),
+        bucket: key.map(|(key, _)| bucket(&context.name, key)),
+        pin: key.and_then(|(key, _)| context.pins.get(key)).copied(),
+        wish: outcome(wish, choice.side).map(|outcome| about_wish(outcome, is_read)),
+        side: Some(choice.side),
+        why: why(choice, flag),
+        ..explanation
+    };
+    (choice.side, explanation)
+}
+
+fn why(choice: Choice, flag: &Flag) -> String {
+    let points = flag.reads.basis_points();
+    match (choice.why, flag.hold) {
+        (Why::Owner, Some(hold)) => format!("writes are held while ownership moves to the {}", hold.to),
+        (Why::Owner, None) => format!("the {} owns the context, so it takes all writes", flag.writes),
+        (Why::ServiceOwns, _) => "the service owns the context, so it answers all reads".to_owned(),
+        (Why::Wished, _) => format!("a signed override asks for the {}", choice.side),
+        (Why::NoReads, _) => "reads are at 0 %, so the monolith answers".to_owned(),
+        (Why::Late, _) => "the monolith's writes reach the service late, so the monolith answers".to_owned(),
+        (Why::AllReads, _) => {
+            "reads are at 100 %, so the service answers; the monolith stands in if it fails".to_owned()
+        }
+        (Why::Pinned, _) => format!("the key is pinned to the {}", choice.side),
+        (Why::NoKey, _) => {
+            "there is no key in this request, and without one it moves only at 100 %".to_owned()
+        }
+        (Why::Bucket(bucket), _) if choice.side == Side::Service => {
+            format!(
+                "bucket {bucket} is below {points}, so the service answers; the monolith stands in if it fails"
+            )
+        }
+        (Why::Bucket(bucket), _) => format!("bucket {bucket} is not below {points}, so the monolith answers"),
+    }
+}
+
+fn about_wish(outcome: Outcome, is_read: bool) -> String {
+    match outcome {
+        Outcome::Used => "used",
+        Outcome::Refused if is_read => {
+            "refused: the monolith's data is behind once the service owns the context"
+        }
+        Outcome::Refused => "refused: only the owner takes writes",
+        Outcome::Invalid => "ignored: its signature is not of this facade's secret",
+        Outcome::Expired => "ignored: its time is over",
+    }
+    .to_owned()
+}
+
+/// The request as the data plane would see it.
+fn parts(question: &Question) -> Result<Parts, String> {
     let method: Method =
         question.method.to_uppercase().parse().map_err(|_| format!("`{}` is no method", question.method))?;
     let uri: Uri =
@@ -59,86 +182,9 @@ pub fn explain(
     if !uri.path().starts_with('/') {
         return Err(format!("`{}` does not begin with a slash", question.target));
     }
-    let headers = headers(&question.headers)?;
-    let found = route(plan, uri.path());
-    let url = |id| plan.upstream(id).map(|upstream| format!("http://{}", upstream.authority));
-    let nobody = Explanation {
-        route: None,
-        context: None,
-        flag: None,
-        key_from: None,
-        key: None,
-        bucket: None,
-        side: None,
-        upstream: None,
-        why: String::new(),
-    };
-    if let Some(prefix) = found.private {
-        let why = format!("the path is private by `{prefix}`, so nobody gets it and the answer is 404");
-        return Ok(Explanation { route: Some(prefix.to_owned()), why, ..nobody });
-    }
-    let Some((id, context)) = found.context.and_then(|id| Some((id, plan.context(id)?))) else {
-        return Ok(Explanation {
-            side: Some(Side::Monolith),
-            upstream: url(plan.monolith),
-            why: "no route claims this path, so the monolith answers".to_owned(),
-            ..nobody
-        });
-    };
-    let flag = flag_of(&context.name);
-    let keyed = Keyed { path: &found.path, headers: &headers, client: question.client.as_bytes() };
-    let key = crate::key::find(&context.keys, &keyed);
-    let bucket = key.map(|(key, _)| bucket(&context.name, key));
-    let (side, why) = if is_read(&method) {
-        (choose_read(&flag, context, &keyed), why_read(&flag, bucket))
-    } else {
-        (flag.side_of_write(), why_write(&flag))
-    };
-    let prefix = plan.routes.iter().find(|(prefix, route)| *route == id && found.path.starts_with(prefix));
-    Ok(Explanation {
-        route: prefix.map(|(prefix, _)| if prefix.is_empty() { "/".to_owned() } else { prefix.to_owned() }),
-        context: Some(context.name.clone()),
-        flag: Some(format!(
-            "reads {}%, writes {}, stage {}, token {}",
-            flag.reads,
-            flag.writes,
-            flag.stage(),
-            flag.token
-        )),
-        key_from: key.map(|(_, rule)| rule.to_string()),
-        key: key.map(|(key, _)| String::from_utf8_lossy(key).into_owned()),
-        bucket,
-        side: Some(side),
-        upstream: url(upstream_of(plan, context, side)),
-        why,
-    })
-}
-
-fn why_read(flag: &Flag, bucket: Option<u16>) -> String {
-    if flag.writes == Side::Service {
-        return "the service owns the context, so it answers all reads".to_owned();
-    }
-    let points = flag.reads.basis_points();
-    match bucket {
-        _ if points == 0 => "reads are at 0 %, so the monolith answers".to_owned(),
-        _ if points >= control::BUCKETS => {
-            "reads are at 100 %, so the service answers; the monolith stands in if it fails".to_owned()
-        }
-        None => "there is no key in this request, and without one it moves only at 100 %".to_owned(),
-        Some(bucket) if bucket < points => {
-            format!(
-                "bucket {bucket} is below {points}, so the service answers; the monolith stands in if it fails"
-            )
-        }
-        Some(bucket) => format!("bucket {bucket} is not below {points}, so the monolith answers"),
-    }
-}
-
-fn why_write(flag: &Flag) -> String {
-    match flag.hold {
-        Some(hold) => format!("writes are held while ownership moves to the {}", hold.to),
-        None => format!("the {} owns the context, so it takes all writes", flag.writes),
-    }
+    let (mut parts, ()) = Request::new(()).into_parts();
+    (parts.method, parts.uri, parts.headers) = (method, uri, headers(&question.headers)?);
+    Ok(parts)
 }
 
 fn headers(lines: &[String]) -> Result<HeaderMap, String> {

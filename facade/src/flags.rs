@@ -3,11 +3,13 @@
 //! Invariant: a gate closes before the snapshot that holds writes is published, and opens after the one that no
 //! longer does; so a write that has passed an open gate reads a snapshot at least as new as that opening.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+mod vitals;
+
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use control::{Ack, Flag};
+use control::{Ack, Flag, Watcher};
 
 use crate::gate::Gate;
 use crate::plan::{ContextId, Plan};
@@ -28,14 +30,20 @@ impl FlagTable {
 #[derive(Debug)]
 pub(crate) struct Flags {
     table: Arc<ArcSwap<FlagTable>>,
+    /// One for each context that there is room for.
     gates: Vec<Arc<Gate>>,
-    names: Vec<String>,
     hold_limit: Duration,
     state: Mutex<State>,
+    /// Who reads the store; asked only when somebody wants to know how the store is.
+    watcher: OnceLock<WatchedBy>,
 }
+
+/// The watcher holds on to what holds the flags, so these must not hold on to it.
+struct WatchedBy(Weak<Watcher>);
 
 #[derive(Debug, Default)]
 struct State {
+    names: Vec<String>,
     holds: Vec<Option<SeenHold>>,
     trouble: Option<String>,
 }
@@ -76,10 +84,10 @@ impl Flags {
         let flags = names.iter().map(|name| Flag::unmoved(name.as_str())).collect();
         Self {
             table: Arc::new(ArcSwap::from_pointee(FlagTable { flags })),
-            gates: names.iter().map(|_| Gate::new(on_drained.clone())).collect(),
+            gates: (0..plan.context_room).map(|_| Gate::new(on_drained.clone())).collect(),
             hold_limit,
-            state: Mutex::new(State { holds: vec![None; names.len()], trouble: None }),
-            names,
+            state: Mutex::new(State { holds: vec![None; names.len()], names, trouble: None }),
+            watcher: OnceLock::new(),
         }
     }
 
@@ -97,11 +105,36 @@ impl Flags {
         self.hold_limit + SETTLING * (MOST_ATTEMPTS + 2)
     }
 
+    /// Makes room for the contexts of a plan that follows. Those that are new are at the monolith until their flags
+    /// are taken over.
+    pub(crate) fn extend(&self, plan: &Plan) {
+        let mut state = self.state();
+        let mut flags = self.table.load().flags.clone();
+        for name in plan.context_names().skip(flags.len()) {
+            flags.push(Flag::unmoved(name));
+            state.names.push(name.to_owned());
+            state.holds.push(None);
+        }
+        self.table.store(Arc::new(FlagTable { flags }));
+    }
+
+    /// Takes over the flag of a context that was unknown here, unless a newer one has come by itself.
+    pub(crate) fn adopt(&self, flag: &Flag) {
+        let _state = self.state();
+        let mut flags = self.table.load().flags.clone();
+        if let Some(found) = flags.iter_mut().find(|found| found.context == flag.context)
+            && found.token <= flag.token
+        {
+            *found = flag.clone();
+        }
+        self.table.store(Arc::new(FlagTable { flags }));
+    }
+
     /// Takes over what the store says. `now_ms` is the same instant as `now`, as milliseconds since the epoch.
     pub(crate) fn apply(&self, flags: &[Flag], now: Instant, now_ms: i64) {
         let mut state = self.state();
         state.trouble = None;
-        let flags: Vec<Flag> = self
+        let flags: Vec<Flag> = state
             .names
             .iter()
             .map(|name| {
@@ -166,10 +199,11 @@ impl Flags {
     /// one that cannot be settled is let go here.
     pub(crate) fn overdue(&self, now: Instant) -> Vec<Overdue> {
         let mut state = self.state();
+        let State { names, holds, .. } = &mut *state;
         let mut overdue = Vec::new();
-        for (index, seen) in state.holds.iter_mut().enumerate() {
+        for (index, seen) in holds.iter_mut().enumerate() {
             let Some(seen) = seen.as_mut().filter(|seen| !seen.let_go && seen.until <= now) else { continue };
-            let (Some(name), Some(gate)) = (self.names.get(index), self.gates.get(index)) else { continue };
+            let (Some(name), Some(gate)) = (names.get(index), self.gates.get(index)) else { continue };
             if seen.attempts >= MOST_ATTEMPTS {
                 seen.let_go = true;
                 gate.release();

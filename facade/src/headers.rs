@@ -4,27 +4,29 @@
 //! its sender framed it.
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, Entry, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
 };
-use http::{Version, request};
+use http::{Version, request, response};
+
+use crate::protect::claims::Claims;
+use crate::protect::forwarded::{ForwardedPlan, Hop};
 
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 /// CGI-like upstreams turn this header into `HTTP_PROXY`, which their HTTP clients then obey.
 const HTTPOXY: HeaderName = HeaderName::from_static("proxy");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-const HTTP: HeaderValue = HeaderValue::from_static("http");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
-const VIA_1_0: HeaderValue = HeaderValue::from_static("1.0 banyan");
-const VIA_1_1: HeaderValue = HeaderValue::from_static("1.1 banyan");
 
-/// Makes a client's request head into ours. `client` is the address of its connection.
-pub(crate) fn to_upstream(parts: &mut request::Parts, client: &HeaderValue) {
+/// Makes a client's request head into ours.
+pub(crate) fn to_upstream(
+    parts: &mut request::Parts,
+    plan: &ForwardedPlan,
+    hop: &Hop,
+    claims: Option<&Claims>,
+) {
     let headers = &mut parts.headers;
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
@@ -39,39 +41,22 @@ pub(crate) fn to_upstream(parts: &mut request::Parts, client: &HeaderValue) {
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, TE_OPTION);
     }
-    forwarded(headers, client);
-    headers.append(VIA, if parts.version == Version::HTTP_10 { VIA_1_0 } else { VIA_1_1 });
+    plan.rewrite(headers, hop);
+    if let Some(Claims(checked)) = claims {
+        for (name, value) in &checked.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    plan.append_via(headers, parts.version);
     parts.version = Version::HTTP_11;
 }
 
 /// Makes an upstream's answer head into ours.
-pub(crate) fn to_client(headers: &mut HeaderMap) {
-    strip_connection(headers);
-    headers.remove(PROXY_AUTHENTICATE);
-}
-
-/// The address is appended to the list; protocol and host are left alone where a proxy in front has said them.
-fn forwarded(headers: &mut HeaderMap, client: &HeaderValue) {
-    match headers.entry(X_FORWARDED_FOR) {
-        Entry::Vacant(entry) => {
-            entry.insert(client.clone());
-        }
-        Entry::Occupied(mut entry) => {
-            let mut list = Vec::with_capacity(64);
-            for value in entry.iter() {
-                list.extend_from_slice(value.as_bytes());
-                list.extend_from_slice(b", ");
-            }
-            list.extend_from_slice(client.as_bytes());
-            if let Ok(value) = HeaderValue::from_bytes(&list) {
-                entry.insert(value);
-            }
-        }
-    }
-    headers.entry(X_FORWARDED_PROTO).or_insert(HTTP);
-    if let Some(host) = headers.get(HOST).cloned() {
-        headers.entry(X_FORWARDED_HOST).or_insert(host);
-    }
+pub(crate) fn to_client(parts: &mut response::Parts, plan: &ForwardedPlan) {
+    strip_connection(&mut parts.headers);
+    parts.headers.remove(PROXY_AUTHENTICATE);
+    plan.append_via(&mut parts.headers, parts.version);
+    parts.version = Version::HTTP_11;
 }
 
 /// Removes what concerns this connection only: the headers known for it, and those that `Connection` names.
@@ -116,6 +101,7 @@ mod tests {
     use http::Request;
 
     use super::*;
+    use crate::settings::ForwardedSettings;
 
     fn through(headers: &[(&str, &str)]) -> HeaderMap {
         let mut request = Request::builder().uri("/");
@@ -123,7 +109,9 @@ mod tests {
             request = request.header(*name, *value);
         }
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
-        to_upstream(&mut parts, &HeaderValue::from_static("192.0.2.7"));
+        let plan = ForwardedPlan::new(&ForwardedSettings::default(), Vec::new(), &mut Vec::new());
+        let hop = Hop::new(&plan, "192.0.2.7".parse().unwrap(), "http", 80);
+        to_upstream(&mut parts, &plan, &hop, None);
         parts.headers
     }
 
@@ -158,7 +146,7 @@ mod tests {
     #[test]
     fn forwarding_is_recorded() {
         let headers = through(&[("host", "shop"), ("x-forwarded-for", "198.51.100.1"), ("via", "1.0 front")]);
-        assert_eq!(headers["x-forwarded-for"], "198.51.100.1, 192.0.2.7");
+        assert_eq!(headers["x-forwarded-for"], "192.0.2.7");
         assert_eq!(headers["x-forwarded-proto"], "http");
         assert_eq!(headers["x-forwarded-host"], "shop");
         let via: Vec<_> = headers.get_all("via").iter().collect();

@@ -7,15 +7,12 @@ use std::io;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use control::{ControlError, ControlStore, Flag, InstanceKind, Watcher, Who, now_ms};
 use platform::error::chain;
 
 use crate::flags::{Flags, Overdue};
-
-/// While a hold is on, what is served is said again this often: the watcher may have taken an older word last.
-const WHILE_HOLDING: Duration = Duration::from_millis(10);
 
 enum Event {
     /// A gate's last write has ended, or flags have changed.
@@ -90,6 +87,7 @@ impl Keeper {
         let watcher =
             Arc::new(Watcher::spawn(store.clone(), instance.to_owned(), InstanceKind::Facade, on_change)?);
         let _ = first_reading.recv();
+        flags.watched_by(&watcher);
         let run = Run { store: store.clone(), flags: Arc::clone(flags), watcher: Arc::clone(&watcher) };
         let thread =
             thread::Builder::new().name("flag-keeper".to_owned()).spawn(move || run.run(&receiver))?;
@@ -136,10 +134,7 @@ impl Run {
         loop {
             let event = match self.flags.next_deadline() {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
-                Some(deadline) => {
-                    let left = deadline.saturating_duration_since(Instant::now());
-                    events.recv_timeout(left.min(WHILE_HOLDING))
-                }
+                Some(deadline) => events.recv_timeout(deadline.saturating_duration_since(Instant::now())),
             };
             if matches!(event, Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected)) {
                 return;

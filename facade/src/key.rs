@@ -72,7 +72,7 @@ pub(crate) fn find<'r, 'k>(rules: &'k [KeyRule], request: &Keyed<'r>) -> Option<
     rules.iter().find_map(|rule| rule.find(request).map(|key| (key, rule)))
 }
 
-fn cookie<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
+pub(crate) fn cookie<'h>(headers: &'h HeaderMap, name: &[u8]) -> Option<&'h [u8]> {
     headers.get_all(COOKIE).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b';')).find_map(
         |pair| {
             let (found, value) = pair.trim_ascii_start().split_at_checked(name.len())?;

@@ -1,7 +1,7 @@
 //! The routing facade: a reverse proxy whose flags move traffic, context by context, from a monolith to services.
 //!
-//! Read in this order: [`settings`] (what can be said), [`plan`] (what it means), [`server`] (what runs), `worker`
-//! and `phases` (a request's way), `flags`, `gate` and `keeper` (how flags take effect), `admin` (what steers it).
+//! Read in this order: [`settings`] (what can be said), [`plan`] (what it means), [`server`] (what runs), `worker`,
+//! `client` and `phases` (a request's way), `flags`, `gate` and `keeper` (how flags take effect), `admin` (what steers it).
 //!
 //! Invariants:
 //! * it knows nothing of any application: contexts, routes and keys come from its settings;
@@ -9,13 +9,21 @@
 //! * no request waits for the control store.
 
 pub mod admin;
+pub mod check;
 pub mod explain;
+pub mod handover;
+pub mod overrides;
+
 pub mod plan;
+pub mod reload;
 pub mod server;
 pub mod settings;
 
+mod access_log;
 mod answer;
 mod body;
+mod client;
+mod current;
 mod flags;
 mod gate;
 mod headers;
@@ -23,8 +31,12 @@ mod keeper;
 mod key;
 mod metrics;
 mod phases;
-mod pool;
 mod private;
+mod protect;
+mod random;
 mod routing;
+mod strict;
+mod trace;
 mod upload;
+mod upstream;
 mod worker;

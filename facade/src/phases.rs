@@ -1,5 +1,5 @@
 //! A request's way through the facade, phase by phase:
-//! identify → admit → route → decide → forward → fall back → record.
+//! identify → admit → route → protect → decide → forward → fall back → record.
 //!
 //! Invariant: phases run in this order, each once; what a later phase needs of an earlier one stands in its arguments.
 
@@ -8,28 +8,33 @@ pub(crate) mod decide;
 pub(crate) mod fallback;
 pub(crate) mod forward;
 pub(crate) mod identify;
+pub(crate) mod protect;
 pub(crate) mod record;
 pub(crate) mod route;
 
 use std::rc::Rc;
 
 use control::Side;
-use http::header::{HeaderName, HeaderValue};
+use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
 use http::{Request, Response, request};
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
+use crate::client::Client;
+use crate::client::{expect, limits, upgrade};
 use crate::headers;
+use crate::protect::marks::Marks;
 use crate::upload::Upload;
-use crate::worker::{Client, Worker};
+use crate::worker::Worker;
 use decide::Decision;
 use forward::Head;
 use record::Ticket;
 
 const SIDE: HeaderName = HeaderName::from_static("banyan-side");
 const FALLBACK: HeaderName = HeaderName::from_static("banyan-fallback");
+const CLOSE: HeaderValue = HeaderValue::from_static("close");
 const MONOLITH: HeaderValue = HeaderValue::from_static("monolith");
 const SERVICE: HeaderValue = HeaderValue::from_static("service");
 
@@ -40,11 +45,19 @@ pub(crate) async fn answer(
     request: Request<Incoming>,
 ) -> Response<ResponseBody> {
     let (mut parts, incoming) = request.into_parts();
-    let mut ticket = Ticket::begin(&worker, &parts);
-    let request_id = identify::identify(&worker.ids, &mut parts.headers);
-    ticket.identified(request_id.as_bytes());
-    let upload = Upload::new(incoming, &parts.headers);
-    let done = through(&worker, &client, parts, upload.as_ref(), &mut ticket).await;
+    let mut ticket = Ticket::begin(&worker, &client, &parts);
+    // Before anything is added to it.
+    let within = limits::check(&worker.plan.clients, &parts);
+    let identity = identify::identify(&worker.ids, &mut parts.headers);
+    ticket.identified(&identity);
+    let request_id = identity.request_id;
+    let upload = Upload::new(incoming, &parts);
+    ticket.received = upload.as_ref().map(|upload| upload.received());
+    let mut marks = Marks::default();
+    let done = match within {
+        Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket, &mut marks).await,
+        Err(refusal) => Err(Refused { refusal, routed: false }),
+    };
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
         Err(Refused { refusal, routed }) => {
@@ -54,14 +67,19 @@ pub(crate) async fn answer(
             (refusal.into_answer(&request_id), routed)
         }
     };
-    if routed {
+    if routed && !ticket.is_sideless {
         let side = if ticket.side == Side::Service { SERVICE } else { MONOLITH };
         answer.parts.headers.insert(SIDE, side);
     }
     if ticket.fell_back {
         answer.parts.headers.insert(FALLBACK, MONOLITH);
     }
+    marks.apply(&mut answer.parts.headers);
     answer.parts.headers.entry(identify::REQUEST_ID).or_insert(request_id);
+    if upload.is_some_and(|upload| upload.is_awaited()) {
+        // The client may send its body now or never: what it sends next could be read in two ways.
+        answer.parts.headers.insert(CONNECTION, CLOSE);
+    }
     ticket.status = Some(answer.parts.status.as_u16());
     answer.into_response(ticket)
 }
@@ -86,23 +104,40 @@ async fn through(
     mut parts: request::Parts,
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
+    marks: &mut Marks,
 ) -> Result<Answer, Refused> {
-    admit::admit(&parts).map_err(|refusal| Refused { refusal, routed: false })?;
-    let route = route::route(&worker.plan, parts.uri.path());
-    if route.private.is_some() {
-        return Err(Refused { refusal: route::unknown(), routed: false });
+    let unrouted = |refusal| Refused { refusal, routed: false };
+    admit::admit(client, &parts).map_err(unrouted)?;
+    worker.plan.forwarded.check_loop(&parts.headers).map_err(unrouted)?;
+    let address = worker.plan.forwarded.client(&client.hop, &parts.headers);
+    ticket.came_from(&address);
+    let route = route::route(&worker.plan, &parts);
+    if let Some(refusal) = route.refusal() {
+        return Err(unrouted(refusal));
     }
-    ticket.context = route.context;
-    let decision = decide::decide(worker, &route, &parts, client).await;
+    (ticket.context, ticket.is_sideless) = (route.context, route.upstream.is_some());
+    let claims =
+        protect::protect(worker, route.index, &parts.headers, &address, marks).await.map_err(unrouted)?;
+    let decision = decide::decide(worker, &route, &parts, &address).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;
-    (ticket.side, ticket.write) = (side, write);
+    ticket.decided(side, upstream, write);
     drop(route);
 
-    headers::to_upstream(&mut parts, &client.address);
+    let protocols = upgrade::wanted(&parts).filter(|_| upload.is_none());
+    if let Some(overrides) = &worker.plan.overrides {
+        overrides.strip(&mut parts.headers);
+    }
+    headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
+    if let Some(protocols) = protocols {
+        upgrade::ask(&mut parts.headers, protocols);
+    }
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
-    let body = RequestBody::new(upload, worker.plan.limits.body_idle);
+    let body = RequestBody::new(upload, &worker.plan.clients.body);
+    if !body.is_awaited() {
+        parts.headers.remove(EXPECT);
+    }
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
     match ticket.context {
         Some(context) if canary && is_repeatable => {
@@ -112,7 +147,8 @@ async fn through(
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
-            let request = Request::from_parts(parts, body);
+            let mut request = Request::from_parts(parts, body);
+            expect::listen(&mut request);
             let limit = worker.plan.limits.header;
             let sent = forward::forward(worker, upstream, request, head.as_ref(), limit).await;
             sent.map_err(|failure| failed(failure.refusal(worker, upstream)))

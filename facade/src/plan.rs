@@ -2,30 +2,42 @@
 //!
 //! Invariant: whoever holds a [`Plan`] need not ask whether a name in it exists.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod routes;
+
+use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::sync::Arc;
 use std::time::Duration;
 
-use control::DataMode;
+use control::{DataMode, Side};
 use http::uri::{Authority, PathAndQuery};
-use http::{StatusCode, Uri};
+use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::Secret;
 
+use crate::access_log::AccessLogPlan;
 use crate::admin::{RouteView, views};
+use crate::client::plan::ClientPlan;
 use crate::key::KeyRule;
+use crate::overrides::{Overrides, Wish, cookie_name};
 use crate::private::{PrivatePaths, is_prefix};
-use crate::routing::{RouteTable, normal};
-use crate::settings::{ContextSettings, RouteSettings, Settings};
+use crate::protect::forwarded::ForwardedPlan;
+use crate::protect::policy::Protection;
+use crate::routing::RouteTable;
+use crate::settings::{ContextSettings, PinSettings, Settings, TraceBegin};
+use crate::upstream::plan::instances;
+use crate::upstream::{Policy, Shared};
 
 /// Worker threads that a facade may be told to start.
 const MOST_WORKERS: usize = 512;
+/// Contexts that may be added while a facade runs.
+const SPARE_CONTEXTS: usize = 32;
 
 /// A context's place in the plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct ContextId(pub(crate) usize);
 
 /// An upstream's place in the plan.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct UpstreamId(pub(crate) usize);
 
 /// Everything that is wrong with the settings, in one line.
@@ -43,13 +55,40 @@ pub struct Plan {
     pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
+    pub(crate) clients: ClientPlan,
+    pub(crate) overrides: Option<Overrides>,
+    /// Contexts that there is room for where something is kept per context: plans that follow may have more.
+    pub(crate) context_room: usize,
+    pub(crate) access_log: AccessLogPlan,
+    pub(crate) trace: TraceBegin,
+    pub(crate) forwarded: ForwardedPlan,
+    pub(crate) protection: Arc<Protection>,
 }
 
-/// A server by name and address.
+/// A server by name, with its instances.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     pub(crate) name: String,
-    pub(crate) authority: Authority,
+    pub(crate) authorities: Vec<Authority>,
+    pub(crate) policy: Policy,
+    pub(crate) shared: Arc<Shared>,
+}
+
+impl PartialEq for Upstream {
+    /// What workers share of it follows from the rest.
+    fn eq(&self, other: &Self) -> bool {
+        self.name == other.name && self.authorities == other.authorities && self.policy == other.policy
+    }
+}
+
+impl Eq for Upstream {}
+
+impl Upstream {
+    /// Where its instances are, for people.
+    pub(crate) fn url(&self) -> String {
+        let urls: Vec<_> = self.authorities.iter().map(|authority| format!("http://{authority}")).collect();
+        urls.join(", ")
+    }
 }
 
 /// A context with its service and its key.
@@ -59,6 +98,12 @@ pub(crate) struct ContextPlan {
     pub(crate) service: UpstreamId,
     pub(crate) data: DataMode,
     pub(crate) keys: Vec<KeyRule>,
+    /// Keys that stay at one side.
+    pub(crate) pins: HashMap<Box<[u8]>, Side>,
+    /// Name of the cookie that carries an override.
+    pub(crate) override_cookie: String,
+    /// The settings know it no longer; it keeps its place, to which no route leads.
+    pub(crate) is_retired: bool,
 }
 
 /// Timeouts as durations.
@@ -66,9 +111,10 @@ pub(crate) struct ContextPlan {
 pub(crate) struct Limits {
     pub(crate) connect: Duration,
     pub(crate) header: Duration,
+    /// None: no such limit.
+    pub(crate) total: Option<Duration>,
     pub(crate) canary_header: Duration,
     pub(crate) body_idle: Duration,
-    pub(crate) client_header: Duration,
 }
 
 /// When a canary read falls back.
@@ -80,10 +126,21 @@ pub(crate) struct FallbackPlan {
 }
 
 impl Plan {
-    /// Checks the settings as a whole and reports everything that is wrong at once.
+    /// Checks the settings as a whole and reports everything that is wrong at once. Each line begins with the setting
+    /// at fault, by which `facade check` finds its place in the file.
     pub fn new(settings: &Settings) -> Result<Self, PlanError> {
+        Self::build(settings, None)
+    }
+
+    /// The same for settings that take the place of others: what both know keeps its place, and what is new gets a new
+    /// one, so that places in either plan mean the same.
+    pub(crate) fn after(&self, settings: &Settings) -> Result<Self, PlanError> {
+        Self::build(settings, Some(self))
+    }
+
+    fn build(settings: &Settings, before: Option<&Self>) -> Result<Self, PlanError> {
         let mut errors = Vec::new();
-        let upstreams = upstreams(settings, &mut errors);
+        let upstreams = upstreams(settings, before, &mut errors);
         let monolith = upstream_named(&upstreams, &settings.monolith).unwrap_or_else(|| {
             errors.push(format!(
                 "setting `monolith` names the upstream `{0}`, which does not exist; add [upstreams.{0}] with its url",
@@ -91,26 +148,45 @@ impl Plan {
             ));
             UpstreamId(0)
         });
-        let contexts: Vec<_> = settings
-            .contexts
-            .iter()
-            .map(|(name, context)| context_plan(name, context, &upstreams, &mut errors))
-            .collect();
-        let routes = routes(&settings.routes, &settings.contexts, &mut errors);
+        let contexts = contexts(settings, before, &upstreams, &mut errors);
+        let context_room = before.map_or(contexts.len() + SPARE_CONTEXTS, |plan| plan.context_room);
+        if contexts.len() > context_room {
+            errors.push(format!(
+                "setting `contexts`: {SPARE_CONTEXTS} were added since the start; no more without a restart"
+            ));
+        }
+        let routes = routes::table(settings, &upstreams, &contexts, &mut errors);
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
         let fallback = fallback(settings, &mut errors);
+        let clients = ClientPlan::new(settings, &mut errors);
+        let overrides = Overrides::new(&settings.overrides, &mut errors);
+        let access_log = AccessLogPlan::new(settings, &mut errors);
+        let protection = Protection::new(settings, &mut errors);
+        let reserved = protection.reserved_headers();
+        let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
         check_listeners(settings, &mut errors);
-        if !settings.control.is_set() {
-            errors.push(
-                "setting `control.path` is missing; name the file of the control store, where flags live"
-                    .to_owned(),
-            );
+        errors.extend(settings.control.check().err());
+        if !errors.is_empty() {
+            return Err(PlanError(errors));
         }
-        if errors.is_empty() {
-            return Ok(Self { upstreams, monolith, contexts, routes, private, limits, fallback });
-        }
-        Err(PlanError(errors))
+        Ok(Self {
+            upstreams,
+            monolith,
+            contexts,
+            routes,
+            private,
+            limits,
+            fallback,
+            clients,
+            overrides,
+            context_room,
+            access_log,
+            trace: settings.trace.begin,
+            forwarded,
+            // What was asked of requests goes on as it was: who has used how much, and which keys are known.
+            protection: before.map_or_else(|| Arc::new(protection), |plan| Arc::clone(&plan.protection)),
+        })
     }
 
     pub(crate) fn upstream(&self, id: UpstreamId) -> Option<&Upstream> {
@@ -119,6 +195,11 @@ impl Plan {
 
     pub(crate) fn context(&self, id: ContextId) -> Option<&ContextPlan> {
         self.contexts.get(id.0)
+    }
+
+    /// The side that a request wishes to be answered by, if it does.
+    pub(crate) fn wish(&self, context: &ContextPlan, headers: &HeaderMap) -> Wish {
+        self.overrides.as_ref().map_or(Wish::Nothing, |overrides| overrides.wish(context, headers))
     }
 
     /// The route table in the order in which it is tried.
@@ -132,20 +213,43 @@ impl Plan {
     }
 }
 
-fn upstreams(settings: &Settings, errors: &mut Vec<String>) -> Vec<Upstream> {
-    let mut upstreams = Vec::new();
-    for (name, upstream) in &settings.upstreams {
-        match authority(&upstream.url) {
-            Ok(authority) => upstreams.push(Upstream { name: name.clone(), authority }),
-            Err(reason) => {
-                errors.push(format!("setting `upstreams.{name}.url`: {reason}"));
-                let authority = Authority::from_static("localhost:80");
-                // It stays in the list so that names which point to it are not reported as missing.
-                upstreams.push(Upstream { name: name.clone(), authority });
-            }
-        }
-    }
-    upstreams
+fn upstreams(settings: &Settings, before: Option<&Plan>, errors: &mut Vec<String>) -> Vec<Upstream> {
+    let mut read = |name: &str| {
+        let upstream = settings.upstreams.get(name)?;
+        let policy = Policy::new(name, upstream, errors);
+        let authorities = instances(name, upstream, errors, authority);
+        let shared = Arc::new(Shared::new(authorities.clone(), &policy));
+        let new = Upstream { name: name.to_owned(), authorities, policy, shared };
+        // One that did not change goes on with what is known of it.
+        let same = before.and_then(|plan| plan.upstreams.iter().find(|known| **known == new));
+        Some(same.cloned().unwrap_or(new))
+    };
+    let known = before.map_or(&[][..], |plan| &plan.upstreams);
+    let is_new = |name: &&String| !known.iter().any(|upstream| upstream.name == **name);
+    let kept: Vec<_> =
+        known.iter().map(|upstream| read(&upstream.name).unwrap_or_else(|| upstream.clone())).collect();
+    let new = settings.upstreams.keys().filter(is_new).filter_map(|name| read(name)).collect();
+    [kept, new].concat()
+}
+
+fn contexts(
+    settings: &Settings,
+    before: Option<&Plan>,
+    upstreams: &[Upstream],
+    errors: &mut Vec<String>,
+) -> Vec<ContextPlan> {
+    let known = before.map_or(&[][..], |plan| &plan.contexts);
+    let is_new = |name: &&str| !known.iter().any(|context| context.name == *name);
+    let names = known.iter().map(|context| context.name.as_str());
+    let new = settings.contexts.keys().map(String::as_str).filter(is_new);
+    let plan = |name: &str| match settings.contexts.get(name) {
+        Some(context) => ContextPlan {
+            override_cookie: cookie_name(&settings.overrides.cookie, name),
+            ..context_plan(name, context, upstreams, errors)
+        },
+        None => ContextPlan::retired(name),
+    };
+    names.chain(new).map(plan).collect()
 }
 
 fn authority(url: &str) -> Result<Authority, String> {
@@ -196,34 +300,45 @@ fn context_plan(
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
-    ContextPlan { name: name.to_owned(), service, data: context.data, keys }
+    let pins = pins(name, context, errors);
+    let data = context.data;
+    ContextPlan { service, data, keys, pins, is_retired: false, ..ContextPlan::retired(name) }
 }
 
-fn routes(
-    routes: &[RouteSettings],
-    contexts: &BTreeMap<String, ContextSettings>,
-    errors: &mut Vec<String>,
-) -> RouteTable {
-    let mut seen = BTreeSet::new();
-    let mut table = Vec::new();
-    for RouteSettings { prefix, context } in routes {
-        let trimmed = prefix.trim_end_matches('/');
-        if !prefix.starts_with('/')
-            || prefix.contains(['?', '#', '{', '*'])
-            || normal(prefix) != prefix.as_str()
-        {
-            errors.push(format!("route `{prefix}`: a prefix is a plain path that begins with `/`"));
-        } else if !seen.insert(trimmed.to_owned()) {
-            errors.push(format!("route `{prefix}` stands there twice; leave one"));
-        }
-        match contexts.keys().position(|name| name == context) {
-            Some(position) => table.push((trimmed.to_owned(), ContextId(position))),
-            None => errors.push(format!(
-                "route `{prefix}` names the context `{context}`, which does not exist; add [contexts.{context}]"
-            )),
+impl ContextPlan {
+    fn retired(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            service: UpstreamId::default(),
+            data: DataMode::Replicated,
+            keys: Vec::new(),
+            pins: HashMap::new(),
+            override_cookie: String::new(),
+            is_retired: true,
         }
     }
-    RouteTable::new(table)
+}
+
+fn pins(name: &str, context: &ContextSettings, errors: &mut Vec<String>) -> HashMap<Box<[u8]>, Side> {
+    let mut pins = HashMap::new();
+    for (place, PinSettings { key, side }) in context.pins.iter().enumerate() {
+        let mut wrong = |field: &str, reason: String| {
+            errors.push(format!("setting `contexts.{name}.pins[{place}].{field}`: {reason}"));
+        };
+        if key.is_empty() {
+            wrong("key", "it is empty, and no request has such a key".to_owned());
+        }
+        match side.parse::<Side>() {
+            Ok(side) if pins.insert(Box::from(key.as_bytes()), side).is_none() => {}
+            Ok(_) => wrong("key", format!("`{key}` is pinned twice; leave one")),
+            Err(error) => wrong("side", error.to_string()),
+        }
+    }
+    if !pins.is_empty() && context.key.is_empty() {
+        errors
+            .push(format!("setting `contexts.{name}.pins`: without `key` no request has a key to be pinned"));
+    }
+    pins
 }
 
 fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
@@ -241,10 +356,11 @@ fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
         }
     }
     let private = PrivatePaths::new(prefixes);
-    for RouteSettings { prefix, .. } in &settings.routes {
-        if let Some(found) = private.find(prefix) {
+    for (index, route) in settings.routes.iter().enumerate() {
+        if let Some(found) = private.find(routes::path_of(route)) {
             errors.push(format!(
-                "route `{prefix}` lies under `{found}` in setting `private`, so nothing would ever take it"
+                "{} lies under `{found}` in setting `private`, so nothing would ever take it",
+                routes::name(index, route)
             ));
         }
     }
@@ -259,13 +375,16 @@ fn limits(settings: &Settings, errors: &mut Vec<String>) -> Limits {
         }
         Duration::from_millis(ms)
     };
-    Limits {
+    let limits = Limits {
         connect: duration("connect_ms", timeouts.connect_ms),
         header: duration("header_ms", timeouts.header_ms),
+        total: (timeouts.total_ms > 0).then(|| Duration::from_millis(timeouts.total_ms)),
         canary_header: duration("canary_header_ms", timeouts.canary_header_ms),
         body_idle: duration("body_idle_ms", timeouts.body_idle_ms),
-        client_header: duration("client_header_ms", timeouts.client_header_ms),
-    }
+    };
+    // The client side has it.
+    duration("client_header_ms", timeouts.client_header_ms);
+    limits
 }
 
 fn fallback(settings: &Settings, errors: &mut Vec<String>) -> FallbackPlan {
@@ -289,19 +408,16 @@ fn check_listeners(settings: &Settings, errors: &mut Vec<String>) {
             settings.workers
         ));
     }
-    for (name, listen) in [("listen", &settings.listen), ("admin_listen", &settings.admin_listen)] {
-        let Some(address) = first_address(listen) else {
-            errors.push(format!(
-                "setting `{name}`: `{listen}` is not an address to listen on; write it as 127.0.0.1:8080"
-            ));
-            continue;
-        };
-        let open = name == "admin_listen" && !address.ip().is_loopback();
-        if open && settings.admin_token == Secret::default() {
-            errors.push(format!(
-                "setting `admin_listen`: {listen} can be reached from outside; set `admin_token`, or listen on 127.0.0.1"
-            ));
-        }
+    let listen = &settings.admin_listen;
+    let Some(address) = first_address(listen) else {
+        return errors.push(format!(
+            "setting `admin_listen`: `{listen}` is not an address to listen on; write it as 127.0.0.1:8080"
+        ));
+    };
+    if !address.ip().is_loopback() && settings.admin_token == Secret::default() {
+        errors.push(format!(
+            "setting `admin_listen`: {listen} can be reached from outside; set `admin_token`, or listen on 127.0.0.1"
+        ));
     }
 }
 

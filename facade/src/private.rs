@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use crate::routing::{claims, normal, resolve};
+use crate::routing::{claims, decode, normal, resolve};
 
 /// Upstreams decode once; one that hands the path on may do so again.
 const MOST_DECODINGS: usize = 4;
@@ -37,7 +37,7 @@ impl PrivatePaths {
             if found.is_some() {
                 return found;
             }
-            reading = decode(&reading);
+            reading = decode(&reading, |byte| byte.is_ascii());
         }
         None
     }
@@ -65,28 +65,6 @@ fn plain(path: &str) -> String {
         plain.push_str(segment.split_once(';').map_or(segment, |(name, _)| name));
     }
     plain
-}
-
-/// Every ASCII character decoded, once.
-fn decode(path: &str) -> String {
-    let mut decoded = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((before, after)) = rest.split_once('%') {
-        decoded.push_str(before);
-        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte.filter(u8::is_ascii) {
-            Some(byte) => {
-                decoded.push(char::from(byte));
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                decoded.push('%');
-                rest = after;
-            }
-        }
-    }
-    decoded.push_str(rest);
-    decoded
 }
 
 #[cfg(test)]

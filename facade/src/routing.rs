@@ -1,189 +1,148 @@
-//! From a path to the context it belongs to, and from a path to the sticky key in it.
+//! From a request to its route: by host, path, method and headers.
+//!
+//! The table has one order, the better match first, and the first route that matches is the one:
+//! 1. host: a name, then `*.name` (more labels first), then any;
+//! 2. path, segment by segment: a literal, then a parameter, then the end, then a tail; so the longer prefix first;
+//! 3. more header conditions first;
+//! 4. named methods, then any;
+//! 5. the order of the file.
 //!
 //! Invariant: a path is matched in the form in which the upstream would understand it, so that no other
-//! spelling of a path leads around its context.
+//! spelling of a path leads around its route.
+
+mod conditions;
+mod path;
+mod pattern;
+mod template;
+mod tree;
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
+use std::collections::HashMap;
 
-use crate::plan::ContextId;
+use http::Method;
+use http::header::HeaderMap;
 
-/// Routes, longest prefix first.
+use crate::plan::{ContextId, UpstreamId};
+use tree::Tree;
+
+pub(crate) use conditions::{HeaderCondition, Host, Methods, Wanted, host_of};
+pub(crate) use path::{claims, decode, normal, readings, resolve};
+pub(crate) use pattern::Pattern;
+pub(crate) use template::Template;
+
+/// One route, checked.
+#[derive(Debug, Clone)]
+pub(crate) struct RouteRule {
+    /// Its place among the routes of the settings.
+    pub(crate) index: usize,
+    /// The path as written.
+    pub(crate) text: String,
+    /// Whether it was written as a prefix.
+    pub(crate) is_prefix: bool,
+    pub(crate) host: Host,
+    pub(crate) pattern: Pattern,
+    pub(crate) methods: Methods,
+    pub(crate) headers: Vec<HeaderCondition>,
+    pub(crate) goal: Goal,
+}
+
+/// Where a route leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Goal {
+    /// To either side of a context.
+    Context(ContextId),
+    /// To this upstream and no other.
+    Upstream(UpstreamId),
+}
+
+/// What of a request a route is found by.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Asked<'r> {
+    /// Without port.
+    pub(crate) host: &'r str,
+    pub(crate) method: &'r Method,
+    pub(crate) headers: &'r HeaderMap,
+}
+
+impl RouteRule {
+    /// Whether it is for requests like this one, path and host aside.
+    fn is_for(&self, asked: &Asked<'_>) -> bool {
+        self.methods.holds(asked.method)
+            && self.headers.iter().all(|condition| condition.holds(asked.headers))
+    }
+
+    /// Whether some request matches both, and nothing but their order in the file says which is the better match.
+    pub(crate) fn conflicts(&self, other: &Self) -> bool {
+        let has = |rule: &Self, condition| rule.headers.contains(condition);
+        self.host == other.host
+            && self.pattern == other.pattern
+            && self.headers.len() == other.headers.len()
+            && self.headers.iter().all(|condition| has(other, condition))
+            && self.methods.meets(&other.methods)
+    }
+}
+
+/// All routes, the better match first.
 #[derive(Debug, Default)]
 pub(crate) struct RouteTable {
-    routes: Vec<(String, ContextId)>,
+    rules: Vec<RouteRule>,
+    exact: HashMap<Box<str>, Tree>,
+    under: HashMap<Box<str>, Tree>,
+    any: Tree,
 }
 
 impl RouteTable {
-    /// Takes prefixes without a slash at the end; the root is the empty prefix.
-    pub(crate) fn new(mut routes: Vec<(String, ContextId)>) -> Self {
-        routes.sort_by(|(left, _), (right, _)| right.len().cmp(&left.len()).then_with(|| left.cmp(right)));
-        Self { routes }
-    }
-
-    /// The context of a path in normal form.
-    pub(crate) fn find(&self, path: &str) -> Option<ContextId> {
-        self.route(path).map(|(_, context)| context)
-    }
-
-    /// The prefix that claims a path in normal form, and its context.
-    pub(crate) fn route(&self, path: &str) -> Option<(&str, ContextId)> {
-        self.routes
-            .iter()
-            .find(|(prefix, _)| claims(prefix, path))
-            .map(|(prefix, context)| (prefix.as_str(), *context))
-    }
-
-    /// Prefixes and contexts in the order in which they are tried.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, ContextId)> {
-        self.routes.iter().map(|(prefix, context)| (prefix.as_str(), *context))
-    }
-}
-
-/// Whether a path begins with a prefix that has no slash at its end, and goes on with a new segment.
-pub(crate) fn claims(prefix: &str, path: &str) -> bool {
-    path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-}
-
-/// The path as an upstream understands it: unreserved characters decoded, `.` and `..` resolved, slashes single
-/// (RFC 3986 §6.2.2). Only for matching: what is forwarded is what the client wrote.
-pub(crate) fn normal(path: &str) -> Cow<'_, str> {
-    let mut previous = 0;
-    let plain = path.bytes().all(|byte| {
-        let odd = byte == b'%' || (previous == b'/' && (byte == b'/' || byte == b'.'));
-        previous = byte;
-        !odd
-    });
-    if plain { Cow::Borrowed(path) } else { Cow::Owned(resolve(&decode_unreserved(path))) }
-}
-
-fn decode_unreserved(path: &str) -> String {
-    let mut decoded = String::with_capacity(path.len());
-    let mut rest = path;
-    while let Some((before, after)) = rest.split_once('%') {
-        decoded.push_str(before);
-        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        match byte.filter(|byte| byte.is_ascii_alphanumeric() || b"-._~".contains(byte)) {
-            Some(byte) => {
-                decoded.push(char::from(byte));
-                rest = after.get(2..).unwrap_or_default();
-            }
-            None => {
-                decoded.push('%');
-                rest = after;
-            }
+    pub(crate) fn new(mut rules: Vec<RouteRule>) -> Self {
+        rules.sort_by(|left, right| order(left).cmp(&order(right)));
+        let mut table = Self::default();
+        for (place, rule) in rules.iter().enumerate() {
+            let tree = match &rule.host {
+                Host::Exact(name) => table.exact.entry(name.as_str().into()).or_default(),
+                Host::Under(_, name) => table.under.entry(name.as_str().into()).or_default(),
+                Host::Any => &mut table.any,
+            };
+            tree.insert(&rule.pattern, place);
         }
+        table.rules = rules;
+        table
     }
-    decoded.push_str(rest);
-    decoded
-}
 
-/// `.` and `..` resolved, slashes single.
-pub(crate) fn resolve(path: &str) -> String {
-    let mut segments: Vec<&str> = Vec::new();
-    for segment in path.split('/') {
-        match segment {
-            "" | "." => {}
-            ".." => {
-                segments.pop();
-            }
-            other => segments.push(other),
-        }
+    /// The route of a request whose path is in normal form.
+    pub(crate) fn find(&self, path: &str, asked: &Asked<'_>) -> Option<&RouteRule> {
+        let rest = path.strip_prefix('/')?;
+        let is_for = |place: usize| self.rules.get(place).is_some_and(|rule| rule.is_for(asked));
+        let look = |tree: &Tree| tree.find(rest, &is_for);
+        let has_hosts = !self.exact.is_empty() || !self.under.is_empty();
+        let of_host = if has_hosts { self.of_host(asked.host, look) } else { None };
+        let place = of_host.or_else(|| look(&self.any))?;
+        self.rules.get(place)
     }
-    let slash = if path.ends_with('/') && !segments.is_empty() { "/" } else { "" };
-    format!("/{}{slash}", segments.join("/"))
-}
 
-/// A path with `{key}` in one segment; other segments in braces match anything.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Template {
-    segments: Vec<Segment>,
-}
+    /// The route of a place among those of the settings.
+    pub(crate) fn of_index(&self, index: usize) -> Option<&RouteRule> {
+        self.rules.iter().find(|rule| rule.index == index)
+    }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Segment {
-    Literal(String),
-    Any,
-    Key,
-}
+    /// Routes in the order in which they are tried.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &RouteRule> {
+        self.rules.iter()
+    }
 
-impl Template {
-    /// Reads `/api/v1/users/{key}`; the error says what is wrong with it.
-    pub(crate) fn parse(text: &str) -> Result<Self, String> {
-        let Some(rest) = text.strip_prefix('/') else {
-            return Err(format!("path template `{text}` must begin with `/`"));
+    /// What `look` finds under a host's name, or under the closest of the names that it stands under.
+    fn of_host(&self, host: &str, look: impl Fn(&Tree) -> Option<usize>) -> Option<usize> {
+        let host = match host.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            true => Cow::Owned(host.to_ascii_lowercase()),
+            false => Cow::Borrowed(host),
         };
-        let segments: Vec<Segment> = rest.split('/').map(segment).collect();
-        match segments.iter().filter(|segment| **segment == Segment::Key).count() {
-            1 => Ok(Self { segments }),
-            _ => Err(format!("path template `{text}` must hold `{{key}}` once")),
-        }
-    }
-
-    /// The key's segment of a path in normal form, if the path begins like the template.
-    pub(crate) fn key<'p>(&self, path: &'p str) -> Option<&'p str> {
-        let mut found = None;
-        let mut parts = path.strip_prefix('/')?.split('/');
-        for segment in &self.segments {
-            let part = parts.next()?;
-            match segment {
-                Segment::Literal(literal) if literal != part => return None,
-                Segment::Literal(_) | Segment::Any => {}
-                Segment::Key => found = Some(part).filter(|part| !part.is_empty()),
-            }
-        }
-        found
+        let mut parents = host.match_indices('.').filter_map(|(dot, _)| self.under.get(host.get(dot + 1..)?));
+        self.exact.get(&*host).and_then(&look).or_else(|| parents.find_map(&look))
     }
 }
 
-fn segment(text: &str) -> Segment {
-    match text {
-        "{key}" => Segment::Key,
-        _ if text.starts_with('{') && text.ends_with('}') => Segment::Any,
-        _ => Segment::Literal(text.to_owned()),
-    }
+fn order(rule: &RouteRule) -> (&Host, &Pattern, Reverse<usize>, bool, usize) {
+    (&rule.host, &rule.pattern, Reverse(rule.headers.len()), rule.methods.is_all(), rule.index)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_longest_prefix_on_a_segment_boundary_wins() {
-        let table =
-            RouteTable::new(vec![("/api".to_owned(), ContextId(0)), ("/api/users".to_owned(), ContextId(1))]);
-        assert_eq!(table.find("/api/users"), Some(ContextId(1)));
-        assert_eq!(table.find("/api/users/7"), Some(ContextId(1)));
-        assert_eq!(table.find("/api/users2"), Some(ContextId(0)));
-        assert_eq!(table.find("/apis"), None);
-    }
-
-    #[test]
-    fn the_empty_prefix_claims_everything() {
-        let table = RouteTable::new(vec![(String::new(), ContextId(0))]);
-        assert_eq!((table.find("/"), table.find("/x/y")), (Some(ContextId(0)), Some(ContextId(0))));
-    }
-
-    #[test]
-    fn every_spelling_of_a_path_has_one_normal_form() {
-        for spelling in
-            ["/api/users/7", "/api/%75sers/7", "//api/./users/7", "/x/../api/users/%37", "/api//users/7"]
-        {
-            assert_eq!(normal(spelling), "/api/users/7", "{spelling}");
-        }
-        assert_eq!(normal("/a%2Fb"), "/a%2Fb");
-        assert_eq!(normal("/a%2"), "/a%2");
-        assert_eq!(normal("/../.."), "/");
-        assert_eq!(normal("/a%é/"), "/a%é/");
-    }
-
-    #[test]
-    fn a_template_finds_its_key_and_nothing_else() {
-        let template = Template::parse("/api/{version}/users/{key}").unwrap();
-        assert_eq!(template.key("/api/v1/users/42"), Some("42"));
-        assert_eq!(template.key("/api/v1/users/42/orders"), Some("42"));
-        assert_eq!(template.key("/api/v1/users"), None);
-        assert_eq!(template.key("/api/v1/users/"), None);
-        assert_eq!(template.key("/api/v1/orders/42"), None);
-        assert!(Template::parse("/users").is_err() && Template::parse("users/{key}").is_err());
-    }
-}
+mod tests;

@@ -4,22 +4,35 @@
 //! [`Facade::stop`] no thread of it is left.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::SocketAddr;
 use std::num::NonZero;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use control::{ControlError, ControlStore};
-use platform::http::{ServeError, announce, bind};
+use jiff::Timestamp;
+use platform::http::{ServeError, announce};
+use platform::table::print_line;
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use crate::access_log::AccessLog;
+use crate::client::Listeners;
+use crate::client::certificates::{Certificates, Watcher};
+use crate::client::stats::ClientStats;
+use crate::client::tls::Tls;
 use crate::flags::Flags;
+use crate::handover::Sockets;
 use crate::keeper::{Inbox, Keeper, Poke};
-use crate::metrics::{self, WorkerStats};
+use crate::metrics::{self, Source, Totals, Window, WorkerStats};
+use crate::overrides::OverrideStats;
 use crate::plan::{Plan, PlanError};
+use crate::protect;
+use crate::protect::keeper::ProtectKeeper;
+use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
+use crate::upstream::health::Checks;
 use crate::worker::{self, Signals, Start};
 
 /// Why a facade does not start.
@@ -42,35 +55,86 @@ pub enum StartError {
 /// A running facade.
 pub struct Facade {
     address: SocketAddr,
+    tls_address: Option<SocketAddr>,
     shared: Arc<Shared>,
     drain: watch::Sender<bool>,
     end: watch::Sender<bool>,
     workers: Vec<JoinHandle<io::Result<()>>>,
+    /// Ends after the workers, so that their last lines are written.
+    log: Option<AccessLog>,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
+    /// Kept for its drop, which ends the watch over certificate files.
+    _watcher: Option<Watcher>,
+    /// Kept for its drop.
+    _protect: Option<ProtectKeeper>,
 }
 
 /// What the admin API sees of a running facade.
 pub(crate) struct Shared {
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) live: Live,
     pub(crate) flags: Arc<Flags>,
     pub(crate) store: ControlStore,
     pub(crate) poke: Poke,
-    stats: Vec<Arc<WorkerStats>>,
+    pub(crate) instance: String,
+    pub(crate) started: Timestamp,
+    /// What was counted in the last seconds.
+    pub(crate) window: Window,
+    pub(crate) stats: Vec<Arc<WorkerStats>>,
+    clients: Arc<ClientStats>,
+    certificates: Option<Arc<Certificates>>,
+    /// Kept for its drop, which ends the health checks.
+    checks: Mutex<Option<Checks>>,
 }
 
 impl Shared {
     pub(crate) fn metrics(&self) -> String {
-        metrics::render(&self.plan, &self.stats, &self.flags)
+        let certificates = self.certificates.as_ref().map(|certificates| certificates.render());
+        let plan = self.plan();
+        let source = Source { plan: &plan, flags: &self.flags, totals: self.totals() };
+        let mut out = metrics::render(&source);
+        let protect: Vec<_> = self.stats.iter().map(|worker| &worker.protect).collect();
+        protect::stats::render(&mut out, &source.plan.protection, &protect);
+        OverrideStats::render(&mut out, self.stats.iter().map(|worker| &worker.overrides));
+        out + &crate::upstream::views::render(&plan)
+            + &self.clients.render()
+            + certificates.as_deref().unwrap_or_default()
+            + &self.live.render()
+    }
+
+    /// The plan that new requests follow.
+    pub(crate) fn plan(&self) -> Arc<Plan> {
+        self.live.plan().load_full()
+    }
+
+    /// Asks the instances of the plan in force how they are, and no others.
+    pub(crate) fn check_instances(&self) -> io::Result<()> {
+        let checks = Checks::start(&self.plan())?;
+        *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
+        Ok(())
+    }
+
+    pub(crate) fn totals(&self) -> Totals {
+        Totals::read(&self.stats)
+    }
+
+    pub(crate) fn workers(&self) -> usize {
+        self.stats.len()
     }
 }
 
 impl Facade {
     /// Checks the settings, binds, declares the contexts, reads the flags and starts the workers.
     pub fn start(settings: &Settings) -> Result<Self, StartError> {
-        let plan = Arc::new(Plan::new(settings)?);
-        let listener = bind(&settings.listen, "listen")?;
-        let address = listener.local_addr()?;
+        Self::start_on(settings, &Sockets::default().complete(settings)?)
+    }
+
+    /// The same on sockets that are bound already, perhaps by another process.
+    pub fn start_on(settings: &Settings, sockets: &Sockets) -> Result<Self, StartError> {
+        let plan = Plan::new(settings)?;
+        let listeners = &sockets.clients;
+        let [cleartext, tls] = listeners.addresses();
+        let address = cleartext.or(tls).ok_or_else(|| io::Error::other("nothing to listen on"))?;
         let store = ControlStore::open(&settings.control)?;
         for context in &plan.contexts {
             store.declare(&context.name, context.data)?;
@@ -82,22 +146,58 @@ impl Facade {
         let instance = format!("facade-{}", Uuid::new_v4().simple());
         let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
-        let shared = Arc::new(Shared { plan, flags, store, poke: keeper.poke(), stats });
+        let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
+        let watcher = plan.clients.tls.as_ref().map(watch).transpose()?;
+        let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
+        let protect = ProtectKeeper::start(&plan.protection)?;
+        let log = AccessLog::start(&plan.access_log)?;
+        let shared = Arc::new(Shared {
+            live: Live::new(settings, plan),
+            flags,
+            store,
+            poke: keeper.poke(),
+            instance: instance.clone(),
+            started: Timestamp::now(),
+            window: Window::default(),
+            stats,
+            clients: Arc::default(),
+            certificates,
+            checks: Mutex::default(),
+        });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
-        let mut facade = Self { address, shared, drain, end, workers: Vec::new(), _keeper: keeper };
-        facade.start_workers(&listener)?;
-        announce("listening", &listener)?;
+        shared.check_instances()?;
+        let mut facade = Self {
+            address,
+            tls_address: tls,
+            shared,
+            drain,
+            end,
+            workers: Vec::new(),
+            log,
+            _keeper: keeper,
+            _watcher: watcher,
+            _protect: protect,
+        };
+        facade.start_workers(listeners)?;
+        if let Some(listener) = &listeners.cleartext {
+            announce("listening", listener)?;
+        }
+        if let Some(address) = tls {
+            print_line(&format!("listening https://{address}"));
+        }
         tracing::info!(%address, instance, "forwarding what arrives at {address}");
         Ok(facade)
     }
 
-    fn start_workers(&mut self, listener: &TcpListener) -> io::Result<()> {
+    fn start_workers(&mut self, listeners: &Listeners) -> io::Result<()> {
         for (number, stats) in self.shared.stats.iter().enumerate() {
             let start = Start {
-                listener: listener.try_clone()?,
-                plan: Arc::clone(&self.shared.plan),
+                listeners: listeners.try_clone()?,
+                plan: Arc::clone(self.shared.live.plan()),
                 flags: Arc::clone(&self.shared.flags),
                 stats: Arc::clone(stats),
+                clients: Arc::clone(&self.shared.clients),
+                log: self.log.as_ref().and_then(AccessLog::queue),
                 signals: Signals { drain: self.drain.subscribe(), end: self.end.subscribe() },
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));
@@ -106,9 +206,26 @@ impl Facade {
         Ok(())
     }
 
-    /// Where clients connect.
+    /// Opens the file of the access log anew, so that one that was renamed is let go.
+    pub fn reopen_logs(&self) {
+        if let Some(log) = &self.log {
+            log.reopen();
+        }
+    }
+
+    /// Where clients connect: in cleartext, or over TLS where that is the only way.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where clients connect over TLS.
+    pub fn tls_address(&self) -> Option<SocketAddr> {
+        self.tls_address
+    }
+
+    /// What changes the settings of this facade while it runs.
+    pub fn reloader(&self) -> Reloader {
+        Reloader::new(self.shared())
     }
 
     pub(crate) fn shared(&self) -> Arc<Shared> {

@@ -2,12 +2,39 @@
 //!
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
+mod forwarded;
+mod limits;
+mod observe;
+mod overrides;
+mod protect;
+mod reload;
+mod route;
+mod tls;
+mod upstream;
+
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use control::{ControlSettings, DataMode};
 use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+pub use forwarded::{ForwardedSettings, ForwardedSource};
+pub use limits::{Http2Settings, LimitSettings};
+pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
+pub use overrides::{OverrideSettings, PinSettings};
+pub use protect::{
+    AdaptiveSettings, Algorithm, JwtRuleSettings, JwtSettings, Period, Priority, RateKey, RateLimitSettings,
+    SheddingSettings,
+};
+pub use reload::ReloadSettings;
+pub use route::{HeaderSettings, RouteSettings};
+pub use tls::{CertificateSettings, TlsSettings, TlsVersion};
+pub use upstream::{
+    Balance, BreakerSettings, BulkheadSettings, EjectionSettings, HealthSettings, RetrySettings,
+    UpstreamSettings, WhenNoneHealthy,
+};
 
 /// Name of the settings file that is read when none is named.
 pub const DEFAULT_FILE: &str = "facade.toml";
@@ -16,7 +43,8 @@ pub const DEFAULT_FILE: &str = "facade.toml";
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Settings {
-    /// Address and port where clients connect; port 0 takes a free one, which is printed.
+    /// Address and port where clients connect in cleartext; port 0 takes a free one, which is printed. Empty means no
+    /// cleartext, and then `tls.listen` is needed.
     pub listen: String,
     /// Address and port where the admin API listens. Whoever reaches it can move traffic, so without `admin_token`
     /// only a loopback address is accepted.
@@ -37,19 +65,44 @@ pub struct Settings {
     pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
+    /// Unix socket by which `facade upgrade` takes the listening sockets over; whoever runs as the same user may. Empty,
+    /// and a new process can only start once the old one has ended. A relative path means one beside the settings file.
+    pub upgrade_socket: PathBuf,
+    /// TLS to clients.
+    pub tls: TlsSettings,
+    /// What one client may ask for.
+    pub limits: LimitSettings,
     /// How long upstreams and clients may take.
     pub timeouts: Timeouts,
     /// When the monolith answers for a failing service.
     pub fallback: Fallback,
+    /// How testers choose the side that answers them.
+    pub overrides: OverrideSettings,
+    /// How new settings come in while the facade runs.
+    pub reload: ReloadSettings,
+    /// One line per request.
+    pub access_log: AccessLogSettings,
+    /// Which traces begin here.
+    pub trace: TraceSettings,
+    /// Where requests come from, and what upstreams are told of it.
+    pub forwarded: ForwardedSettings,
+    /// How many requests a client may send in all, whatever the route; left out, there is no such limit.
+    pub rate_limit: Option<RateLimitSettings>,
+    /// Issuers of tokens by name; routes say which one they ask for.
+    pub jwt: BTreeMap<String, JwtSettings>,
+    /// When requests are refused for load.
+    pub shedding: SheddingSettings,
+    /// How many requests upstreams get at once, found by their latency.
+    pub adaptive: AdaptiveSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
     pub contexts: BTreeMap<String, ContextSettings>,
-    /// Which paths belong to which context; the longest prefix wins.
+    /// Which requests belong to which context or upstream; the most specific route wins, wherever it stands.
     pub routes: Vec<RouteSettings>,
 }
 
-/// How long upstreams and clients may take, in milliseconds; 0 is refused.
+/// How long upstreams and clients may take, in milliseconds; 0 is refused but where it is said to have a meaning.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct Timeouts {
@@ -59,14 +112,18 @@ pub struct Timeouts {
     /// Milliseconds from the end of a request to the head of its answer, then the client gets 504; not 0. Too low and
     /// slow answers are lost although the work was done.
     pub header_ms: u64,
+    /// Milliseconds from the moment a request is forwarded to the head of its answer, with all attempts and the
+    /// request's own body; 0 means no such limit. Too low and long uploads are cut off. The answer's body is limited by
+    /// `body_idle_ms` alone.
+    pub total_ms: u64,
     /// The same for reads in canary, where the monolith can answer instead, in milliseconds; not 0. Too high and a
     /// frozen service is felt; too low and its slower answers are thrown away.
     pub canary_header_ms: u64,
     /// Milliseconds between two pieces of a body, in either direction; not 0. Too low breaks slow transfers off; too
     /// high and stuck ones hold connections.
     pub body_idle_ms: u64,
-    /// Milliseconds for a client to send the head of a request, and to begin the next one on a connection kept open;
-    /// not 0. Too low and slow clients are cut off; too high and idle ones hold connections.
+    /// Milliseconds for a client to send the head of a request, from its first byte, and to begin the first one on a new
+    /// connection; not 0. Too low and slow clients are cut off; too high and dawdling ones hold connections.
     pub client_header_ms: u64,
 }
 
@@ -84,14 +141,6 @@ pub struct Fallback {
     pub hold_ms: u64,
 }
 
-/// A server that requests are forwarded to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct UpstreamSettings {
-    /// `http://host:port`, without a path; no HTTPS. Wrong, and its requests are answered with 502.
-    pub url: String,
-}
-
 /// A context: the part of the application that is being taken out.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
@@ -103,11 +152,13 @@ pub struct ContextSettings {
     /// Where the sticky key is found, in this order; the first that is there counts. A request without a key is read
     /// from the service only at 100 %.
     pub key: Vec<KeySource>,
+    /// Keys that stay at one side while reads are above 0 % and the monolith owns the context; `facade pin` adds them.
+    pub pins: Vec<PinSettings>,
 }
 
 impl Default for ContextSettings {
     fn default() -> Self {
-        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new() }
+        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new(), pins: Vec::new() }
     }
 }
 
@@ -125,17 +176,6 @@ pub enum KeySource {
     ClientAddress(bool),
 }
 
-/// A path prefix and the context it belongs to.
-#[derive(Debug, Clone, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct RouteSettings {
-    /// Begins with `/`; matches whole segments: `/api/users` does not match `/api/users2`. Paths under no prefix go
-    /// to the monolith.
-    pub prefix: String,
-    /// Name of the context, as in `contexts`. The facade does not start with another.
-    pub context: String,
-}
-
 impl Default for Settings {
     fn default() -> Self {
         Self {
@@ -147,8 +187,20 @@ impl Default for Settings {
             monolith: "monolith".to_owned(),
             private: Vec::new(),
             control: ControlSettings::default(),
+            upgrade_socket: PathBuf::new(),
+            tls: TlsSettings::default(),
+            limits: LimitSettings::default(),
             timeouts: Timeouts::default(),
             fallback: Fallback::default(),
+            overrides: OverrideSettings::default(),
+            reload: ReloadSettings::default(),
+            access_log: AccessLogSettings::default(),
+            trace: TraceSettings::default(),
+            forwarded: ForwardedSettings::default(),
+            rate_limit: None,
+            jwt: BTreeMap::new(),
+            shedding: SheddingSettings::default(),
+            adaptive: AdaptiveSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),
@@ -161,6 +213,7 @@ impl Default for Timeouts {
         Self {
             connect_ms: 1_000,
             header_ms: 30_000,
+            total_ms: 0,
             canary_header_ms: 2_000,
             body_idle_ms: 60_000,
             client_header_ms: 60_000,

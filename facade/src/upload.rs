@@ -1,7 +1,8 @@
 //! A client's request body, shared by its way to an upstream and by the one who answers.
 //!
 //! Invariant: what an answer leaves unread of it is read and thrown away, within bounds; a connection that closes
-//! on a client which still sends is reset, and the client loses the answer.
+//! on a client which still sends is reset, and the client loses the answer. Over HTTP/2 it is only the stream that is
+//! reset, but there are clients that lose the answer by that too.
 
 use std::cell::{Cell, RefCell};
 use std::pin::Pin;
@@ -10,8 +11,8 @@ use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::HeaderMap;
 use http::header::{EXPECT, HeaderValue};
+use http::{Version, request};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -29,6 +30,8 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(2);
 pub(crate) struct Upload {
     state: RefCell<State>,
     moved: Cell<Instant>,
+    /// Bytes that went to an upstream; outlives the body.
+    received: Rc<Cell<u64>>,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
 }
@@ -43,19 +46,33 @@ enum State {
 
 impl Upload {
     /// None where there is no body.
-    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap) -> Option<Rc<Self>> {
+    pub(crate) fn new(incoming: Incoming, parts: &request::Parts) -> Option<Rc<Self>> {
         (!incoming.is_end_stream()).then(|| {
             Rc::new(Self {
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
-                waits: Cell::new(headers.get(EXPECT).is_some_and(is_continue)),
+                received: Rc::default(),
+                // HTTP/1.0 does not know the expectation, and over HTTP/2 nobody waits for long.
+                waits: Cell::new(
+                    parts.version == Version::HTTP_11 && parts.headers.get(EXPECT).is_some_and(is_continue),
+                ),
             })
         })
+    }
+
+    /// Whether the client waits to be told to send it.
+    pub(crate) fn is_awaited(&self) -> bool {
+        self.waits.get()
     }
 
     /// When it last moved; the wait for an answer counts from there.
     pub(crate) fn last(&self) -> Instant {
         self.moved.get()
+    }
+
+    /// Bytes that went to an upstream so far.
+    pub(crate) fn received(&self) -> Rc<Cell<u64>> {
+        Rc::clone(&self.received)
     }
 
     pub(crate) fn poll_frame(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyFault>>> {
@@ -68,6 +85,9 @@ impl Upload {
         };
         let frame = ready!(Pin::new(incoming).poll_frame(cx));
         self.moved.set(Instant::now());
+        if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
+            self.received.set(self.received.get() + data.len() as u64);
+        }
         if !matches!(frame, Some(Ok(_))) {
             *state = State::Ended;
         }

@@ -3,63 +3,59 @@
 //! Invariant: workers share nothing that is written in the hot path; what they share is read as a snapshot.
 
 use std::cell::RefCell;
-use std::convert::Infallible;
-use std::future::poll_fn;
 use std::io;
-use std::net::{SocketAddr, TcpListener as StdListener};
-use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
 use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use control::Flag;
-use http::header::HeaderValue;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::watch;
 
+use crate::access_log::LogQueue;
+use crate::client::accept::{Reception, listener};
+use crate::client::stats::ClientStats;
+use crate::client::{Listeners, Scheme};
+use crate::current::Current;
 use crate::flags::{FlagTable, Flags};
 use crate::metrics::WorkerStats;
-use crate::phases;
-use crate::phases::identify::RequestIds;
+use crate::phases::identify::Identities;
 use crate::plan::{ContextId, Plan, UpstreamId};
-use crate::pool::Pool;
+use crate::protect::adaptive::Adaptive;
+use crate::protect::tokens::TokenCache;
+use crate::upstream::Balancer;
 
 /// How often idle upstream connections are looked through.
 const SWEEP: Duration = Duration::from_secs(10);
-/// Pause after an accept that failed for want of descriptors or memory, so that it does not fail in a busy loop.
-const ACCEPT_PAUSE: Duration = Duration::from_millis(20);
 
-/// A worker's state, shared by the tasks on its thread.
+/// A worker's state under one plan, shared by the tasks on its thread.
 #[derive(Debug)]
 pub(crate) struct Worker {
     pub(crate) plan: Arc<Plan>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
-    pub(crate) ids: RequestIds,
+    pub(crate) clients: Arc<ClientStats>,
+    pub(crate) ids: Rc<Identities>,
+    /// None where the access log is off.
+    pub(crate) log: Option<Rc<RefCell<LogQueue>>>,
+    /// Tokens that were checked lately.
+    pub(crate) tokens: Rc<RefCell<TokenCache>>,
+    /// How many requests upstreams get at once.
+    pub(crate) adaptive: Rc<Adaptive>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
-    pools: Vec<Rc<Pool>>,
-}
-
-/// The client at the other end of a connection.
-#[derive(Debug)]
-pub(crate) struct Client {
-    /// Its address without the port, ready for `X-Forwarded-For`.
-    pub(crate) address: HeaderValue,
+    balancers: Vec<Rc<Balancer>>,
 }
 
 /// What a worker is started with.
 #[derive(Debug)]
 pub(crate) struct Start {
-    pub(crate) listener: StdListener,
-    pub(crate) plan: Arc<Plan>,
+    pub(crate) listeners: Listeners,
+    pub(crate) plan: Arc<ArcSwap<Plan>>,
     pub(crate) flags: Arc<Flags>,
     pub(crate) stats: Arc<WorkerStats>,
+    pub(crate) clients: Arc<ClientStats>,
+    pub(crate) log: Option<LogQueue>,
     pub(crate) signals: Signals,
 }
 
@@ -72,22 +68,57 @@ pub(crate) struct Signals {
 }
 
 impl Worker {
-    fn new(start: &Start) -> Self {
-        let Start { plan, flags, stats, .. } = start;
-        let pool =
-            |upstream: &crate::plan::Upstream| Pool::new(upstream.authority.clone(), plan.limits.connect);
+    fn new(start: &mut Start) -> Self {
+        let log = start.log.take().map(|queue| Rc::new(RefCell::new(queue)));
+        let Start { flags, stats, .. } = &*start;
+        let plan = start.plan.load_full();
+        let balancer = |upstream: &crate::plan::Upstream| {
+            Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect))
+        };
         Self {
-            pools: plan.upstreams.iter().map(pool).collect(),
-            plan: Arc::clone(plan),
+            balancers: plan.upstreams.iter().map(balancer).collect(),
             table: RefCell::new(Cache::new(flags.table())),
             flags: Arc::clone(flags),
             stats: Arc::clone(stats),
-            ids: RequestIds::new(),
+            clients: Arc::clone(&start.clients),
+            ids: Rc::new(Identities::new(plan.trace)),
+            log,
+            tokens: Rc::default(),
+            adaptive: Rc::new(Adaptive::new(
+                &plan.protection.adaptive,
+                &plan.protection.upstreams,
+                &stats.protect.limits(),
+            )),
+            plan,
         }
     }
 
-    pub(crate) fn pool(&self, upstream: UpstreamId) -> Option<&Rc<Pool>> {
-        self.pools.get(upstream.0)
+    /// The same worker under a plan that follows. Upstreams that did not change keep their connections.
+    pub(crate) fn under(&self, plan: Arc<Plan>) -> Self {
+        let is_same = self.plan.limits.connect == plan.limits.connect;
+        let balancer = |(place, upstream): (usize, &crate::plan::Upstream)| {
+            let before = self.plan.upstreams.get(place).filter(|before| is_same && *before == upstream);
+            match before.and_then(|_| self.balancers.get(place)) {
+                Some(balancer) => Rc::clone(balancer),
+                None => Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect)),
+            }
+        };
+        Self {
+            balancers: plan.upstreams.iter().enumerate().map(balancer).collect(),
+            table: RefCell::new(Cache::new(self.flags.table())),
+            flags: Arc::clone(&self.flags),
+            stats: Arc::clone(&self.stats),
+            clients: Arc::clone(&self.clients),
+            ids: Rc::clone(&self.ids),
+            log: self.log.clone(),
+            tokens: Rc::clone(&self.tokens),
+            adaptive: Rc::clone(&self.adaptive),
+            plan,
+        }
+    }
+
+    pub(crate) fn balancer(&self, upstream: UpstreamId) -> Option<&Rc<Balancer>> {
+        self.balancers.get(upstream.0)
     }
 
     /// Looks at a context's flag in the newest snapshot.
@@ -97,91 +128,35 @@ impl Worker {
 }
 
 /// Runs a worker on this thread until it is told to end.
-pub(crate) fn run(start: Start) -> io::Result<()> {
+pub(crate) fn run(mut start: Start) -> io::Result<()> {
     let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
     runtime.block_on(async move {
-        let worker = Rc::new(Worker::new(&start));
-        let Start { listener, signals: Signals { drain, mut end }, .. } = start;
-        let listener = TcpListener::from_std(listener)?;
-        tokio::task::spawn_local(sweep(Rc::clone(&worker)));
-        tokio::task::spawn_local(accept(worker, listener, drain));
+        let worker = Worker::new(&mut start);
+        let workers = Rc::new(Current::new(worker, &start.plan));
+        let Start { listeners, signals: Signals { drain, mut end }, .. } = start;
+        let reception = Reception::new(Rc::clone(&workers), drain);
+        for (bound, scheme) in [(listeners.cleartext, Scheme::Http), (listeners.tls, Scheme::Https)] {
+            if let Some(listener) = listener(bound)? {
+                tokio::task::spawn_local(Rc::clone(&reception).accept(listener, scheme));
+            }
+        }
+        drop(reception);
+        let worker = workers.get();
+        if worker.plan.protection.shedding.is_on {
+            tokio::task::spawn_local(worker.stats.protect.lag.clone().measure());
+        }
+        drop(worker);
+        tokio::task::spawn_local(sweep(workers));
         // An error means that the one who would tell is gone: reason enough to end.
         let _ = end.wait_for(|end| *end).await;
         Ok(())
     })
 }
 
-async fn sweep(worker: Rc<Worker>) {
+async fn sweep(workers: Rc<Current>) {
     let mut ticks = tokio::time::interval(SWEEP);
     loop {
         ticks.tick().await;
-        worker.pools.iter().for_each(|pool| pool.sweep());
-    }
-}
-
-async fn accept(worker: Rc<Worker>, listener: TcpListener, mut drain: watch::Receiver<bool>) {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(worker.plan.limits.client_header);
-    let http = Rc::new(http);
-    let of_connections = drain.clone();
-    loop {
-        tokio::select! {
-            accepted = listener.accept() => match accepted {
-                Ok((stream, address)) => {
-                    worker.stats.connected();
-                    tokio::task::spawn_local(serve(Rc::clone(&worker), Rc::clone(&http), stream, address, of_connections.clone()));
-                }
-                Err(error) => {
-                    tracing::warn!(%error, "cannot accept a connection: {error}");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                }
-            },
-            _ = drain.wait_for(|drain| *drain) => return,
-        }
-    }
-}
-
-async fn serve(
-    worker: Rc<Worker>,
-    http: Rc<http1::Builder>,
-    stream: TcpStream,
-    address: SocketAddr,
-    mut drain: watch::Receiver<bool>,
-) {
-    if let Err(error) = stream.set_nodelay(true) {
-        return tracing::debug!(%error, "a connection closed at once");
-    }
-    let text = address.ip().to_canonical().to_string();
-    let Ok(address) = HeaderValue::from_str(&text) else { return };
-    let client = Rc::new(Client { address });
-    let service = service_fn(|request| {
-        let (worker, client) = (Rc::clone(&worker), Rc::clone(&client));
-        async move { Ok::<_, Infallible>(phases::answer(worker, client, request).await) }
-    });
-    let mut connection = pin!(http.serve_connection(TokioIo::new(stream), service));
-    let probe = drain.clone();
-    let mut draining = pin!(drain.wait_for(|drain| *drain));
-    let mut is_waiting = false;
-    // Once it waits, the drain is only asked again when it has begun: asking takes a lock that all workers share.
-    let ended = poll_fn(|cx| {
-        if let Poll::Ready(ended) = connection.as_mut().poll(cx) {
-            return Poll::Ready(Some(ended));
-        }
-        if is_waiting && matches!(probe.has_changed(), Ok(false)) {
-            return Poll::Pending;
-        }
-        is_waiting = true;
-        draining.as_mut().poll(cx).map(|_| None)
-    })
-    .await;
-    let ended = match ended {
-        Some(ended) => ended,
-        None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(error) = ended {
-        tracing::debug!(%error, "a client's connection ended: {error}");
+        workers.get().balancers.iter().for_each(|balancer| balancer.sweep());
     }
 }

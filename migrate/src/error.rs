@@ -86,7 +86,11 @@ impl From<ControlError> for MigrateError {
         match error {
             ControlError::Refused { reason, remedy } => Self::Refused { reason, remedy },
             ControlError::UnknownContext { .. } => Self::Usage(error.to_string()),
-            ControlError::CannotOpen { .. } | ControlError::Pool(_) => Self::Unreachable {
+            ControlError::CannotOpen { .. }
+            | ControlError::Missing { .. }
+            | ControlError::Replaced { .. }
+            | ControlError::NoAnswer { .. }
+            | ControlError::Silent { .. } => Self::Unreachable {
                 message: "cannot reach the control store".to_owned(),
                 source: Some(Box::new(error)),
             },

@@ -99,18 +99,20 @@ impl Extraction {
 
 /// Opens the control store that the facades use. One created here would know nothing and look right all the same.
 fn open_store(settings: &ControlSettings) -> Result<ControlStore, MigrateError> {
-    ControlStore::open_existing(settings).map_err(|error| match error {
-        ControlError::CannotOpen { path, reason } => {
-            let place = if settings.is_set() { format!(" {path}") } else { String::new() };
-            MigrateError::Unreachable {
-                message: format!(
-                    "cannot open the control store{place}: {reason}; start the facade first, or set control.path to the \
-                     store it uses"
-                ),
-                source: None,
-            }
+    ControlStore::open_existing(settings).map_err(|error| {
+        let (place, reason) = match error {
+            ControlError::CannotOpen { path, reason } => (path, reason),
+            ControlError::Missing { place, what } => (place, what.to_owned()),
+            other => return other.into(),
+        };
+        let place = if settings.is_set() { format!(" {place}") } else { String::new() };
+        MigrateError::Unreachable {
+            message: format!(
+                "cannot open the control store{place}: {reason}; start the facade first, or set control.path or \
+                 control.url to the store it uses"
+            ),
+            source: None,
         }
-        other => other.into(),
     })
 }
 
@@ -133,8 +135,8 @@ fn needs_store_of_fences(store: &ControlStore, files: &Files, context: &str) -> 
         format!(
             "the fence of {context} was moved under token {moved}, which the control store {} has not reached (it is \
              at {reached})",
-            store.settings().path.display()
+            store.place()
         ),
-        "set control.path to the store that the switch was made in",
+        "set control.path or control.url to the store that the switch was made in",
     ))
 }

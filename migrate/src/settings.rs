@@ -46,6 +46,7 @@ impl Settings {
     pub fn load(file: Option<&Path>) -> Result<Self, MigrateError> {
         let loaded = platform::settings::load::<Self>(file, DEFAULT_FILE)
             .map_err(|error| MigrateError::Usage(error.to_string()))?;
+        let control = loaded.located("control.path", &loaded.settings.control.path);
         let mut settings = loaded.settings;
         let folder = loaded.file.as_deref().and_then(Path::parent).unwrap_or(Path::new("")).to_owned();
         let anchor = |path: &mut PathBuf| {
@@ -53,7 +54,7 @@ impl Settings {
                 *path = folder.join(&*path);
             }
         };
-        anchor(&mut settings.control.path);
+        settings.control.path = control;
         for extraction in settings.extractions.values_mut() {
             anchor(&mut extraction.manifest);
             anchor(&mut extraction.source);

@@ -17,14 +17,14 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::table;
 
 pub use document::document;
-pub use load::load;
+pub use load::{load, load_sound};
 
 /// Prefix of every environment variable that sets something; `__` stands for the dot between two names.
 pub const ENV_PREFIX: &str = "BANYAN_";
 /// Variables under our prefix that are no settings: they steer tests and builds.
 const NOT_SETTINGS: [&str; 2] = ["FAIL_POINT", "BIN_DIR"];
 /// How a schema marks a text that must not be seen.
-const SECRET_FORMAT: &str = "secret";
+pub const SECRET_FORMAT: &str = "secret";
 /// What a secret says it wants when it is given something else; masking knows it by these words.
 const SECRET_WANTS: &str = "a secret text";
 /// What stands between a refused number and the bounds.
@@ -165,9 +165,9 @@ pub enum SettingsError {
         /// The path.
         path: String,
     },
-    /// One or more settings are wrong.
-    #[error("{0}")]
-    Invalid(String),
+    /// One or more settings are wrong: what, where, and what is allowed, each in one line.
+    #[error("{}", .0.join("; "))]
+    Invalid(Vec<String>),
 }
 
 /// Prints the settings as a table or as JSON.
@@ -250,13 +250,13 @@ mod tests {
         }
         let error = load_text(text).unwrap_err().to_string();
         for fault in [
-            "unknown setting `lisen`; known here: listen, replication (from ",
+            "unknown setting `lisen`; did you mean `listen`; known here: listen, replication (from ",
             "unknown setting `other`; known here: listen, replication (from ",
-            "unknown setting `replicaton`; known here: listen, replication (from ",
+            "unknown setting `replicaton`; did you mean `replication`; known here: listen, replication (from ",
             "setting `replication.deadline_ms`: 60001 is out of bounds: from 0 to 60000 is allowed (from ",
             "expected a whole number from 0 to 60000 (from BANYAN_REPLICATION__DEADLINE_MS)",
             "setting `replication.token`: invalid; expected a secret text (from ",
-            "unknown setting `replication.deadlin_ms`; known here: token, pin, url, peers, deadline_ms (from BANYAN_REPLICATION__DEADLIN_MS)",
+            "unknown setting `replication.deadlin_ms`; did you mean `deadline_ms`; known here: token, pin, url, peers, deadline_ms (from BANYAN_REPLICATION__DEADLIN_MS)",
             "setting `listen`: invalid type: found map, expected a string (from BANYAN_LISTEN)",
         ] {
             assert!(error.contains(fault), "{fault} is not in: {error}");

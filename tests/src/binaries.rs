@@ -23,8 +23,13 @@ impl Binaries {
 
     /// The binaries in that folder; all must be there.
     pub fn in_folder(folder: impl Into<PathBuf>) -> Result<Self> {
+        Self::some_in_folder(folder, &Self::NAMES)
+    }
+
+    /// The binaries in that folder, of which these must be there.
+    pub fn some_in_folder(folder: impl Into<PathBuf>, names: &[&str]) -> Result<Self> {
         let found = Self { folder: folder.into() };
-        for name in Self::NAMES {
+        for name in names {
             if !found.path(name).is_file() {
                 bail!(
                     "{} is not built; run `cargo xtask test`, or `cargo build --bins` first",

@@ -65,12 +65,16 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     Ok(PathBuf::from(folder.context("cargo metadata names no target folder")?))
 }
 
-/// Builds the project's binaries with optimisation.
-pub(crate) fn release_binaries() -> Result<Binaries> {
+/// Builds these of the project's binaries with optimisation; or takes them as they are from the folder that
+/// `BANYAN_BIN_DIR` names.
+pub(crate) fn release_binaries(names: &[&str]) -> Result<Binaries> {
+    if let Some(folder) = env::var_os("BANYAN_BIN_DIR") {
+        return Binaries::some_in_folder(folder, names);
+    }
     let mut arguments = vec!["build", "--release", "--bins"];
-    arguments.extend(Binaries::NAMES.into_iter().flat_map(|name| ["--package", name]));
+    arguments.extend(names.iter().flat_map(|name| ["--package", name]));
     run(&mut cargo(&arguments))?;
-    Binaries::in_folder(target_folder()?.join("release"))
+    Binaries::some_in_folder(target_folder()?.join("release"), names)
 }
 
 fn line(command: &Command) -> String {

@@ -117,7 +117,10 @@ impl Settings {
     /// Whether the service can serve with them.
     pub fn check(&self) -> Result<(), Incomplete> {
         let rules = [
-            (self.control.is_set(), "control.path is not set: the control store that the facade uses"),
+            (
+                self.control.is_set(),
+                "neither control.path nor control.url is set: the control store that the facade uses",
+            ),
             (!self.replication.url.is_empty(), "replication.url is not set: the monolith's base URL"),
             (
                 !self.replication.token.expose().is_empty(),

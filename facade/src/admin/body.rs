@@ -3,20 +3,41 @@
 use actix_web::http::StatusCode;
 use control::{FlagChange, Side, Weight, Who};
 use platform::problem::Problem;
+use schemars::JsonSchema;
 use serde::Deserialize;
 use serde_json::Value;
 
-#[derive(Deserialize)]
+/// What is to change about a flag; what is left out stays.
+#[derive(Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
-struct Body {
+#[schemars(rename = "FlagChange")]
+pub(super) struct Body {
+    /// Percentage of keys whose reads the service answers: 0 to 100, at most two decimals, as a number or a text.
     #[serde(default)]
+    #[schemars(with = "Option<Percentage>")]
     reads: Option<Value>,
+    /// Which side takes the writes.
     #[serde(default)]
+    #[schemars(with = "Option<Side>")]
     writes: Option<String>,
+    /// Pass a shut gate; shown as forced from then on.
     #[serde(default)]
     force: bool,
+    /// Why, for the audit trail.
+    #[schemars(length(min = 1, max = 500))]
     reason: String,
+    /// Who, for the audit trail.
+    #[schemars(length(min = 1, max = 500))]
     actor: String,
+}
+
+/// Both ways to write a percentage.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum Percentage {
+    Number(f64),
+    Text(String),
 }
 
 /// What is to change, and who says so and why.

@@ -13,11 +13,18 @@ use crate::server::Shared;
 
 /// Rows of history when nothing is said, and at most.
 const HISTORY: i64 = 50;
-const MOST_HISTORY: i64 = 1_000;
+pub(super) const MOST_HISTORY: i64 = 1_000;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Page {
+    limit: Option<i64>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Search {
+    context: Option<String>,
     limit: Option<i64>,
 }
 
@@ -44,8 +51,13 @@ pub(super) async fn change(
     Ok(Json(FlagView::from(flag)))
 }
 
+pub(super) async fn audit(shared: Data<Shared>, search: Query<Search>) -> Result<HttpResponse, Problem> {
+    let Search { context, limit } = search.into_inner();
+    rows(shared, context, limit).await
+}
+
 pub(super) async fn history(shared: Data<Shared>, page: Query<Page>) -> Result<HttpResponse, Problem> {
-    rows(shared, None, &page).await
+    rows(shared, None, page.limit).await
 }
 
 pub(super) async fn history_of(
@@ -53,11 +65,15 @@ pub(super) async fn history_of(
     context: Path<String>,
     page: Query<Page>,
 ) -> Result<HttpResponse, Problem> {
-    rows(shared, Some(context.into_inner()), &page).await
+    rows(shared, Some(context.into_inner()), page.limit).await
 }
 
-async fn rows(shared: Data<Shared>, context: Option<String>, page: &Page) -> Result<HttpResponse, Problem> {
-    let limit = page.limit.unwrap_or(HISTORY);
+async fn rows(
+    shared: Data<Shared>,
+    context: Option<String>,
+    limit: Option<i64>,
+) -> Result<HttpResponse, Problem> {
+    let limit = limit.unwrap_or(HISTORY);
     if !(1..=MOST_HISTORY).contains(&limit) {
         let message = format!("must be 1 to {MOST_HISTORY}");
         return Err(Problem::new(StatusCode::BAD_REQUEST).field("limit", message));
@@ -73,7 +89,11 @@ pub(super) fn problem(error: ControlError) -> Problem {
         ControlError::UnknownContext { .. } => StatusCode::NOT_FOUND,
         ControlError::Refused { .. } | ControlError::SwitchLost { .. } => StatusCode::CONFLICT,
         ControlError::NoWeight { .. } | ControlError::NoSide { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-        ControlError::CannotOpen { .. } | ControlError::Database(_) | ControlError::Pool(_) => {
+        ControlError::Silent { maybe_done: true, .. } => {
+            tracing::warn!("{error}");
+            return Problem::new(StatusCode::GATEWAY_TIMEOUT).detail(error.to_string());
+        }
+        _ => {
             let reason = platform::error::chain(&error);
             tracing::warn!(reason, "the control store did not answer: {reason}");
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE)

@@ -1,9 +1,9 @@
-//! `facade routes`, `facade check`, `facade explain`: what follows from the settings, without a running facade.
+//! `facade routes`, `facade explain`: what follows from the settings, without a running facade.
 
 use anyhow::{Result, anyhow};
 use control::{ControlError, ControlStore, Flag};
-use facade::admin::RouteView;
-use facade::explain::{Explanation, Question, explain as answer};
+use facade::admin::{RouteKind, RouteView};
+use facade::explain::{Question, explain as answer};
 use facade::plan::Plan;
 use facade::settings::Settings;
 use platform::table;
@@ -16,33 +16,39 @@ pub(crate) fn routes(settings: &Settings, json: bool) -> Result<()> {
         table::print_line(&serde_json::to_string_pretty(&routes)?);
         return Ok(());
     }
-    let cells = routes.into_iter().map(|RouteView { prefix, context, private, monolith, service, key }| {
-        let none = || "-".to_owned();
-        let key = if key.is_empty() { none() } else { key.join(", then ") };
-        let context = if private { "(private: 404)".to_owned() } else { context.unwrap_or_else(none) };
-        [prefix, context, monolith.unwrap_or_else(none), service.unwrap_or_else(none), key]
+    let cells = routes.into_iter().map(|route| {
+        let or = |text: Option<String>, none: &str| text.unwrap_or_else(|| none.to_owned());
+        let list = |items: Vec<String>, between: &str, none: &str| match items.is_empty() {
+            true => none.to_owned(),
+            false => items.join(between),
+        };
+        let RouteView { path, kind, host, methods, headers, context, upstream, service, key } = route;
+        let (path, context) = match kind {
+            RouteKind::Prefix | RouteKind::Rest => {
+                (format!("{}/…", path.trim_end_matches('/')), or(context, "-"))
+            }
+            RouteKind::Template => (path, or(context, "-")),
+            RouteKind::Private => (format!("{path}/…"), "(private: 404)".to_owned()),
+        };
+        [
+            host,
+            path,
+            list(methods, " ", "*"),
+            list(headers, ", ", "-"),
+            context,
+            or(upstream, "-"),
+            or(service, "-"),
+            list(key, ", then ", "-"),
+        ]
     });
-    table::print(["prefix", "context", "monolith", "service", "key"], cells);
-    Ok(())
-}
-
-pub(crate) fn check(settings: &Settings) -> Result<()> {
-    let plan = Plan::new(settings)?;
-    let contexts: Vec<&str> = plan.context_names().collect();
-    let routes = settings.routes.len();
-    let upstreams = settings.upstreams.len();
-    let line = format!(
-        "the settings are sound: {upstreams} upstreams, {routes} routes, contexts: {}",
-        contexts.join(", ")
-    );
-    table::print_line(&line);
+    table::print(["host", "path", "methods", "headers", "context", "upstream", "service", "key"], cells);
     Ok(())
 }
 
 pub(crate) fn explain(settings: &Settings, arguments: ExplainArgs) -> Result<()> {
     let plan = Plan::new(settings)?;
     let json = arguments.json;
-    let ExplainArgs { method, target, headers, client, .. } = arguments;
+    let ExplainArgs { method, target, headers, client_address: client, .. } = arguments;
     let mut flags = flags(settings)?;
     let flag_of = |context: &str| {
         let found = flags.iter().position(|flag| flag.context == context);
@@ -54,16 +60,19 @@ pub(crate) fn explain(settings: &Settings, arguments: ExplainArgs) -> Result<()>
         table::print_line(&serde_json::to_string_pretty(&explanation)?);
         return Ok(());
     }
-    let Explanation { route, context, flag, key_from, key, bucket, side, upstream, why } = explanation;
+    let told = explanation;
     let rows = [
-        ("route", route),
-        ("context", context),
-        ("flag", flag),
-        ("key", key.zip(key_from).map(|(key, from)| format!("{key} ({from})"))),
-        ("bucket", bucket.map(|bucket| bucket.to_string())),
-        ("side", side.map(|side| side.to_string())),
-        ("upstream", upstream),
-        ("why", Some(why)),
+        ("route", told.route),
+        ("context", told.context),
+        ("flag", told.flag),
+        ("stage", told.stage.map(|stage| stage.to_string())),
+        ("key", told.key.zip(told.key_from).map(|(key, from)| format!("{key} ({from})"))),
+        ("bucket", told.bucket.map(|bucket| bucket.to_string())),
+        ("pin", told.pin.map(|side| side.to_string())),
+        ("override", told.wish),
+        ("side", told.side.map(|side| side.to_string())),
+        ("upstream", told.upstream.zip(told.url).map(|(name, url)| format!("{name} ({url})"))),
+        ("why", Some(told.why)),
     ];
     table::print(
         ["what", "value"],
@@ -74,9 +83,9 @@ pub(crate) fn explain(settings: &Settings, arguments: ExplainArgs) -> Result<()>
 
 /// Asking must not create a store: where there is none, nothing was ever moved.
 fn flags(settings: &Settings) -> Result<Vec<Flag>, ControlError> {
-    if settings.control.path.is_file() {
-        ControlStore::open(&settings.control)?.flags()
-    } else {
-        Ok(Vec::new())
+    match ControlStore::open_existing(&settings.control) {
+        Ok(store) => store.flags(),
+        Err(ControlError::Missing { .. }) => Ok(Vec::new()),
+        Err(error) => Err(error),
     }
 }

@@ -13,8 +13,11 @@ const LIMIT: Duration = Duration::from_secs(1);
 
 fn flags() -> Flags {
     let settings = Settings {
-        upstreams: [("monolith".to_owned(), UpstreamSettings { url: "http://127.0.0.1:1".to_owned() })]
-            .into(),
+        upstreams: [(
+            "monolith".to_owned(),
+            UpstreamSettings { url: "http://127.0.0.1:1".to_owned(), ..UpstreamSettings::default() },
+        )]
+        .into(),
         contexts: [(
             "users".to_owned(),
             ContextSettings { service: "monolith".to_owned(), ..ContextSettings::default() },

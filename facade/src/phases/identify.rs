@@ -1,4 +1,5 @@
-//! Identify: which request this is. Its id is the client's where that is sane, else a new one; a trace passes as it is.
+//! Identify: which request this is, and which trace it belongs to. Its id is the client's where that is sane, else a
+//! new one; the trace is the client's where that is valid, else a new one.
 
 use std::cell::{Cell, RefCell};
 use std::fmt::Write;
@@ -8,22 +9,46 @@ use http::HeaderMap;
 use http::header::{Entry, HeaderName, HeaderValue};
 use uuid::Uuid;
 
+use crate::settings::TraceBegin;
+use crate::trace::Traces;
+
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of an id: as many as of a UUID without dashes.
 const LENGTH: usize = 32;
 /// Ids made per allocation.
 const BATCH: usize = 64;
 
+/// What a worker makes identifiers with.
+#[derive(Debug)]
+pub(crate) struct Identities {
+    ids: RequestIds,
+    traces: RefCell<Traces>,
+}
+
+/// Which request this is.
+#[derive(Debug, Clone)]
+pub(crate) struct Identity {
+    pub(crate) request_id: HeaderValue,
+    /// The `traceparent` that goes to the upstream.
+    pub(crate) traceparent: Option<HeaderValue>,
+}
+
+impl Identities {
+    pub(crate) fn new(begin: TraceBegin) -> Self {
+        Self { ids: RequestIds::new(), traces: RefCell::new(Traces::new(begin)) }
+    }
+}
+
 /// Makes ids: half of one is this worker's own random number, the other half counts.
 #[derive(Debug)]
-pub(crate) struct RequestIds {
+struct RequestIds {
     prefix: u64,
     next: Cell<u64>,
     made: RefCell<Bytes>,
 }
 
 impl RequestIds {
-    pub(crate) fn new() -> Self {
+    fn new() -> Self {
         let (prefix, next) = Uuid::new_v4().as_u64_pair();
         Self { prefix, next: Cell::new(next), made: RefCell::default() }
     }
@@ -49,8 +74,13 @@ impl RequestIds {
     }
 }
 
-/// The request's id, which its headers hold afterwards exactly once.
-pub(crate) fn identify(ids: &RequestIds, headers: &mut HeaderMap) -> HeaderValue {
+/// The request's identifiers, which its headers hold afterwards exactly once.
+pub(crate) fn identify(identities: &Identities, headers: &mut HeaderMap) -> Identity {
+    let request_id = request_id(&identities.ids, headers);
+    Identity { request_id, traceparent: identities.traces.borrow_mut().settle(headers) }
+}
+
+fn request_id(ids: &RequestIds, headers: &mut HeaderMap) -> HeaderValue {
     match headers.entry(REQUEST_ID) {
         Entry::Vacant(entry) => {
             let id = ids.next();
@@ -86,14 +116,14 @@ mod tests {
         let ids = RequestIds::new();
         let mut headers = HeaderMap::new();
         headers.insert(REQUEST_ID, HeaderValue::from_static("abc-1"));
-        assert_eq!(identify(&ids, &mut headers), "abc-1");
+        assert_eq!(request_id(&ids, &mut headers), "abc-1");
         for bad in ["", "a b", "<script>", &"x".repeat(65)] {
             headers.insert(REQUEST_ID, HeaderValue::from_str(bad).unwrap());
-            let id = identify(&ids, &mut headers);
+            let id = request_id(&ids, &mut headers);
             assert_eq!((id.len(), &headers[REQUEST_ID]), (LENGTH, &id));
         }
         headers.append(REQUEST_ID, HeaderValue::from_static("second"));
-        identify(&ids, &mut headers);
+        request_id(&ids, &mut headers);
         assert_eq!(headers.get_all(REQUEST_ID).iter().count(), 1);
     }
 

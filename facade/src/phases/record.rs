@@ -1,14 +1,20 @@
 //! Record: what came of a request, counted and logged once, when its answer has ended or was given up.
 
+use std::cell::Cell;
 use std::rc::Rc;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
 
 use control::Side;
 use http::request;
 
+use crate::access_log::{Line, Queued};
+use crate::client::Client;
 use crate::gate::WriteGuard;
-use crate::metrics::Outcome;
-use crate::plan::ContextId;
+use crate::metrics::{Flight, Outcome};
+use crate::phases::identify::Identity;
+use crate::plan::{ContextId, UpstreamId};
+use crate::protect::forwarded::ClientAddress;
 use crate::worker::Worker;
 
 /// Goes with a request from its head to the end of its answer; the drop records it.
@@ -16,73 +22,110 @@ use crate::worker::Worker;
 pub(crate) struct Ticket {
     worker: Rc<Worker>,
     started: Instant,
+    flight: Flight,
+    is_read: bool,
     pub(crate) context: Option<ContextId>,
     pub(crate) side: Side,
     pub(crate) fell_back: bool,
+    /// Whether the route named the upstream, so that neither side was chosen.
+    pub(crate) is_sideless: bool,
     /// None until there is an answer.
     pub(crate) status: Option<u16>,
     /// Of a write: a switch of ownership waits for it.
     pub(crate) write: Option<WriteGuard>,
+    /// Bytes of the request's body; none where it has no body.
+    pub(crate) received: Option<Rc<Cell<u64>>>,
+    /// Bytes of the answer's body.
+    pub(crate) sent: u64,
+    /// Only where the access log is on.
     line: Option<Box<Line>>,
 }
 
-/// What the access log says beyond the counters; only kept where the log is on.
-#[derive(Debug)]
-struct Line {
-    method: String,
-    path: String,
-    request_id: String,
-}
-
 impl Ticket {
-    pub(crate) fn begin(worker: &Rc<Worker>, parts: &request::Parts) -> Self {
-        worker.stats.begin();
-        let line =
-            tracing::enabled!(target: "facade::access", tracing::Level::DEBUG).then(|| Line::of(parts));
+    pub(crate) fn begin(worker: &Rc<Worker>, client: &Client, parts: &request::Parts) -> Self {
         Self {
             worker: Rc::clone(worker),
             started: Instant::now(),
+            flight: worker.stats.begin(),
+            is_read: parts.method.is_safe(),
             context: None,
             side: Side::Monolith,
             fell_back: false,
+            is_sideless: false,
             status: None,
             write: None,
-            line: line.map(Box::new),
+            received: None,
+            sent: 0,
+            line: worker.log.as_ref().map(|_| Box::new(line(worker, client, parts))),
         }
     }
 
     /// Completes the line of the access log, if there is one.
-    pub(crate) fn identified(&mut self, request_id: &[u8]) {
+    pub(crate) fn identified(&mut self, identity: &Identity) {
         if let Some(line) = &mut self.line {
-            line.request_id = String::from_utf8_lossy(request_id).into_owned();
+            line.request_id = Some(identity.request_id.clone());
+            line.traceparent = identity.traceparent.clone();
+        }
+    }
+
+    /// Whose request it is, as far as the networks before us are trusted.
+    pub(crate) fn came_from(&mut self, address: &ClientAddress) {
+        if let Some(line) = &mut self.line {
+            line.client = address.text.clone();
+        }
+    }
+
+    /// From now on the request is under way at that side.
+    pub(crate) fn decided(&mut self, side: Side, upstream: UpstreamId, write: Option<WriteGuard>) {
+        (self.side, self.write) = (side, write);
+        self.worker.stats.decided(&mut self.flight, self.context, side);
+        if let Some(line) = &mut self.line {
+            line.upstream = Some((side, upstream));
+        }
+    }
+
+    fn log(&mut self, took: Duration) {
+        let (Some(mut line), Some(log)) = (self.line.take(), &self.worker.log) else { return };
+        line.took = took;
+        line.context = self.context;
+        line.status = self.status;
+        line.bytes = self.sent;
+        line.fell_back = self.fell_back;
+        if self.fell_back {
+            line.upstream = Some((Side::Monolith, self.worker.plan.monolith));
+        }
+        if log.borrow_mut().offer(line) == Queued::Dropped {
+            self.worker.stats.unlogged();
         }
     }
 }
 
-impl Line {
-    fn of(parts: &request::Parts) -> Self {
-        Self {
-            method: parts.method.to_string(),
-            path: parts.uri.path().to_owned(),
-            request_id: String::new(),
-        }
+fn line(worker: &Worker, client: &Client, parts: &request::Parts) -> Line {
+    Line {
+        plan: Arc::clone(&worker.plan),
+        time: SystemTime::now(),
+        took: Duration::ZERO,
+        client: client.hop.peer().text.clone(),
+        method: parts.method.clone(),
+        target: parts.uri.clone(),
+        version: parts.version,
+        status: None,
+        bytes: 0,
+        context: None,
+        upstream: None,
+        request_id: None,
+        traceparent: None,
+        fell_back: false,
     }
 }
 
 impl Drop for Ticket {
     fn drop(&mut self) {
         let took = self.started.elapsed();
-        let Self { context, side, status, .. } = *self;
-        self.worker.stats.end(&Outcome { context, side, status, took });
-        let Some(Line { method, path, request_id }) = self.line.as_deref() else { return };
-        let context =
-            context.and_then(|id| self.worker.plan.context(id)).map(|context| context.name.as_str());
-        let duration_ms = took.as_secs_f64() * 1000.0;
-        let (side, fell_back) = (side.as_str(), self.fell_back);
-        tracing::debug!(
-            target: "facade::access",
-            method, path, request_id, status, context, side, fell_back, duration_ms,
-            "{method} {path} answered {} by the {side}", status.unwrap_or_default()
-        );
+        let Self { context, side, is_read, status, sent, .. } = *self;
+        let received = self.received.as_ref().map_or(0, |received| received.get());
+        let outcome = Outcome { context, side, is_read, status, took, received, sent };
+        self.worker.stats.end(self.flight, &outcome);
+        self.log(took);
     }
 }

@@ -84,6 +84,14 @@ fn assert_refused(outcome: (i32, String, String), parts: &[&str]) {
     }
 }
 
+fn assert_unsound(folder: &Path, parts: &[&str]) {
+    let (code, out, err) = outcome(facade(folder).arg("check"));
+    assert_eq!((code, out.as_str()), (1, ""), "{err}");
+    for part in parts {
+        assert!(err.contains(part), "{part} is missing in {err}");
+    }
+}
+
 #[test]
 fn a_flag_is_set_listed_and_remembered() {
     let (monolith, service) = (Upstream::saying("monolith"), Upstream::saying("service"));
@@ -158,13 +166,13 @@ fn the_admin_api_speaks_problem_json_and_prometheus() {
     }
     let get = |path: &str| running.admin(&format!("GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n"));
     assert_eq!(get("/api/v1/flags/cart").json()["reads"], "1");
-    assert_eq!(get("/api/v1/routes").json()["items"][0]["prefix"], "/users");
+    assert_eq!(get("/api/v1/routes").json()["items"][0]["path"], "/cart");
     assert_eq!(get("/health/ready").json()["status"], "ok");
     let mut wire = Wire::connect(running.address);
     wire.send("GET /cart HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(wire.message().unwrap().status(), 502);
     eventually("the request is counted", || {
-        let line = "banyan_facade_requests_total{context=\"cart\",side=\"monolith\",status_class=\"5xx\"} 1";
+        let line = "banyan_facade_requests_total{context=\"cart\",side=\"monolith\",kind=\"read\",status_class=\"5xx\"} 1";
         get("/metrics").text().contains(line)
     });
     let stranger = running.admin("GET /api/v1/flags HTTP/1.1\r\nhost: evil.example\r\n\r\n");
@@ -184,7 +192,7 @@ fn explain_tells_side_and_reason() {
         (&bucket.into(), &side.into(), &"/cart".into())
     );
     let (_, out, _) = running.run(&["explain", "POST", "/orders"]);
-    assert!(out.contains("no route claims this path"), "{out}");
+    assert!(out.contains("no route claims this request"), "{out}");
 }
 
 #[test]
@@ -196,9 +204,12 @@ fn settings_are_checked_as_a_whole() {
     let (_, out, _) = outcome(facade(folder.path()).arg("routes"));
     assert!(out.contains("/users") && out.contains("path segment of /users/{key}"), "{out}");
     fs::write(folder.path().join("facade.toml"), "workers = 2\nlisten = 'x'\n").unwrap();
-    assert_refused(outcome(facade(folder.path()).arg("check")), &["`monolith`", "listen", "control.path"]);
+    assert_unsound(
+        folder.path(),
+        &["`monolith`", "--> facade.toml:2:10", "listen = 'x'", "control.path", "has 3 faults"],
+    );
     fs::write(folder.path().join("facade.toml"), "worker = 2\n").unwrap();
-    assert_refused(outcome(facade(folder.path()).arg("check")), &["unknown setting `worker`", "facade.toml"]);
+    assert_unsound(folder.path(), &["unknown setting `worker`; did you mean `workers`", "facade.toml:1:1"]);
     assert!(!folder.path().join("control.db").exists(), "checking created a control store");
 }
 
@@ -212,7 +223,7 @@ fn private_prefixes_are_shown_and_checked() {
     write("private = ['/replica', '/internal']");
     let (_, out, err) = outcome(facade(folder.path()).args(["routes", "--json"]));
     let routes: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
-    assert_eq!((&routes[0]["prefix"], &routes[0]["private"]), (&"/replica".into(), &true.into()));
+    assert_eq!((&routes[0]["path"], &routes[0]["kind"]), (&"/replica".into(), &"private".into()));
     let (_, out, _) = outcome(facade(folder.path()).arg("routes"));
     assert!(out.contains("/internal") && out.contains("private: 404"), "{out}");
     let (_, out, _) =
@@ -222,10 +233,10 @@ fn private_prefixes_are_shown_and_checked() {
     assert!(told["why"].as_str().unwrap().contains("private"), "{out}");
     let check = |line: &str, parts: &[&str]| {
         write(line);
-        assert_refused(outcome(facade(folder.path()).arg("check")), parts);
+        assert_unsound(folder.path(), parts);
     };
     check("private = ['internal']", &["`private`", "`internal`", "begins with `/`"]);
-    check("private = ['/users']", &["route `/users`", "`private`"]);
+    check("private = ['/users']", &["route 2 `/users`", "`private`"]);
     check("workers = 513", &["`workers`", "at most 512"]);
 }
 
@@ -247,4 +258,33 @@ fn a_port_in_use_and_an_open_admin_port_are_refused() {
         outcome(facade(folder.path()).arg("serve").env("BANYAN_ADMIN_LISTEN", "0.0.0.0:0")),
         &["admin_token"],
     );
+}
+
+#[test]
+fn a_file_to_start_from_is_written_once_and_works_at_once() {
+    let upstream = Upstream::saying("upstream");
+    let folder = tempfile::tempdir().unwrap();
+    let url = format!("http://{}", upstream.address);
+    let init = |url: &str, more: &[&str]| {
+        outcome(facade(folder.path()).args(["init", "--upstream", url]).args(more))
+    };
+    assert_refused(init("https://a/b", &[]), &["https://a/b"]);
+    let (code, out, err) = init(&url, &[]);
+    assert!(code == 0 && out.contains("facade.toml") && err.is_empty(), "{out}{err}");
+    assert_refused(init(&url, &[]), &["facade.toml is there already", "--force"]);
+    let (code, _, err) = init(&format!("http://{}", Upstream::nobody()), &["--output", "other.toml"]);
+    assert!(code == 0 && err.starts_with("warning: ") && err.contains("does not answer"), "{err}");
+    assert_eq!(init(&url, &["--force"]).0, 0);
+    let (code, _, err) = outcome(facade(folder.path()).args(["check", "other.toml"]));
+    assert_eq!(code, 0, "{err}");
+    let mut command = facade(folder.path());
+    command.arg("run").envs([("BANYAN_LISTEN", "127.0.0.1:0"), ("BANYAN_ADMIN_LISTEN", "127.0.0.1:0")]);
+    let mut process = command.stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let address = lines.next().unwrap().strip_prefix("listening http://").unwrap().parse().unwrap();
+    let admin = lines.next().unwrap();
+    let running = Running { folder, process, address, admin };
+    let mut wire = Wire::connect(running.address);
+    wire.send("GET /any HTTP/1.1\r\nhost: a\r\n\r\n");
+    assert_eq!(wire.message().unwrap().text(), "upstream");
 }

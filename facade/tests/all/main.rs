@@ -1,9 +1,25 @@
 //! The facade in front of real servers, spoken to over real sockets.
 
 #[cfg(test)]
+mod access_log;
+#[cfg(test)]
+mod admin_api;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
+mod control_settings;
+#[cfg(test)]
+mod counting;
+#[cfg(test)]
+mod deciding;
+#[cfg(test)]
+mod distrust;
+#[cfg(test)]
+mod draining;
+#[cfg(test)]
 mod early_answers;
+#[cfg(test)]
+mod expectations;
 #[cfg(test)]
 mod failures;
 #[cfg(test)]
@@ -11,12 +27,60 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod fleet;
+#[cfg(test)]
+mod foreign;
+#[cfg(test)]
+mod forwarded;
+#[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod handover;
+#[cfg(test)]
+mod http2;
+#[cfg(test)]
+mod jwt;
+#[cfg(test)]
+mod limits;
+#[cfg(test)]
+mod load;
+#[cfg(test)]
+mod many_facades;
+#[cfg(test)]
+mod metrics;
+#[cfg(test)]
+mod nginx;
+#[cfg(test)]
+mod protection_api;
+#[cfg(test)]
+mod rate_limits;
+#[cfg(test)]
+mod reload;
+#[cfg(test)]
+mod routes;
+#[cfg(test)]
+mod served;
+#[cfg(test)]
+mod status;
+#[cfg(test)]
 mod strictness;
+#[cfg(test)]
+mod strictness_fuzz;
+#[cfg(test)]
+mod strictness_table;
 #[cfg(test)]
 mod support;
 #[cfg(test)]
 mod switch;
+#[cfg(test)]
+mod tls;
+#[cfg(test)]
+mod tokens;
+#[cfg(test)]
+mod traces;
+#[cfg(test)]
+mod upgrades;
+#[cfg(test)]
+mod upstreams;
 #[cfg(test)]
 mod vectors;

@@ -128,6 +128,14 @@ impl Wire {
         Some(message)
     }
 
+    /// Whether something has come, without waiting for it.
+    pub(crate) fn has_bytes(&mut self) -> bool {
+        self.reader.get_ref().set_nonblocking(true).unwrap();
+        let has_bytes = self.reader.fill_buf().is_ok_and(|bytes| !bytes.is_empty());
+        self.reader.get_ref().set_nonblocking(false).unwrap();
+        has_bytes
+    }
+
     pub(crate) fn is_closed(&mut self) -> bool {
         matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
     }
@@ -262,7 +270,10 @@ impl Fixture {
 }
 
 fn settings(monolith: SocketAddr, service: SocketAddr) -> Settings {
-    let upstream = |address: SocketAddr| UpstreamSettings { url: format!("http://{address}") };
+    let upstream = |address: SocketAddr| UpstreamSettings {
+        url: format!("http://{address}"),
+        ..UpstreamSettings::default()
+    };
     Settings {
         listen: "127.0.0.1:0".to_owned(),
         admin_listen: "127.0.0.1:0".to_owned(),
@@ -279,10 +290,15 @@ fn settings(monolith: SocketAddr, service: SocketAddr) -> Settings {
                     KeySource::PathSegment("/users/{key}".to_owned()),
                     KeySource::Header("x-key".to_owned()),
                 ],
+                ..ContextSettings::default()
             },
         )]
         .into(),
-        routes: vec![RouteSettings { prefix: "/users".to_owned(), context: "users".to_owned() }],
+        routes: vec![RouteSettings {
+            prefix: "/users".to_owned(),
+            context: "users".to_owned(),
+            ..RouteSettings::default()
+        }],
         ..Settings::default()
     }
 }

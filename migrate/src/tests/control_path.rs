@@ -38,8 +38,8 @@ fn a_control_store_that_is_not_there_is_not_created() {
     let error = Extraction::open(&settings, "users").err().unwrap();
     assert_eq!(error.exit_code(), 4);
     let expected = format!(
-        "cannot open the control store {}: there is no such file; start the facade first, or set control.path to the \
-         store it uses",
+        "cannot open the control store {}: there is no such file; start the facade first, or set control.path or \
+         control.url to the store it uses",
         settings.control.path.display()
     );
     assert_eq!(platform::error::chain(&error), expected);
@@ -47,7 +47,7 @@ fn a_control_store_that_is_not_there_is_not_created() {
 
     let unset = Settings { control: ControlSettings::default(), ..settings };
     let error = Extraction::open(&unset, "users").err().unwrap().to_string();
-    assert!(error.starts_with("cannot open the control store: no path is set; "), "{error}");
+    assert!(error.starts_with("cannot open the control store: neither control.path"), "{error}");
 }
 
 #[test]
@@ -61,7 +61,7 @@ fn a_control_store_that_a_fence_is_ahead_of_is_refused_and_left_as_it_is() {
         world.target.query_row("SELECT fence_token FROM banyan_contexts", [], |row| row.get(0)).unwrap();
     let expected = format!(
         "refused: the fence of users was moved under token {token}, which the control store {} has not reached (it is at \
-         0); set control.path to the store that the switch was made in",
+         0); set control.path or control.url to the store that the switch was made in",
         settings.control.path.display()
     );
     assert_eq!(error.to_string(), expected);

@@ -197,7 +197,7 @@ fn check(settings: &Settings) -> Result<()> {
     let mut faults = Vec::new();
     let has_remote = !settings.users.remote.url.is_empty();
     if settings.users.wiring == Wiring::Flag && !settings.control.is_set() {
-        faults.push("users.wiring = \"flag\" needs control.path, where the flag is");
+        faults.push("users.wiring = \"flag\" needs control.path or control.url, where the flag is");
     }
     if settings.users.wiring == Wiring::Flag && !has_remote {
         faults.push("users.wiring = \"flag\" needs users.remote.url, where the service is");

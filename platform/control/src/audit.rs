@@ -1,12 +1,15 @@
 //! The audit trail: who changed what, when, why, and past which gate.
 
 use diesel::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::conn::Conn;
 use crate::error::ControlError;
 use crate::flag::Flag;
+use crate::flags::get;
 use crate::schema::audit;
-use crate::store::{ControlStore, now_ms};
+use crate::store::ControlStore;
 
 /// Who asks for a change, and why.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -25,7 +28,7 @@ impl Who {
 }
 
 /// One entry of the audit trail.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Queryable, Selectable)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, Queryable, Selectable, JsonSchema)]
 #[diesel(table_name = audit)]
 pub struct AuditRow {
     /// Grows with every entry.
@@ -55,14 +58,16 @@ pub struct AuditRow {
 impl ControlStore {
     /// The latest entries first, of one context or of all, at most `limit`.
     pub fn history(&self, context: Option<&str>, limit: i64) -> Result<Vec<AuditRow>, ControlError> {
-        let mut conn = self.connection()?;
-        let mut query =
-            audit::table.select(AuditRow::as_select()).order(audit::id.desc()).limit(limit).into_boxed();
-        if let Some(context) = context {
-            self.flag(context)?;
-            query = query.filter(audit::context.eq(context.to_owned()));
-        }
-        Ok(query.load(&mut conn)?)
+        let context = context.map(str::to_owned);
+        self.read(move |conn| {
+            let mut query =
+                audit::table.select(AuditRow::as_select()).order(audit::id.desc()).limit(limit).into_boxed();
+            if let Some(context) = context {
+                get(conn, &context)?;
+                query = query.filter(audit::context.eq(context));
+            }
+            Ok(query.load(conn)?)
+        })
     }
 }
 
@@ -75,14 +80,14 @@ pub(crate) struct Entry<'a> {
 }
 
 pub(crate) fn record(
-    conn: &mut SqliteConnection,
+    conn: &mut Conn,
     entry: &Entry<'_>,
     before: &Flag,
     after: &Flag,
 ) -> Result<(), ControlError> {
     diesel::insert_into(audit::table)
         .values((
-            audit::at_ms.eq(now_ms()),
+            audit::at_ms.eq(after.changed_at_ms),
             audit::context.eq(&after.context),
             audit::token.eq(after.token),
             audit::actor.eq(&entry.who.actor),

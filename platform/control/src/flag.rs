@@ -10,7 +10,7 @@ use crate::error::ControlError;
 use crate::routing::{BUCKETS, bucket};
 
 /// One of the two places where a context can live.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Side {
     /// The monolith.
@@ -56,8 +56,9 @@ impl FromStr for Side {
 }
 
 /// The percentage of keys that a stage applies to, in hundredths of a percent.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
 #[serde(try_from = "String", into = "String")]
+#[schemars(with = "String")]
 pub struct Weight(u16);
 
 impl Weight {
@@ -139,7 +140,7 @@ pub enum DataMode {
 }
 
 /// Where a context stands on its way; follows from the flag.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Everything at the monolith.
@@ -164,7 +165,7 @@ impl fmt::Display for Stage {
 }
 
 /// A context's routing state.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Flag {
     /// The context.
     pub context: String,
@@ -190,7 +191,7 @@ pub struct Flag {
 }
 
 /// A switch of ownership in progress: facades hold the context's writes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Hold {
     /// Token under which the writes are held and the old owner is fenced.
     pub token: i64,

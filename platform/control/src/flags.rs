@@ -6,11 +6,14 @@
 use diesel::prelude::*;
 
 use crate::audit::{Entry, Who, record};
+use crate::clock::store_now_ms;
+use crate::conn::{Conn, on_each};
 use crate::error::ControlError;
 use crate::flag::{DataMode, Flag, Hold, Side, Weight};
-use crate::records::Lag;
+use crate::records::{Lag, gate_data, gate_lag};
 use crate::schema::{backfills, flags, lag, verifications};
-use crate::store::{ControlSettings, ControlStore, now_ms};
+use crate::settings::ControlSettings;
+use crate::store::ControlStore;
 
 /// What to change about a flag; what is absent stays.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -26,8 +29,9 @@ pub struct FlagChange {
 impl ControlStore {
     /// Makes a context known. One that is known keeps its state; only how its data is held is taken over.
     pub fn declare(&self, context: &str, data: DataMode) -> Result<(), ControlError> {
-        self.write(|conn| {
-            let mut flag = find(conn, context)?.unwrap_or_else(|| Flag::unmoved(context));
+        let context = context.to_owned();
+        self.decide(move |conn| {
+            let mut flag = find(conn, &context)?.unwrap_or_else(|| Flag::unmoved(context));
             flag.data = data;
             save(conn, &flag)
         })
@@ -35,50 +39,56 @@ impl ControlStore {
 
     /// All flags, by name of context.
     pub fn flags(&self) -> Result<Vec<Flag>, ControlError> {
-        load_all(&mut *self.connection()?, self.settings())
+        let settings = self.shared_settings();
+        let flags = self.read(move |conn| load_all(conn, &settings))?;
+        Ok(flags.into_iter().map(|flag| self.local(flag)).collect())
     }
 
     /// One context's flag.
     pub fn flag(&self, context: &str) -> Result<Flag, ControlError> {
-        get(&mut *self.connection()?, context)
+        let context = context.to_owned();
+        self.read(move |conn| get(conn, &context)).map(|flag| self.local(flag))
     }
 
     /// Changes a flag if the gates allow it, and returns it as it stands then. Setting what is set changes nothing.
     pub fn set_flag(&self, context: &str, change: FlagChange, who: &Who) -> Result<Flag, ControlError> {
-        self.write(|conn| {
-            let before = get(conn, context)?;
+        let (context, who, settings) = (context.to_owned(), who.clone(), self.shared_settings());
+        let flag = self.decide(move |conn| {
+            let before = get(conn, &context)?;
             let mut after = before.clone();
             after.reads = change.reads.unwrap_or(before.reads);
             after.writes = change.writes.unwrap_or(before.writes);
             if after == before {
                 return Ok(before);
             }
-            needs_reason(who)?;
+            needs_reason(&who)?;
             needs_no_hold(&before)?;
             needs_owner_to_stay(&before, &after)?;
-            let gate = self.gate_reads(conn, &before, &after);
+            let gate = gate_reads(conn, &settings, &before, &after);
             let forced = match gate {
                 Err(ControlError::Refused { .. }) if change.force => true,
                 other => other.map(|()| false)?,
             };
             after.forced = forced || (before.forced && after.reads > Weight::ZERO);
-            touch(&mut after);
+            touch(conn, &mut after)?;
             save(conn, &after)?;
-            let entry = Entry { who, action: "set", forced, evidence: evidence(conn, context)? };
+            let entry = Entry { who: &who, action: "set", forced, evidence: evidence(conn, &context)? };
             record(conn, &entry, &before, &after)?;
             Ok(after)
-        })
+        })?;
+        Ok(self.local(flag))
     }
 
     /// Turns on or off that the owner sends its writes to the other side. Turning it on begins anew: what was
     /// backfilled and verified before counts no longer.
     pub fn set_dual_write(&self, context: &str, on: bool, who: &Who) -> Result<Flag, ControlError> {
-        self.write(|conn| {
-            let before = get(conn, context)?;
+        let (context, who) = (context.to_owned(), who.clone());
+        let flag = self.decide(move |conn| {
+            let before = get(conn, &context)?;
             if before.dual_write == on {
                 return Ok(before);
             }
-            needs_reason(who)?;
+            needs_reason(&who)?;
             needs_no_hold(&before)?;
             if !on && (before.reads > Weight::ZERO || before.writes == Side::Service) {
                 return Err(ControlError::Refused {
@@ -89,27 +99,29 @@ impl ControlStore {
                 });
             }
             let mut after = Flag { dual_write: on, ..before.clone() };
-            touch(&mut after);
+            touch(conn, &mut after)?;
             save(conn, &after)?;
-            diesel::delete(verifications::table.find(context)).execute(conn)?;
-            diesel::delete(backfills::table.find(context)).execute(conn)?;
-            record(conn, &Entry { who, action: "dual-write", forced: false, evidence: None }, &before, &after)?;
+            diesel::delete(verifications::table.find(&context)).execute(conn)?;
+            diesel::delete(backfills::table.find(&context)).execute(conn)?;
+            let entry = Entry { who: &who, action: "dual-write", forced: false, evidence: None };
+            record(conn, &entry, &before, &after)?;
             Ok(after)
-        })
+        })?;
+        Ok(self.local(flag))
     }
+}
 
-    fn gate_reads(
-        &self,
-        conn: &mut SqliteConnection,
-        before: &Flag,
-        after: &Flag,
-    ) -> Result<(), ControlError> {
-        if before.data == DataMode::Shared || after.reads <= before.reads {
-            return Ok(());
-        }
-        self.gate_data(conn, before)?;
-        self.gate_lag(conn, &before.context)
+fn gate_reads(
+    conn: &mut Conn,
+    settings: &ControlSettings,
+    before: &Flag,
+    after: &Flag,
+) -> Result<(), ControlError> {
+    if before.data == DataMode::Shared || after.reads <= before.reads {
+        return Ok(());
     }
+    gate_data(conn, settings, before)?;
+    gate_lag(conn, settings, &before.context)
 }
 
 /// An owner changes only by a switch, which moves the data with it; nothing, not even force, goes past that.
@@ -155,12 +167,13 @@ pub(crate) fn needs_no_hold(flag: &Flag) -> Result<(), ControlError> {
 }
 
 /// A change raises the token and is dated.
-pub(crate) fn touch(flag: &mut Flag) {
+pub(crate) fn touch(conn: &mut Conn, flag: &mut Flag) -> Result<(), ControlError> {
     flag.token += 1;
-    flag.changed_at_ms = now_ms();
+    flag.changed_at_ms = store_now_ms(conn)?;
+    Ok(())
 }
 
-fn evidence(conn: &mut SqliteConnection, context: &str) -> Result<Option<String>, ControlError> {
+fn evidence(conn: &mut Conn, context: &str) -> Result<Option<String>, ControlError> {
     let found = verifications::table.find(context).select(verifications::evidence).first(conn).optional()?;
     Ok(found)
 }
@@ -236,29 +249,28 @@ impl From<&Flag> for FlagRow {
 type Reported = Option<(i64, i64, i64)>;
 
 /// All flags, each with what its owner last reported of its lag.
-pub(crate) fn load_all(
-    conn: &mut SqliteConnection,
-    settings: &ControlSettings,
-) -> Result<Vec<Flag>, ControlError> {
+pub(crate) fn load_all(conn: &mut Conn, settings: &ControlSettings) -> Result<Vec<Flag>, ControlError> {
     let rows: Vec<(FlagRow, Reported)> = flags::table
         .left_join(lag::table.on(lag::context.eq(flags::context)))
         .select((FlagRow::as_select(), (lag::pending, lag::oldest_ms, lag::at_ms).nullable()))
         .order(flags::context)
         .load(conn)?;
+    let now_ms = store_now_ms(conn)?;
     let with_lag = |(row, reported): (FlagRow, Reported)| {
         let reported = reported.map(|(pending, oldest_ms, at_ms)| Lag { pending, oldest_ms, at_ms });
-        let late = reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms));
+        let late =
+            reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms, now_ms));
         Ok(Flag { late, ..Flag::try_from(row)? })
     };
     rows.into_iter().map(with_lag).collect()
 }
 
-fn find(conn: &mut SqliteConnection, context: &str) -> Result<Option<Flag>, ControlError> {
+fn find(conn: &mut Conn, context: &str) -> Result<Option<Flag>, ControlError> {
     let row = flags::table.find(context).select(FlagRow::as_select()).first(conn).optional()?;
     row.map(Flag::try_from).transpose()
 }
 
-pub(crate) fn get(conn: &mut SqliteConnection, context: &str) -> Result<Flag, ControlError> {
+pub(crate) fn get(conn: &mut Conn, context: &str) -> Result<Flag, ControlError> {
     if let Some(flag) = find(conn, context)? {
         return Ok(flag);
     }
@@ -266,13 +278,9 @@ pub(crate) fn get(conn: &mut SqliteConnection, context: &str) -> Result<Flag, Co
     Err(ControlError::UnknownContext { context: context.to_owned(), known })
 }
 
-pub(crate) fn save(conn: &mut SqliteConnection, flag: &Flag) -> Result<(), ControlError> {
+pub(crate) fn save(conn: &mut Conn, flag: &Flag) -> Result<(), ControlError> {
     let row = FlagRow::from(flag);
-    diesel::insert_into(flags::table)
-        .values(&row)
-        .on_conflict(flags::context)
-        .do_update()
-        .set(&row)
-        .execute(conn)?;
+    let insert = diesel::insert_into(flags::table).values(&row);
+    on_each!(conn, |conn| insert.on_conflict(flags::context).do_update().set(&row).execute(conn))?;
     Ok(())
 }

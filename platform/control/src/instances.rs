@@ -1,14 +1,17 @@
 //! The processes that serve flags: signs of life, and which fencing token each one serves.
 
 use diesel::prelude::*;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::clock::store_now_ms;
+use crate::conn::{Conn, on_each};
 use crate::error::ControlError;
 use crate::schema::{acks, instances};
-use crate::store::{ControlStore, now_ms};
+use crate::store::ControlStore;
 
 /// What kind of process an instance is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum InstanceKind {
     /// A facade: it holds writes during a switch.
@@ -39,7 +42,7 @@ impl InstanceKind {
 }
 
 /// Which token of a context's flag an instance serves.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Ack {
     /// The context.
     pub context: String,
@@ -61,14 +64,16 @@ pub struct Heartbeat {
 }
 
 /// An instance as the store knows it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Instance {
     /// Unique name.
     pub instance: String,
     /// Its kind.
     pub kind: InstanceKind,
-    /// Last sign of life, in milliseconds since 1970.
+    /// Last sign of life, in milliseconds since 1970 by the store's clock.
     pub heartbeat_at_ms: i64,
+    /// How long ago that was, in milliseconds.
+    pub age_ms: i64,
     /// Whether that is less than a lease ago.
     pub live: bool,
     /// What it serves.
@@ -85,56 +90,58 @@ impl Instance {
 impl ControlStore {
     /// Takes a sign of life.
     pub fn heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), ControlError> {
-        self.write(|conn| write_heartbeat(conn, heartbeat))
+        let heartbeat = heartbeat.clone();
+        self.report(move |conn| write_heartbeat(conn, &heartbeat))
     }
 
-    /// All instances that were seen within the last hour.
+    /// All instances that were seen within the last hour, each with the tokens that it serves.
     pub fn instances(&self) -> Result<Vec<Instance>, ControlError> {
-        let now = now_ms();
-        let mut conn = self.connection()?;
-        let rows: Vec<(String, String, i64)> = instances::table
-            .filter(instances::heartbeat_at_ms.gt(now - 3_600_000))
-            .order(instances::instance)
-            .load(&mut conn)?;
-        let all: Vec<(String, String, i64, bool)> = acks::table.order(acks::context).load(&mut conn)?;
-        let acks_of = |name: &str| {
-            all.iter()
-                .filter(|(instance, ..)| instance == name)
-                .map(|(_, context, token, held)| Ack { context: context.clone(), token: *token, held: *held })
-                .collect()
-        };
-        let instance = |(instance, kind, heartbeat_at_ms): (String, String, i64)| Instance {
-            acks: acks_of(&instance),
-            kind: InstanceKind::parse(&kind),
-            live: now - heartbeat_at_ms < self.settings().lease_ms,
-            heartbeat_at_ms,
-            instance,
-        };
-        Ok(rows.into_iter().map(instance).collect())
+        let lease_ms = self.settings().lease_ms;
+        self.read(move |conn| load_instances(conn, lease_ms))
     }
 
     /// Forgets an instance that ends in order, so that nobody waits for it.
     pub fn retire(&self, instance: &str) -> Result<(), ControlError> {
-        self.write(|conn| {
-            diesel::delete(acks::table.filter(acks::instance.eq(instance))).execute(conn)?;
-            diesel::delete(instances::table.find(instance)).execute(conn)?;
+        let instance = instance.to_owned();
+        self.report(move |conn| {
+            diesel::delete(acks::table.filter(acks::instance.eq(&instance))).execute(conn)?;
+            diesel::delete(instances::table.find(&instance)).execute(conn)?;
             Ok(())
         })
     }
 }
 
+fn load_instances(conn: &mut Conn, lease_ms: i64) -> Result<Vec<Instance>, ControlError> {
+    let now = store_now_ms(conn)?;
+    let rows: Vec<(String, String, i64)> = instances::table
+        .filter(instances::heartbeat_at_ms.gt(now - 3_600_000))
+        .order(instances::instance)
+        .load(conn)?;
+    let all: Vec<(String, String, i64, bool)> = acks::table.order(acks::context).load(conn)?;
+    let acks_of = |name: &str| {
+        all.iter()
+            .filter(|(instance, ..)| instance == name)
+            .map(|(_, context, token, held)| Ack { context: context.clone(), token: *token, held: *held })
+            .collect()
+    };
+    let instance = |(instance, kind, heartbeat_at_ms): (String, String, i64)| Instance {
+        acks: acks_of(&instance),
+        kind: InstanceKind::parse(&kind),
+        live: now - heartbeat_at_ms < lease_ms,
+        age_ms: (now - heartbeat_at_ms).max(0),
+        heartbeat_at_ms,
+        instance,
+    };
+    Ok(rows.into_iter().map(instance).collect())
+}
+
 /// Takes a sign of life within a transaction of the caller's.
-pub(crate) fn write_heartbeat(
-    conn: &mut SqliteConnection,
-    heartbeat: &Heartbeat,
-) -> Result<(), ControlError> {
-    diesel::replace_into(instances::table)
-        .values((
-            instances::instance.eq(&heartbeat.instance),
-            instances::kind.eq(heartbeat.kind.as_str()),
-            instances::heartbeat_at_ms.eq(now_ms()),
-        ))
-        .execute(conn)?;
+pub(crate) fn write_heartbeat(conn: &mut Conn, heartbeat: &Heartbeat) -> Result<(), ControlError> {
+    let now_ms = store_now_ms(conn)?;
+    let sign = (instances::kind.eq(heartbeat.kind.as_str()), instances::heartbeat_at_ms.eq(now_ms));
+    let insert =
+        diesel::insert_into(instances::table).values((instances::instance.eq(&heartbeat.instance), sign));
+    on_each!(conn, |conn| insert.on_conflict(instances::instance).do_update().set(sign).execute(conn))?;
     diesel::delete(acks::table.filter(acks::instance.eq(&heartbeat.instance))).execute(conn)?;
     for ack in &heartbeat.acks {
         diesel::insert_into(acks::table)

@@ -5,26 +5,34 @@
 //! * a context has one owner at any time, and a switch changes it at one point of no doubt: [`ControlStore::flip`].
 
 mod audit;
+mod clock;
+mod conn;
 mod error;
+mod file;
 mod flag;
 mod flags;
 mod instances;
+mod postgres;
 mod records;
 mod routing;
 mod schema;
+mod settings;
 mod store;
 mod switch;
+mod transaction;
 mod watcher;
 
 #[cfg(test)]
 mod tests;
 
 pub use audit::{AuditRow, Who};
+pub use clock::now_ms;
 pub use error::ControlError;
 pub use flag::{DataMode, Flag, Hold, Side, Stage, Weight};
 pub use flags::FlagChange;
 pub use instances::{Ack, Heartbeat, Instance, InstanceKind};
 pub use records::{Lag, Verification};
 pub use routing::{BUCKETS, bucket};
-pub use store::{ControlSettings, ControlStore, now_ms};
-pub use watcher::Watcher;
+pub use settings::ControlSettings;
+pub use store::ControlStore;
+pub use watcher::{Vitals, Watcher};

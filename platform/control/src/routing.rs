@@ -36,7 +36,41 @@ fn join(buffer: &mut [u8], context: &[u8], key: &[u8]) {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
+    use crate::flag::{Flag, Side, Weight};
+
+    /// Who answers a read of this key at this weight, by a flag made anew as every process makes its own.
+    fn side(context: &str, key: &[u8], points: u16) -> Side {
+        let reads = Weight::from_basis_points(points.into()).unwrap();
+        Flag { reads, ..Flag::unmoved(context) }.side_of_read(key)
+    }
+
+    proptest! {
+        #[test]
+        fn every_key_has_one_weight_from_which_on_it_is_moved(
+            context in "[a-z_]{1,40}",
+            key in proptest::collection::vec(any::<u8>(), 0..300),
+            points in 0..=BUCKETS,
+        ) {
+            let moved = bucket(&context, &key) < points;
+            let expected = if moved { Side::Service } else { Side::Monolith };
+            prop_assert_eq!(side(&context, &key, points), expected);
+        }
+
+        #[test]
+        fn raising_a_weight_moves_no_key_back(
+            context in "[a-z_]{1,40}",
+            key in proptest::collection::vec(any::<u8>(), 0..300),
+            weights in (0..=BUCKETS, 0..=BUCKETS),
+        ) {
+            let (low, high) = (weights.0.min(weights.1), weights.0.max(weights.1));
+            let is_moved = |points| side(&context, &key, points) == Side::Service;
+            prop_assert!(!is_moved(0) && is_moved(BUCKETS));
+            prop_assert!(!is_moved(low) || is_moved(high));
+        }
+    }
 
     #[test]
     fn long_and_short_keys_hash_the_same_way() {

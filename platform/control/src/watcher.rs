@@ -1,28 +1,40 @@
 //! Watching the control store: a thread that notices a change within a few milliseconds and says what it serves.
 //!
-//! Invariant: with the store gone, nothing is reported but the error; whoever listens keeps the flags it has.
+//! Invariants: with the store gone, nothing is reported but the error, and whoever listens keeps the flags it has; of
+//! two words on what is served, the older never takes the place of the newer.
+
+mod backoff;
+mod source;
+mod word;
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use diesel::connection::SimpleConnection;
-use diesel::prelude::*;
-use diesel::sql_types::BigInt;
-
 use crate::error::ControlError;
 use crate::flag::Flag;
-use crate::flags::load_all;
-use crate::instances::{Ack, Heartbeat, InstanceKind, write_heartbeat};
-use crate::store::{ControlSettings, ControlStore, connect};
+use crate::instances::{Ack, Heartbeat, InstanceKind};
+use crate::store::ControlStore;
+use source::Source;
+use word::Word;
 
-/// The flags are read that often without a commit by others, too: a report of lag grows old by itself.
-const LOOK_ANYHOW: Duration = Duration::from_secs(1);
+/// Pauses between attempts to reach a server that is away.
+const SHORTEST_PAUSE: Duration = Duration::from_millis(50);
+const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
 /// A running watch. Dropping it ends the thread and retires the instance.
 pub struct Watcher {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// How the store was when it was last looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Vitals {
+    /// Whether the last look succeeded.
+    pub up: bool,
+    /// How long ago the store was last read or found unchanged; none before the first time.
+    pub age: Option<Duration>,
 }
 
 #[derive(Default)]
@@ -35,7 +47,9 @@ struct Shared {
 struct State {
     poked: bool,
     stop: bool,
-    acks: Vec<Ack>,
+    word: Word,
+    up: bool,
+    read_at: Option<Instant>,
 }
 
 impl Shared {
@@ -57,13 +71,12 @@ impl Watcher {
     ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared::default());
         let watch = Watch {
+            source: Source::new(&store),
             store,
             instance,
             kind,
             shared: Arc::clone(&shared),
             on_change,
-            conn: None,
-            seen: None,
             flags: None,
             told: None,
         };
@@ -77,10 +90,17 @@ impl Watcher {
         self.shared.changed.notify_one();
     }
 
-    /// Says what the instance serves now; reported at once.
+    /// Says what the instance serves now; reported at once. It takes the place of what `on_change` returns if that was
+    /// under way meanwhile, and never that of a newer token.
     pub fn set_acks(&self, acks: Vec<Ack>) {
-        self.shared.lock().acks = acks;
+        self.shared.lock().word.say(acks);
         self.poke();
+    }
+
+    /// How the store was when it was last looked at.
+    pub fn vitals(&self) -> Vitals {
+        let state = self.shared.lock();
+        Vitals { up: state.up, age: state.read_at.map(|at| at.elapsed()) }
     }
 }
 
@@ -97,14 +117,11 @@ impl Drop for Watcher {
 
 struct Watch<F> {
     store: ControlStore,
+    source: Source,
     instance: String,
     kind: InstanceKind,
     shared: Arc<Shared>,
     on_change: F,
-    conn: Option<SqliteConnection>,
-    /// `PRAGMA data_version` at the last reading, and when that was: it changes with every commit by another
-    /// connection.
-    seen: Option<(i64, Instant)>,
     /// What `on_change` was last told; nothing after an error.
     flags: Option<Vec<Flag>>,
     /// What the store was last told, and when.
@@ -116,22 +133,21 @@ where
     F: FnMut(Result<&[Flag], &ControlError>) -> Vec<Ack>,
 {
     fn run(mut self) {
-        let pause = Duration::from_millis(self.store.settings().poll_ms.max(1));
-        let mut failing = false;
+        let turn = Duration::from_millis(self.store.settings().poll_ms.max(1));
+        let mut failures = 0_u32;
         while !self.shared.lock().stop {
-            match self.look().and_then(|()| self.report()) {
-                Ok(()) => failing = false,
-                Err(error) => {
-                    self.conn = None;
-                    self.seen = None;
-                    self.flags = None;
-                    if !failing {
-                        failing = true;
-                        let acks = (self.on_change)(Err(&error));
-                        self.shared.lock().acks = acks;
-                    }
+            let pause = match self.look().and_then(|()| self.report()) {
+                Ok(()) => {
+                    failures = 0;
+                    self.shared.lock().up = true;
+                    turn
                 }
-            }
+                Err(error) => {
+                    failures = failures.saturating_add(1);
+                    self.fail(&error, failures);
+                    turn.max(backoff::jittered(SHORTEST_PAUSE, LONGEST_PAUSE, failures))
+                }
+            };
             self.wait(pause);
         }
         if let Err(error) = self.store.retire(&self.instance) {
@@ -140,35 +156,44 @@ where
     }
 
     fn look(&mut self) -> Result<(), ControlError> {
-        let conn = match &mut self.conn {
-            Some(conn) => conn,
-            None => self.conn.insert(watching(self.store.settings())?),
-        };
-        let version = diesel::sql_query("PRAGMA data_version").get_result::<DataVersion>(conn)?.data_version;
-        if self.seen.is_some_and(|(seen, at)| seen == version && at.elapsed() < LOOK_ANYHOW) {
+        let found = self.source.look(&self.store)?;
+        if let Some(at) = found.asked_at {
+            self.shared.lock().read_at = Some(at);
+        }
+        let Some(flags) = found.flags.filter(|flags| self.flags.as_ref() != Some(flags)) else {
             return Ok(());
-        }
-        let flags = load_all(conn, self.store.settings())?;
-        self.seen = Some((version, Instant::now()));
-        if self.flags.as_ref() != Some(&flags) {
-            let acks = (self.on_change)(Ok(&flags));
-            self.flags = Some(flags);
-            self.shared.lock().acks = acks;
-        }
+        };
+        self.tell(Ok(&flags));
+        self.flags = Some(flags);
         Ok(())
     }
 
+    fn fail(&mut self, error: &ControlError, failures: u32) {
+        self.source.reset();
+        self.flags = None;
+        self.shared.lock().up = false;
+        if failures == 1 {
+            self.tell(Err(error));
+            // A store that was set back has older tokens, which count when it can be read again.
+            self.shared.lock().word.forget_tokens();
+        }
+    }
+
+    fn tell(&mut self, change: Result<&[Flag], &ControlError>) {
+        let began = self.shared.lock().word.sequence();
+        let acks = (self.on_change)(change);
+        self.shared.lock().word.answer(acks, began);
+    }
+
     fn report(&mut self) -> Result<(), ControlError> {
-        let acks = self.shared.lock().acks.clone();
+        let acks = self.shared.lock().word.acks().to_vec();
         let beat = Duration::from_millis(u64::try_from(self.store.settings().lease_ms / 6).unwrap_or(500));
         let is_told = self.told.as_ref().is_some_and(|(told, at)| *told == acks && at.elapsed() < beat);
         if is_told {
             return Ok(());
         }
-        let (instance, kind) = (self.instance.clone(), self.kind);
-        let heartbeat = Heartbeat { instance, kind, acks: acks.clone() };
-        let Some(conn) = &mut self.conn else { return Ok(()) };
-        conn.immediate_transaction(|conn| write_heartbeat(conn, &heartbeat))?;
+        let heartbeat = Heartbeat { instance: self.instance.clone(), kind: self.kind, acks: acks.clone() };
+        self.source.report(heartbeat)?;
         self.told = Some((acks, Instant::now()));
         Ok(())
     }
@@ -180,18 +205,4 @@ where
         let (mut state, _) = waited.unwrap_or_else(PoisonError::into_inner);
         state.poked = false;
     }
-}
-
-/// A connection whose commits do not wait for the disk: a sign of life lost in a power cut is no loss, and whoever
-/// waits for a slow disk notices a change of a flag late.
-fn watching(settings: &ControlSettings) -> Result<SqliteConnection, ControlError> {
-    let mut conn = connect(settings)?;
-    conn.batch_execute("PRAGMA synchronous = NORMAL;")?;
-    Ok(conn)
-}
-
-#[derive(QueryableByName)]
-struct DataVersion {
-    #[diesel(sql_type = BigInt)]
-    data_version: i64,
 }

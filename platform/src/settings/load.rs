@@ -20,6 +20,20 @@ pub fn load<T>(file: Option<&Path>, default_file: &str) -> Result<Loaded<T>, Set
 where
     T: Default + Serialize + DeserializeOwned,
 {
+    match load_sound(file, default_file)? {
+        (loaded, faults) if faults.is_empty() => Ok(loaded),
+        (_, faults) => Err(SettingsError::Invalid(faults)),
+    }
+}
+
+/// The same, without what is wrong, which is told beside it: for those who look for more faults in the rest.
+pub fn load_sound<T>(
+    file: Option<&Path>,
+    default_file: &str,
+) -> Result<(Loaded<T>, Vec<String>), SettingsError>
+where
+    T: Default + Serialize + DeserializeOwned,
+{
     let file = match file {
         Some(path) if path.is_file() => Some(path.to_owned()),
         Some(path) => return Err(SettingsError::NoFile { path: path.display().to_string() }),
@@ -40,16 +54,12 @@ where
                 let taken = errors.into_iter().map(|error| take_out(&mut layers, &error, &mut faults));
                 // What stands nowhere cannot be taken out: then there is nothing left to judge.
                 if taken.filter(|taken| *taken).count() == 0 {
-                    return Err(SettingsError::Invalid(faults.join("; ")));
+                    return Err(SettingsError::Invalid(faults));
                 }
             }
         }
     };
-    if faults.is_empty() {
-        Ok(Loaded { settings, rows, file })
-    } else {
-        Err(SettingsError::Invalid(faults.join("; ")))
-    }
+    Ok((Loaded { settings, rows, file }, faults))
 }
 
 /// One place that settings come from.
@@ -126,7 +136,11 @@ fn path(error: &Error) -> Vec<String> {
 fn explain(error: &Error, path: &[String], origin: Option<&str>) -> String {
     let key = path.join(".");
     let what = match &error.kind {
-        Kind::UnknownField(_, known) => format!("unknown setting `{key}`; known here: {}", known.join(", ")),
+        Kind::UnknownField(_, known) => {
+            let meant = path.last().and_then(|name| closest(name, known));
+            let meant = meant.map(|name| format!("did you mean `{name}`; ")).unwrap_or_default();
+            format!("unknown setting `{key}`; {meant}known here: {}", known.join(", "))
+        }
         // The library would quote what it found.
         Kind::InvalidType(_, expected) | Kind::InvalidValue(_, expected) if mask::is_of_secret(error) => {
             format!("setting `{key}`: invalid; expected {expected}")
@@ -136,6 +150,12 @@ fn explain(error: &Error, path: &[String], origin: Option<&str>) -> String {
     };
     let line = origin.map_or_else(|| what.clone(), |origin| format!("{what} (from {origin})"));
     line.replace('\n', " ")
+}
+
+/// The name that was probably meant: one that a slip or two of the fingers turn into what was written.
+fn closest(written: &str, known: &[&'static str]) -> Option<&'static str> {
+    let slips = |name: &&&str| strsim::osa_distance(written, name);
+    known.iter().min_by_key(slips).filter(|name| slips(name) <= 1 + name.len() / 5).copied()
 }
 
 /// The parser of TOML quotes the line at fault, and a secret may stand there.

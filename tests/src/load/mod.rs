@@ -6,6 +6,7 @@
 
 mod book;
 mod keys;
+pub mod open_loop;
 mod people;
 mod random;
 mod stats;

@@ -4,6 +4,7 @@
 //! measured counts as missed.
 
 mod backfill;
+mod facade;
 mod import;
 mod monolith;
 mod proxy;
@@ -22,6 +23,12 @@ use harness::Binaries;
 pub(crate) enum Suite {
     /// Import, backfill and the facade, against sqlite3, plain SQL and nginx.
     Skeleton {
+        /// Only bars with this in their name. The run fails all the same, because the others were not measured.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// The facade as a reverse proxy: cost against nginx and Envoy, latency, memory, failing fast, changes of flags.
+    Facade {
         /// Only bars with this in their name. The run fails all the same, because the others were not measured.
         #[arg(long)]
         only: Option<String>,
@@ -88,9 +95,11 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     tools::install_missing()?;
     let (bars, only): (&[Bars], _) = match suite {
         Suite::Skeleton { only } => (&SKELETON, only),
+        Suite::Facade { only } => (&facade::BARS, only),
         Suite::Monolith { only } => (&monolith::BARS, only),
     };
-    let binaries = crate::shell::release_binaries()?;
+    let needed: &[&str] = if let Suite::Facade { .. } = suite { &facade::BINARIES } else { &Binaries::NAMES };
+    let binaries = crate::shell::release_binaries(needed)?;
     if let Suite::Monolith { .. } = suite {
         monolith::build_peer()?;
     }

@@ -17,7 +17,7 @@ use super::{Measured, median, ticks, tools, wrk};
 const ROUNDS: usize = 5;
 const SECONDS: u32 = 4;
 const CONNECTIONS: u32 = 32;
-const PATH: &str = "/api/v1/users/1";
+pub(super) const PATH: &str = "/api/v1/users/1";
 
 pub(super) fn cpu_against_nginx(binaries: &Binaries) -> Result<Measured> {
     let folder = tempfile::tempdir()?;
@@ -45,7 +45,7 @@ fn micros_per_request(pid: u32, url: &str) -> Result<f64> {
 }
 
 /// The load of `wrk`; returns how many requests were answered.
-fn wrk(url: &str, seconds: u32) -> Result<u64> {
+pub(super) fn wrk(url: &str, seconds: u32) -> Result<u64> {
     let mut command = wrk::command(CONNECTIONS, seconds);
     command.args([
         "-H",
@@ -57,7 +57,7 @@ fn wrk(url: &str, seconds: u32) -> Result<u64> {
     wrk::requests(command.arg(format!("{url}{PATH}")))
 }
 
-fn nginx(folder: &Path, name: &str, conf: &str, port: u16) -> Result<Job> {
+pub(super) fn nginx(folder: &Path, name: &str, conf: &str, port: u16) -> Result<Job> {
     let path = folder.join(format!("{name}.conf"));
     fs::write(&path, conf)?;
     let launch = Launch::new(tools::nginx(), folder).args(["-c", &path.to_string_lossy()]).named(name);
@@ -87,7 +87,7 @@ fn temporary_paths(folder: &Path) -> String {
     kinds.map(|kind| format!("{kind}_temp_path {}/{kind};", folder.display())).join(" ")
 }
 
-fn upstream_conf(folder: &Path, port: u16) -> String {
+pub(super) fn upstream_conf(folder: &Path, port: u16) -> String {
     let body = format!(r#"{{"id":"0b1c","email":"alice@example.com","name":"Alice","pad":"{:0560}"}}"#, 0);
     format!(
         "{}http {{ {} access_log off; keepalive_requests 100000000; tcp_nodelay on;\n\
@@ -97,7 +97,7 @@ fn upstream_conf(folder: &Path, port: u16) -> String {
     )
 }
 
-fn proxy_conf(folder: &Path, port: u16, upstream: u16) -> String {
+pub(super) fn proxy_conf(folder: &Path, port: u16, upstream: u16) -> String {
     format!(
         "{}http {{ {} access_log off; keepalive_requests 100000000;\n\
          upstream u {{ server 127.0.0.1:{upstream}; keepalive 512; keepalive_requests 100000000; }}\n\

@@ -15,6 +15,12 @@ pub(super) fn command(connections: u32, seconds: u32) -> Command {
     command
 }
 
+/// Runs the load, and returns how many requests were answered, whatever the answers say.
+pub(super) fn answers(command: &mut Command) -> Result<u64> {
+    let out = shell::output(command)?;
+    count(&out)
+}
+
 /// Runs the load, and returns how many requests were answered.
 pub(super) fn requests(command: &mut Command) -> Result<u64> {
     parse(&shell::output(command)?)
@@ -24,6 +30,10 @@ fn parse(out: &str) -> Result<u64> {
     if let Some(fault) = out.lines().find(|line| line.contains("Non-2xx") || line.contains("Socket errors")) {
         bail!("wrk counted failed requests: {}", fault.trim());
     }
+    count(out)
+}
+
+fn count(out: &str) -> Result<u64> {
     let line = out.lines().find(|line| line.contains("requests in")).context("wrk counted no requests")?;
     let count = line.split_whitespace().next().unwrap_or_default();
     count.parse().with_context(|| format!("wrk printed `{}`", line.trim()))

@@ -38,7 +38,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let binaries = crate::shell::release_binaries()?;
+    let binaries = crate::shell::release_binaries(&harness::Binaries::NAMES)?;
     let mut report = Report::new(options.json);
     let cluster = Cluster::prepare(binaries)?;
     let mut demo = Demo { options, report: &mut report, cluster, faults: Vec::new() };

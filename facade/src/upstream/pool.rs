@@ -1,4 +1,4 @@
-//! A worker's own connections to one upstream.
+//! A worker's own connections to one instance of an upstream.
 //!
 //! Invariant: a connection serves one exchange at a time and belongs to one thread, so that no lock is needed.
 
@@ -6,18 +6,21 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use http::uri::Authority;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::body::RequestBody;
+use crate::strict;
+use crate::upstream::instance::{Cells, Instance, add};
+use crate::upstream::shared::Place;
 
-/// Idle connections that one worker keeps per upstream.
+/// Idle connections that one worker keeps per instance.
 const MOST_IDLE: usize = 512;
 /// Sweeps that an idle connection outlives; with one sweep in ten seconds, a minute.
 const IDLE_SWEEPS: u32 = 6;
@@ -31,10 +34,11 @@ pub(crate) enum ConnectError {
     TimedOut,
 }
 
-/// Connections to one upstream.
+/// Connections to one instance.
 #[derive(Debug)]
 pub(crate) struct Pool {
-    authority: Authority,
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) cells: Arc<Cells>,
     connect_timeout: Duration,
     idle: RefCell<VecDeque<Idle>>,
     sweep: Cell<u32>,
@@ -50,16 +54,36 @@ struct Idle {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) sender: SendRequest<RequestBody>,
-    pool: Rc<Pool>,
+    flight: Flight,
+    /// Kept for its drop.
+    _place: Place,
+}
+
+/// An exchange under way, counted until this is dropped.
+#[derive(Debug)]
+struct Flight(Rc<Pool>);
+
+impl Flight {
+    fn begin(pool: &Rc<Pool>) -> Self {
+        add(&pool.cells.begun);
+        Self(Rc::clone(pool))
+    }
+}
+
+impl Drop for Flight {
+    fn drop(&mut self) {
+        add(&self.0.cells.ended);
+    }
 }
 
 impl Pool {
-    pub(crate) fn new(authority: Authority, connect_timeout: Duration) -> Rc<Self> {
-        Rc::new(Self { authority, connect_timeout, idle: RefCell::default(), sweep: Cell::new(0) })
+    pub(crate) fn new(instance: Arc<Instance>, connect_timeout: Duration) -> Rc<Self> {
+        let cells = instance.cells();
+        Rc::new(Self { instance, cells, connect_timeout, idle: RefCell::default(), sweep: Cell::new(0) })
     }
 
     /// A connection that waits for a request, the one used last first.
-    pub(crate) fn take_idle(self: &Rc<Self>) -> Option<Lease> {
+    pub(crate) fn take_idle(self: &Rc<Self>, place: &mut Place) -> Option<Lease> {
         let mut idle = self.idle.borrow_mut();
         let mut position = idle.len();
         while let Some(before) = position.checked_sub(1) {
@@ -69,51 +93,66 @@ impl Pool {
                 idle.remove(position);
             } else if found.sender.is_ready() {
                 let sender = idle.remove(position)?.sender;
-                return Some(Lease { sender, pool: Rc::clone(self) });
+                self.count_idle(idle.len());
+                return Some(Lease { sender, flight: Flight::begin(self), _place: place.take() });
             }
             // One that is neither has just been given back: its task has yet to run.
         }
         None
     }
 
-    pub(crate) async fn connect(self: &Rc<Self>) -> Result<Lease, ConnectError> {
-        let stream = match timeout(self.connect_timeout, TcpStream::connect(self.authority.as_str())).await {
-            Ok(connected) => connected.map_err(ConnectError::Failed)?,
-            Err(_) => return Err(ConnectError::TimedOut),
-        };
+    pub(crate) async fn connect(self: &Rc<Self>, place: &mut Place) -> Result<Lease, ConnectError> {
+        let flight = Flight::begin(self);
+        let stream =
+            match timeout(self.connect_timeout, TcpStream::connect(self.instance.authority.as_str())).await {
+                Ok(connected) => connected.map_err(ConnectError::Failed)?,
+                Err(_) => return Err(ConnectError::TimedOut),
+            };
         stream.set_nodelay(true).map_err(ConnectError::Failed)?;
         let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
+            .handshake(TokioIo::new(strict::Interim::new(stream)))
             .await
             .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         tokio::task::spawn_local(async move {
             // Its failure reaches the exchange that it serves; an idle one simply closes.
-            let _ = connection.await;
+            let _ = connection.with_upgrades().await;
         });
-        Ok(Lease { sender, pool: Rc::clone(self) })
+        add(&self.cells.connections);
+        Ok(Lease { sender, flight, _place: place.take() })
     }
 
     /// Lets go of what is closed or has been idle for long.
     pub(crate) fn sweep(&self) {
         let now = self.sweep.get().wrapping_add(1);
         self.sweep.set(now);
-        self.idle
-            .borrow_mut()
-            .retain(|idle| !idle.sender.is_closed() && now.wrapping_sub(idle.since) < IDLE_SWEEPS);
+        let mut idle = self.idle.borrow_mut();
+        idle.retain(|idle| !idle.sender.is_closed() && now.wrapping_sub(idle.since) < IDLE_SWEEPS);
+        self.count_idle(idle.len());
     }
 
-    pub(crate) fn authority(&self) -> &Authority {
-        &self.authority
+    /// Exchanges of this worker under way.
+    pub(crate) fn in_flight(&self) -> u64 {
+        self.cells.begun.load(Relaxed).wrapping_sub(self.cells.ended.load(Relaxed))
+    }
+
+    fn count_idle(&self, idle: usize) {
+        self.cells.idle.store(u64::try_from(idle).unwrap_or(u64::MAX), Relaxed);
     }
 }
 
 impl Lease {
+    pub(crate) fn pool(&self) -> &Rc<Pool> {
+        &self.flight.0
+    }
+
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
-        let Self { sender, pool, .. } = self;
+        let Self { sender, flight, .. } = self;
+        let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
         if !sender.is_closed() && idle.len() < MOST_IDLE {
             idle.push_back(Idle { sender, since: pool.sweep.get() });
+            pool.count_idle(idle.len());
         }
     }
 }

@@ -1,0 +1,156 @@
+//! The thread behind protection: fetches keys, and forgets clients that have their full allowance back.
+//!
+//! Invariant: the data plane never waits for it, but for a token with a key that is not known yet.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::PoisonError;
+use std::sync::atomic::Ordering::Relaxed;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+use tokio::time::{sleep, timeout};
+
+use crate::protect::fetch;
+use crate::protect::jwks::{self, KeySet};
+use crate::protect::jwt::Provider;
+use crate::protect::policy::Protection;
+use crate::protect::refresh::Source;
+
+/// How often clients are forgotten.
+const SWEEP: Duration = Duration::from_secs(10);
+
+/// The running thread; its drop ends it.
+#[derive(Debug)]
+pub(crate) struct ProtectKeeper {
+    end: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl ProtectKeeper {
+    /// Starts the thread, where there is something for it to do.
+    pub(crate) fn start(protection: &Arc<Protection>) -> io::Result<Option<Self>> {
+        if protection.limits().next().is_none() && protection.providers.is_empty() {
+            return Ok(None);
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let (end, ended) = oneshot::channel();
+        let protection = Arc::clone(protection);
+        let thread = thread::Builder::new().name("protect-keeper".to_owned()).spawn(move || {
+            runtime.block_on(async {
+                for provider in &protection.providers {
+                    tokio::spawn(keep(Arc::clone(provider)));
+                }
+                tokio::spawn(sweep(Arc::clone(&protection)));
+                // An error means that the one who would tell is gone: reason enough to end.
+                let _ = ended.await;
+            });
+            // A lookup of a name may block for long; nobody waits for it.
+            runtime.shutdown_background();
+        })?;
+        Ok(Some(Self { end: Some(end), thread: Some(thread) }))
+    }
+}
+
+impl Drop for ProtectKeeper {
+    fn drop(&mut self) {
+        if let Some(end) = self.end.take() {
+            let _ = end.send(());
+        }
+        if let Some(thread) = self.thread.take() {
+            // A panic there has been reported by the panic hook already.
+            let _ = thread.join();
+        }
+    }
+}
+
+async fn sweep(protection: Arc<Protection>) {
+    loop {
+        sleep(SWEEP).await;
+        protection.limits().for_each(|limit| limit.sweep());
+    }
+}
+
+/// Fetches at once, then by interval, and sooner when somebody asks or the last fetch failed.
+async fn keep(provider: Arc<Provider>) {
+    let refresh = &provider.refresh;
+    if matches!(refresh.source, Source::Settings) {
+        return;
+    }
+    let mut known = Vec::new();
+    loop {
+        refresh.begin();
+        let pause = match read(&provider).await {
+            Ok(text) if text == known => {
+                renew(&provider, |keys| keys.clone());
+                refresh.interval
+            }
+            Ok(text) => match jwks::parse(&text) {
+                Ok(keys) => {
+                    let keys: Arc<[jwks::Key]> = keys.into();
+                    renew(&provider, |old| KeySet {
+                        keys: Arc::clone(&keys),
+                        generation: old.generation + 1,
+                        ..KeySet::default()
+                    });
+                    known = text;
+                    refresh.interval
+                }
+                Err(reason) => fail(&provider, reason),
+            },
+            Err(reason) => fail(&provider, reason),
+        };
+        forget_stale(&provider, &mut known);
+        refresh.end();
+        let _ = timeout(pause, refresh.wanted.notified()).await;
+        // Whoever asked during the last fetch has its result; the pause holds for everybody.
+        sleep(refresh.left_of_pause()).await;
+    }
+}
+
+async fn read(provider: &Provider) -> Result<Vec<u8>, String> {
+    match &provider.refresh.source {
+        Source::Url(uri) => {
+            let fetched = fetch::get(uri, provider.refresh.fetch_timeout).await;
+            fetched.map(|bytes| bytes.to_vec()).map_err(|error| platform::error::chain(&*error))
+        }
+        Source::File(path) => std::fs::read(path).map_err(|error| error.to_string()),
+        Source::Settings => Err("there is nothing to fetch".to_owned()),
+    }
+}
+
+/// Puts a set in place of the old one, as fetched now.
+fn renew(provider: &Provider, make: impl FnOnce(&KeySet) -> KeySet) {
+    let made = make(&provider.keys.load());
+    let keys = KeySet { round: provider.refresh.round(), fetched: Some(Instant::now()), ..made };
+    provider.keys.store(Arc::new(keys));
+    *provider.refresh.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
+}
+
+/// The known keys go on; the next attempt is after the minimum pause.
+fn fail(provider: &Provider, reason: String) -> Duration {
+    let name = &provider.name;
+    tracing::warn!(
+        provider = name,
+        reason,
+        "the keys of {name} cannot be had, the known ones go on: {reason}"
+    );
+    provider.refresh.failures.fetch_add(1, Relaxed);
+    *provider.refresh.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
+    let old = provider.keys.load_full();
+    provider.keys.store(Arc::new(KeySet { round: provider.refresh.round(), ..(*old).clone() }));
+    provider.refresh.pause
+}
+
+fn forget_stale(provider: &Provider, known: &mut Vec<u8>) {
+    let keys = provider.keys.load_full();
+    if keys.fetched.is_none_or(|fetched| fetched.elapsed() < provider.refresh.stale_limit) {
+        return;
+    }
+    let name = &provider.name;
+    tracing::error!(provider = name, "the keys of {name} are too old to be trusted: its tokens are refused");
+    known.clear();
+    let empty = KeySet { generation: keys.generation + 1, round: keys.round, ..KeySet::default() };
+    provider.keys.store(Arc::new(empty));
+}
