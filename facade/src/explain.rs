@@ -94,7 +94,12 @@ pub fn explain(
         }
     };
     if let Some(context) = route.context.and_then(|id| plan.context(id)) {
-        let keyed = Keyed { path: &route.path, headers: &parts.headers, client: question.client.as_bytes() };
+        let keyed = Keyed {
+            path: &route.path,
+            headers: &parts.headers,
+            client: question.client.as_bytes(),
+            claims: None,
+        };
         let flag = flag_of(&context.name);
         let (side, told) = of_context(plan, context, &flag, &parts, &keyed, explanation);
         return Ok(to(upstream_of(plan, context, side), told));
@@ -123,10 +128,10 @@ fn of_context(
         context: Some(context.name.clone()),
         flag: Some(format!("reads {}%, writes {}, token {}", flag.reads, flag.writes, flag.token)),
         stage: Some(flag.stage()),
-        key_from: key.map(|(_, rule)| rule.to_string()),
-        key: key.map(|(key, _)| String::from_utf8_lossy(key).into_owned()),
-        bucket: key.map(|(key, _)| bucket(&context.name, key)),
-        pin: key.and_then(|(key, _)| context.pins.get(key)).copied(),
+        key_from: key.as_ref().map(|(_, rule)| rule.to_string()),
+        key: key.as_ref().map(|(key, _)| String::from_utf8_lossy(key).into_owned()),
+        bucket: key.as_ref().map(|(key, _)| bucket(&context.name, key)),
+        pin: key.as_ref().and_then(|(key, _)| context.pins.get(&**key)).copied(),
         wish: outcome(wish, choice.side).map(|outcome| about_wish(outcome, is_read)),
         side: Some(choice.side),
         why: why(choice, flag),

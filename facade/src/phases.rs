@@ -118,7 +118,7 @@ async fn through(
     (ticket.context, ticket.is_sideless) = (route.context, route.upstream.is_some());
     let claims =
         protect::protect(worker, route.index, &parts.headers, &address, marks).await.map_err(unrouted)?;
-    let decision = decide::decide(worker, &route, &parts, &address).await;
+    let decision = decide::decide(worker, &route, &parts, &address, claims.as_ref()).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;
     ticket.decided(side, upstream, write);

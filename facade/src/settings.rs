@@ -172,6 +172,9 @@ pub enum KeySource {
     Header(String),
     /// A cookie by name.
     Cookie(String),
+    /// A claim by name of the token that the route asks for with `jwt`; `/a/b` finds a claim inside another. On a route that
+    /// asks for none there is no such key.
+    JwtClaim(String),
     /// The address of the client's connection.
     ClientAddress(bool),
 }

@@ -200,13 +200,14 @@ fn contexts(shared: &Shared, reading: &Reading) -> Vec<ContextView> {
 }
 
 fn view(shared: &Shared, reading: &Reading, id: ContextId, plan: &ContextPlan, flag: &Flag) -> ContextView {
-    let upstream = shared.plan().upstream(plan.service).map(|found| found.name.clone());
+    let live = shared.plan();
+    let upstream = live.upstream(plan.service);
     ContextView {
         acknowledged: reading.acknowledged(flag),
         flag: FlagView::from(flag.clone()),
-        upstream: upstream.unwrap_or_default(),
+        upstream: upstream.map(|found| found.name.clone()).unwrap_or_default(),
         fallbacks: reading.totals.fallbacks(id),
-        breaker: None,
+        breaker: upstream.map(|found| found.shared.breaker.state().to_owned()),
         monolith: reading.side(Some(id), Side::Monolith),
         service: reading.side(Some(id), Side::Service),
     }

@@ -309,6 +309,7 @@ pub(crate) struct Served {
 
 /// Whether an answer has its connection for itself.
 #[derive(Debug)]
+#[expect(clippy::large_enum_variant, reason = "a box would cost every request over HTTP/1 an allocation")]
 enum Kind {
     Alone(ResponseBody),
     Shared(Rc<Stream>),

@@ -12,6 +12,7 @@ use crate::key::{self, Keyed};
 use crate::overrides::{Outcome, Wish};
 use crate::phases::route::Route;
 use crate::plan::{ContextId, ContextPlan, Plan, UpstreamId};
+use crate::protect::claims::Claims;
 use crate::protect::forwarded::ClientAddress;
 use crate::worker::Worker;
 
@@ -61,6 +62,7 @@ pub(crate) async fn decide(
     route: &Route<'_>,
     parts: &request::Parts,
     client: &ClientAddress,
+    claims: Option<&Claims>,
 ) -> Result<Decision, Refusal> {
     let Some((context, plan)) = route.context.and_then(|id| Some((id, worker.plan.context(id)?))) else {
         let upstream = route.upstream.unwrap_or(worker.plan.monolith);
@@ -68,7 +70,7 @@ pub(crate) async fn decide(
     };
     let is_read = is_read(&parts.method);
     let write = if is_read { None } else { pass_gate(worker, context, plan).await? };
-    let keyed = Keyed { path: &route.path, headers: &parts.headers, client: client.text.as_bytes() };
+    let keyed = Keyed { path: &route.path, headers: &parts.headers, client: client.text.as_bytes(), claims };
     let wish = worker.plan.wish(plan, &parts.headers);
     let (side, canary) = worker.with_flag(context, |flag| {
         let Some(flag) = flag else { return (Side::Monolith, false) };
@@ -115,14 +117,14 @@ pub(crate) fn choose_read(flag: &Flag, context: &ContextPlan, keyed: &Keyed<'_>,
         return choice(Side::Service, Why::AllReads);
     }
     let key = key::find(&context.keys, keyed).map(|(key, _)| key);
-    if let Some(side) = key.and_then(|key| context.pins.get(key)) {
+    if let Some(side) = key.as_deref().and_then(|key| context.pins.get(key)) {
         return choice(*side, Why::Pinned);
     }
     match key {
         _ if is_for_all => choice(Side::Service, Why::AllReads),
         None => choice(Side::Monolith, Why::NoKey),
         Some(key) => {
-            let bucket = bucket(&flag.context, key);
+            let bucket = bucket(&flag.context, &key);
             let side = if flag.reads.holds(bucket) { Side::Service } else { Side::Monolith };
             choice(side, Why::Bucket(bucket))
         }

@@ -177,12 +177,14 @@ mod tests {
         let works: Vec<_> = (0..4)
             .map(|_| {
                 let (turns, meet) = (Arc::clone(&turns), Arc::clone(&meet));
-                tokio::spawn(async move { turns.run(met, move || drop(meet.wait())).await })
+                tokio::spawn(async move { turns.run(met, move || meet.wait().is_leader()).await })
             })
             .collect();
+        let mut leaders = 0;
         for work in works {
-            assert_eq!(work.await.unwrap(), Ok(()));
+            leaders += u32::from(work.await.unwrap().unwrap());
         }
+        assert_eq!(leaders, 2);
     }
 
     #[tokio::test]

@@ -41,7 +41,7 @@ fn read(plan: &Plan, flag: &Flag, key: Option<&str>, wish: Wish) -> Choice {
     if let Some(key) = key {
         headers.insert("x-key", key.parse().unwrap());
     }
-    choose_read(flag, context, &Keyed { path: "/", headers: &headers, client: b"" }, wish)
+    choose_read(flag, context, &Keyed { path: "/", headers: &headers, client: b"", claims: None }, wish)
 }
 
 #[test]
