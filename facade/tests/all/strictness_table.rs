@@ -238,6 +238,6 @@ fn rewrite(cases: &[Case], version: &str, nginx: &BTreeMap<String, String>) {
             nginx.get(id).map_or("", String::as_str)
         );
     }
-    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("notes/strictness-table.md");
+    let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/strictness.md");
     fs::write(path, page).unwrap();
 }
