@@ -7,6 +7,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use contracts::port::{CallOutcome, PortCall, PortObserver};
 use contracts::{Clock, SystemClock};
+use db::events::ConsumerLag;
 use db::{Db, DbError};
 use platform::error::chain;
 use platform::metrics::{Counter, Durations, Family, Labels, Metrics, Reading};
@@ -83,10 +84,14 @@ impl PortObserver for Observer {
 pub fn watch_database(metrics: &Metrics, db: &Db) {
     let pools = db.clone();
     metrics.source("pool", move || Ok(pool(&pools)));
-    let outbox = db.clone();
-    metrics.source("outbox", move || waiting(&outbox).map_err(|error| chain(&error)));
     let sagas = db.clone();
     metrics.source("sagas", move || checkouts(&sagas).map_err(|error| chain(&error)));
+}
+
+/// Shows what waits for these consumers: those that nothing waits for, too, because an alert needs a series that is there.
+pub fn watch_outbox(metrics: &Metrics, db: &Db, consumers: Vec<&'static str>) {
+    let db = db.clone();
+    metrics.source("outbox", move || waiting(&db, &consumers).map_err(|error| chain(&error)));
 }
 
 fn pool(db: &Db) -> Vec<Reading> {
@@ -105,8 +110,13 @@ fn pool(db: &Db) -> Vec<Reading> {
     readings.collect()
 }
 
-fn waiting(db: &Db) -> Result<Vec<Reading>, DbError> {
-    let lags = db.read_blocking(|conn| db::events::lag(conn, SystemClock.now()))?;
+fn waiting(db: &Db, consumers: &[&str]) -> Result<Vec<Reading>, DbError> {
+    let mut lags = db.read_blocking(|conn| db::events::lag(conn, SystemClock.now()))?;
+    for consumer in consumers {
+        if !lags.iter().any(|lag| lag.consumer == *consumer) {
+            lags.push(ConsumerLag { consumer: (*consumer).to_owned(), pending: 0, dead: 0, oldest_ms: 0 });
+        }
+    }
     let readings = lags.into_iter().flat_map(|lag| {
         let gauge =
             |name, help, value| Reading::gauge(name, help, value).label("consumer", lag.consumer.clone());

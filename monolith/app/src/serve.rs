@@ -46,6 +46,7 @@ pub(crate) fn run(settings: &Settings) -> Result<()> {
         let contexts = wiring::serving(settings, &db, control, &PortMetrics::new(&metrics))?;
         let routes = routes(settings, &contexts);
         let Contexts { bus, outbox, checkout, inventory, following, .. } = contexts;
+        metrics::watch_outbox(&metrics, &db, outbox.consumers());
         let background = settings
             .background
             .enabled

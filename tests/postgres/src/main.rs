@@ -7,7 +7,19 @@ use std::io;
 use anyhow::Result;
 use pg_harness::Cluster;
 
+const USAGE: &str =
+    "Starts a private PostgreSQL server, prints its URL, and keeps it until standard input ends.
+
+Usage: pg-harness
+
+Example:
+  sleep infinity | pg-harness";
+
 fn main() -> Result<()> {
+    if std::env::args().len() > 1 {
+        println!("{USAGE}");
+        return Ok(());
+    }
     let cluster = Cluster::start()?;
     println!("listening {}", cluster.url("postgres"));
     io::copy(&mut io::stdin(), &mut io::sink())?;
