@@ -37,7 +37,7 @@ use crate::settings::Settings;
 
 use operation::{Operation, get, put};
 
-pub use crate::upstream::views::{InstanceView, UpstreamView};
+pub use crate::upstream::views::{InstanceView, NameView, UpstreamView};
 pub use status::{Acknowledged, ContextView, HealthWord, SideView, StatusView};
 pub use views::{FlagView, HistoryView, List, RouteKind, RouteView};
 

@@ -23,7 +23,8 @@ use crate::private::{PrivatePaths, is_prefix};
 use crate::protect::forwarded::ForwardedPlan;
 use crate::protect::policy::Protection;
 use crate::routing::RouteTable;
-use crate::settings::{ContextSettings, PinSettings, Settings, TraceBegin};
+use crate::settings::{ContextSettings, DnsSettings, PinSettings, Settings, TraceBegin};
+use crate::upstream::members::literal;
 use crate::upstream::plan::instances;
 use crate::upstream::{Policy, Shared};
 
@@ -55,6 +56,7 @@ pub struct Plan {
     pub(crate) private: PrivatePaths,
     pub(crate) limits: Limits,
     pub(crate) fallback: FallbackPlan,
+    pub(crate) dns: DnsSettings,
     pub(crate) clients: ClientPlan,
     pub(crate) overrides: Option<Overrides>,
     /// Contexts that there is room for where something is kept per context: plans that follow may have more.
@@ -72,12 +74,17 @@ pub(crate) struct Upstream {
     pub(crate) authorities: Vec<Authority>,
     pub(crate) policy: Policy,
     pub(crate) shared: Arc<Shared>,
+    /// The settings know it no longer; it keeps its place, to which no route leads, and has no instances.
+    pub(crate) is_retired: bool,
 }
 
 impl PartialEq for Upstream {
     /// What workers share of it follows from the rest.
     fn eq(&self, other: &Self) -> bool {
-        self.name == other.name && self.authorities == other.authorities && self.policy == other.policy
+        self.name == other.name
+            && self.authorities == other.authorities
+            && self.policy == other.policy
+            && self.is_retired == other.is_retired
     }
 }
 
@@ -88,6 +95,13 @@ impl Upstream {
     pub(crate) fn url(&self) -> String {
         let urls: Vec<_> = self.authorities.iter().map(|authority| format!("http://{authority}")).collect();
         urls.join(", ")
+    }
+
+    /// The same for requests to come, without instances.
+    fn retired(&self) -> Self {
+        let none = self.shared.members().after(&[], &[], |_| Vec::new());
+        let shared = Arc::new(Shared::new(none.unwrap_or_default(), &self.policy));
+        Self { authorities: Vec::new(), shared, is_retired: true, ..self.clone() }
     }
 }
 
@@ -158,6 +172,12 @@ impl Plan {
         let routes = routes::table(settings, &upstreams, &contexts, &mut errors);
         let private = private(settings, &mut errors);
         let limits = limits(settings, &mut errors);
+        if settings.dns.interval_ms == 0 || settings.dns.timeout_ms == 0 {
+            errors.push(
+                "setting `dns` has an interval_ms or timeout_ms of 0; left out, they have sane values"
+                    .to_owned(),
+            );
+        }
         let fallback = fallback(settings, &mut errors);
         let clients = ClientPlan::new(settings, &mut errors);
         let overrides = Overrides::new(&settings.overrides, &mut errors);
@@ -178,6 +198,7 @@ impl Plan {
             private,
             limits,
             fallback,
+            dns: settings.dns.clone(),
             clients,
             overrides,
             context_room,
@@ -191,6 +212,15 @@ impl Plan {
 
     pub(crate) fn upstream(&self, id: UpstreamId) -> Option<&Upstream> {
         self.upstreams.get(id.0)
+    }
+
+    /// What has to be resolved.
+    pub(crate) fn names(&self) -> Vec<Authority> {
+        let all = self.upstreams.iter().flat_map(|upstream| &upstream.authorities);
+        let mut names: Vec<_> = all.filter(|authority| literal(authority).is_none()).cloned().collect();
+        names.sort_unstable_by(|one, other| one.as_str().cmp(other.as_str()));
+        names.dedup();
+        names
     }
 
     pub(crate) fn context(&self, id: ContextId) -> Option<&ContextPlan> {
@@ -218,16 +248,18 @@ fn upstreams(settings: &Settings, before: Option<&Plan>, errors: &mut Vec<String
         let upstream = settings.upstreams.get(name)?;
         let policy = Policy::new(name, upstream, errors);
         let authorities = instances(name, upstream, errors, authority);
-        let shared = Arc::new(Shared::new(authorities.clone(), &policy));
-        let new = Upstream { name: name.to_owned(), authorities, policy, shared };
-        // One that did not change goes on with what is known of it.
-        let same = before.and_then(|plan| plan.upstreams.iter().find(|known| **known == new));
-        Some(same.cloned().unwrap_or(new))
+        let known = before.and_then(|plan| plan.upstreams.iter().find(|known| known.name == name));
+        // One that did not change goes on with what is known of it, and so does an instance that stays.
+        let members = known.map_or_else(Arc::default, |known| known.shared.members());
+        let after = members.after(&authorities, &policy.weights, |name| members.addresses(name));
+        let shared = Arc::new(Shared::new(after.unwrap_or_else(|| (*members).clone()), &policy));
+        let new = Upstream { name: name.to_owned(), authorities, policy, shared, is_retired: false };
+        Some(known.filter(|known| **known == new).cloned().unwrap_or(new))
     };
     let known = before.map_or(&[][..], |plan| &plan.upstreams);
     let is_new = |name: &&String| !known.iter().any(|upstream| upstream.name == **name);
     let kept: Vec<_> =
-        known.iter().map(|upstream| read(&upstream.name).unwrap_or_else(|| upstream.clone())).collect();
+        known.iter().map(|upstream| read(&upstream.name).unwrap_or_else(|| upstream.retired())).collect();
     let new = settings.upstreams.keys().filter(is_new).filter_map(|name| read(name)).collect();
     [kept, new].concat()
 }

@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use crate::plan::{Plan, PlanError};
 use crate::server::Shared;
 use crate::settings::{RouteSettings, Settings};
+use crate::upstream::names::Changes;
 
 pub use live::ConfigView;
 pub(crate) use live::Live;
@@ -110,7 +111,10 @@ impl Reloader {
         let before = self.0.plan();
         let after = before.after(&settings)?;
         self.contexts(&before, &after)?;
+        let changes = self.0.names.settle(&after);
         self.0.live.replace(settings, after);
+        // Workers without requests let go of what is gone, too.
+        self.0.took_over(Changes { any: true, ..changes });
         if let Err(error) = self.0.check_instances() {
             tracing::error!(%error, "the health checks go on under the settings before: {error}");
         }

@@ -33,7 +33,11 @@ use crate::protect::keeper::ProtectKeeper;
 use crate::reload::{Live, Reloader};
 use crate::settings::Settings;
 use crate::upstream::health::Checks;
+use crate::upstream::names::{Changes, Names, System};
+use crate::upstream::resolver::Resolver;
 use crate::worker::{self, Signals, Start};
+
+pub use crate::upstream::names::Resolve;
 
 /// Why a facade does not start.
 #[derive(Debug, thiserror::Error)]
@@ -62,6 +66,8 @@ pub struct Facade {
     workers: Vec<JoinHandle<io::Result<()>>>,
     /// Ends after the workers, so that their last lines are written.
     log: Option<AccessLog>,
+    /// Kept for its drop, which ends the looks at names.
+    _resolver: Resolver,
     /// Kept for its drop, which retires the instance.
     _keeper: Keeper,
     /// Kept for its drop, which ends the watch over certificate files.
@@ -83,6 +89,10 @@ pub(crate) struct Shared {
     pub(crate) stats: Vec<Arc<WorkerStats>>,
     clients: Arc<ClientStats>,
     certificates: Option<Arc<Certificates>>,
+    /// What the names of upstreams resolve to.
+    pub(crate) names: Names,
+    /// Told when instances came or went.
+    members: watch::Sender<()>,
     /// Kept for its drop, which ends the health checks.
     checks: Mutex<Option<Checks>>,
 }
@@ -96,7 +106,7 @@ impl Shared {
         let protect: Vec<_> = self.stats.iter().map(|worker| &worker.protect).collect();
         protect::stats::render(&mut out, &source.plan.protection, &protect);
         OverrideStats::render(&mut out, self.stats.iter().map(|worker| &worker.overrides));
-        out + &crate::upstream::views::render(&plan)
+        out + &crate::upstream::views::render(&plan, &self.names)
             + &self.clients.render()
             + certificates.as_deref().unwrap_or_default()
             + &self.live.render()
@@ -114,6 +124,18 @@ impl Shared {
         Ok(())
     }
 
+    /// Tells the workers that instances came or went, and asks how those are that are there.
+    pub(crate) fn took_over(&self, changes: Changes) {
+        if changes.any {
+            self.members.send_replace(());
+        }
+        if changes.checked
+            && let Err(error) = self.check_instances()
+        {
+            tracing::error!(%error, "the health checks go on with the instances before: {error}");
+        }
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         Totals::read(&self.stats)
     }
@@ -129,8 +151,21 @@ impl Facade {
         Self::start_on(settings, &Sockets::default().complete(settings)?)
     }
 
+    /// The same with another way to find the addresses of names than the system's.
+    pub fn start_resolving(settings: &Settings, resolver: Arc<dyn Resolve>) -> Result<Self, StartError> {
+        Self::start_with(settings, &Sockets::default().complete(settings)?, resolver)
+    }
+
     /// The same on sockets that are bound already, perhaps by another process.
     pub fn start_on(settings: &Settings, sockets: &Sockets) -> Result<Self, StartError> {
+        Self::start_with(settings, sockets, Arc::new(System))
+    }
+
+    fn start_with(
+        settings: &Settings,
+        sockets: &Sockets,
+        resolver: Arc<dyn Resolve>,
+    ) -> Result<Self, StartError> {
         let plan = Plan::new(settings)?;
         let listeners = &sockets.clients;
         let [cleartext, tls] = listeners.addresses();
@@ -151,6 +186,8 @@ impl Facade {
         let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
         let protect = ProtectKeeper::start(&plan.protection)?;
         let log = AccessLog::start(&plan.access_log)?;
+        let names = Names::new(resolver);
+        names.settle(&plan);
         let shared = Arc::new(Shared {
             live: Live::new(settings, plan),
             flags,
@@ -162,10 +199,13 @@ impl Facade {
             stats,
             clients: Arc::default(),
             certificates,
+            names,
+            members: watch::Sender::new(()),
             checks: Mutex::default(),
         });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         shared.check_instances()?;
+        let resolver = Resolver::start(Arc::clone(&shared))?;
         let mut facade = Self {
             address,
             tls_address: tls,
@@ -174,6 +214,7 @@ impl Facade {
             end,
             workers: Vec::new(),
             log,
+            _resolver: resolver,
             _keeper: keeper,
             _watcher: watcher,
             _protect: protect,
@@ -198,6 +239,7 @@ impl Facade {
                 stats: Arc::clone(stats),
                 clients: Arc::clone(&self.shared.clients),
                 log: self.log.as_ref().and_then(AccessLog::queue),
+                members: self.shared.members.subscribe(),
                 signals: Signals { drain: self.drain.subscribe(), end: self.end.subscribe() },
             };
             let thread = thread::Builder::new().name(format!("worker-{number}"));

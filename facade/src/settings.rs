@@ -2,6 +2,7 @@
 //!
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
+mod dns;
 mod forwarded;
 mod limits;
 mod observe;
@@ -20,6 +21,7 @@ use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use dns::{DnsFamily, DnsSettings};
 pub use forwarded::{ForwardedSettings, ForwardedSource};
 pub use limits::{Http2Settings, LimitSettings};
 pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
@@ -94,6 +96,8 @@ pub struct Settings {
     pub shedding: SheddingSettings,
     /// How many requests upstreams get at once, found by their latency.
     pub adaptive: AdaptiveSettings,
+    /// How names in URLs of upstreams become addresses.
+    pub dns: DnsSettings,
     /// Servers by name.
     pub upstreams: BTreeMap<String, UpstreamSettings>,
     /// Contexts by name.
@@ -204,6 +208,7 @@ impl Default for Settings {
             jwt: BTreeMap::new(),
             shedding: SheddingSettings::default(),
             adaptive: AdaptiveSettings::default(),
+            dns: DnsSettings::default(),
             upstreams: BTreeMap::new(),
             contexts: BTreeMap::new(),
             routes: Vec::new(),

@@ -56,6 +56,8 @@ pub(crate) struct Start {
     pub(crate) stats: Arc<WorkerStats>,
     pub(crate) clients: Arc<ClientStats>,
     pub(crate) log: Option<LogQueue>,
+    /// Says that instances of upstreams came or went.
+    pub(crate) members: watch::Receiver<()>,
     pub(crate) signals: Signals,
 }
 
@@ -73,7 +75,7 @@ impl Worker {
         let Start { flags, stats, .. } = &*start;
         let plan = start.plan.load_full();
         let balancer = |upstream: &crate::plan::Upstream| {
-            Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect))
+            Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect, None))
         };
         Self {
             balancers: plan.upstreams.iter().map(balancer).collect(),
@@ -93,14 +95,19 @@ impl Worker {
         }
     }
 
-    /// The same worker under a plan that follows. Upstreams that did not change keep their connections.
+    /// The same worker under a plan that follows. Instances that stay keep their connections.
     pub(crate) fn under(&self, plan: Arc<Plan>) -> Self {
         let is_same = self.plan.limits.connect == plan.limits.connect;
         let balancer = |(place, upstream): (usize, &crate::plan::Upstream)| {
-            let before = self.plan.upstreams.get(place).filter(|before| is_same && *before == upstream);
-            match before.and_then(|_| self.balancers.get(place)) {
+            let before = self.balancers.get(place);
+            match before.filter(|before| is_same && Arc::ptr_eq(&before.shared, &upstream.shared)) {
                 Some(balancer) => Rc::clone(balancer),
-                None => Rc::new(Balancer::new(&upstream.shared, &upstream.policy, plan.limits.connect)),
+                None => Rc::new(Balancer::new(
+                    &upstream.shared,
+                    &upstream.policy,
+                    plan.limits.connect,
+                    before.map(Rc::as_ref),
+                )),
             }
         };
         Self {
@@ -133,7 +140,7 @@ pub(crate) fn run(mut start: Start) -> io::Result<()> {
     runtime.block_on(async move {
         let worker = Worker::new(&mut start);
         let workers = Rc::new(Current::new(worker, &start.plan));
-        let Start { listeners, signals: Signals { drain, mut end }, .. } = start;
+        let Start { listeners, members, signals: Signals { drain, mut end }, .. } = start;
         let reception = Reception::new(Rc::clone(&workers), drain);
         for (bound, scheme) in [(listeners.cleartext, Scheme::Http), (listeners.tls, Scheme::Https)] {
             if let Some(listener) = listener(bound)? {
@@ -146,11 +153,19 @@ pub(crate) fn run(mut start: Start) -> io::Result<()> {
             tokio::task::spawn_local(worker.stats.protect.lag.clone().measure());
         }
         drop(worker);
+        tokio::task::spawn_local(follow(Rc::clone(&workers), members));
         tokio::task::spawn_local(sweep(workers));
         // An error means that the one who would tell is gone: reason enough to end.
         let _ = end.wait_for(|end| *end).await;
         Ok(())
     })
+}
+
+/// Settings and addresses are followed at once, though no request comes.
+async fn follow(workers: Rc<Current>, mut members: watch::Receiver<()>) {
+    while members.changed().await.is_ok() {
+        workers.get().balancers.iter().for_each(|balancer| balancer.refresh());
+    }
 }
 
 async fn sweep(workers: Rc<Current>) {

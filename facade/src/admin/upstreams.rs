@@ -10,5 +10,5 @@ use crate::server::Shared;
 use crate::upstream::views::views;
 
 pub(super) async fn list(shared: Data<Shared>) -> impl Responder {
-    Json(List { items: views(&shared.plan()) })
+    Json(List { items: views(&shared.plan(), &shared.names) })
 }

@@ -1,7 +1,7 @@
 //! `facade upstreams`: through the admin API of a running facade.
 
 use anyhow::Result;
-use facade::admin::{List, UpstreamView};
+use facade::admin::{InstanceView, List, NameView, UpstreamView};
 use facade::settings::Settings;
 use platform::table;
 use reqwest::Method;
@@ -15,22 +15,44 @@ pub(crate) fn run(settings: &Settings, arguments: &AdminArgs) -> Result<()> {
         table::print_line(&serde_json::to_string_pretty(&upstreams.items)?);
         return Ok(());
     }
-    let rows = upstreams.items.into_iter().flat_map(|UpstreamView { name, breaker, instances, .. }| {
-        instances.into_iter().map(move |instance| {
+    table::print(COLUMNS, upstreams.items.into_iter().flat_map(rows));
+    Ok(())
+}
+
+const COLUMNS: [&str; 8] =
+    ["upstream", "instance", "state", "breaker", "in flight", "requests", "failures", "last failure"];
+
+/// One row for each name that cannot be resolved, and one for each instance.
+fn rows(upstream: UpstreamView) -> impl Iterator<Item = [String; 8]> {
+    let UpstreamView { name, breaker, instances, names, .. } = upstream;
+    let row =
+        move |url: String, state: &str, [in_flight, requests, failures]: [u64; 3], why: Option<String>| {
             [
                 name.clone(),
-                instance.url,
-                if instance.healthy { "healthy" } else { "aside" }.to_owned(),
+                url,
+                state.to_owned(),
                 breaker.clone(),
-                instance.in_flight.to_string(),
-                instance.requests.to_string(),
-                instance.failures.to_string(),
-                instance.last_failure.unwrap_or_else(|| "-".to_owned()),
+                in_flight.to_string(),
+                requests.to_string(),
+                failures.to_string(),
+                why.unwrap_or_else(|| "-".to_owned()),
             ]
-        })
-    });
-    let columns =
-        ["upstream", "instance", "state", "breaker", "in flight", "requests", "failures", "last failure"];
-    table::print(columns, rows);
-    Ok(())
+        };
+    let instance = {
+        let row = row.clone();
+        move |instance: InstanceView| {
+            let state = match (instance.draining, instance.healthy) {
+                (true, _) => "draining",
+                (false, true) => "healthy",
+                (false, false) => "aside",
+            };
+            let counts = [instance.in_flight, instance.requests, instance.failures];
+            row(instance.url, state, counts, instance.last_failure)
+        }
+    };
+    let unresolved = names.into_iter().filter(|name| name.last_error.is_some());
+    let name = move |name: NameView| {
+        row(format!("http://{}", name.name), "unresolved", [0, 0, name.failures], name.last_error)
+    };
+    unresolved.map(name).chain(instances.into_iter().map(instance))
 }

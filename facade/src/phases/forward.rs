@@ -22,9 +22,10 @@ use crate::plan::UpstreamId;
 use crate::strict;
 use crate::upload::Upload;
 use crate::upstream::Balancer;
+use crate::upstream::balance::Chosen;
 use crate::upstream::chance::jitter;
 use crate::upstream::instance::{Kind, add};
-use crate::upstream::pool::{ConnectError, Lease, Pool};
+use crate::upstream::pool::{ConnectError, Lease};
 use crate::upstream::shared::{Closed, Place};
 use crate::worker::Worker;
 
@@ -117,23 +118,23 @@ async fn send(
         true => Box::pin(balancer.shared.place()).await.map_err(Failure::Closed)?,
         false => None,
     };
-    let Some(pool) = balancer.choose(None) else {
+    let Some(chosen) = balancer.choose(None) else {
         return Err(Failure::Closed(balancer.shared.none_healthy()));
     };
     balancer.budget.earn();
     if !request.headers().contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(pool.instance.authority.as_str())
+        && let Ok(host) = HeaderValue::from_str(chosen.pool.instance.authority.as_str())
     {
         request.headers_mut().insert(HOST, host);
     }
     let deadline = worker.plan.limits.total.map(|total| Instant::now() + total);
     let trip = Trip { worker, balancer, copy, limit, deadline };
-    let done = match pool.take_idle(&mut place) {
-        Some(lease) => match trip.exchange(lease, request).await {
+    let done = match chosen.pool.take_idle(&mut place) {
+        Some(lease) => match trip.exchange(&chosen, lease, request).await {
             Ok(answer) => Ok(answer),
-            Err(attempt) => Box::pin(trip.again(pool, attempt, place)).await,
+            Err(attempt) => Box::pin(trip.again(chosen, attempt)).await,
         },
-        None => Box::pin(trip.anew(pool, request, place, 1)).await,
+        None => Box::pin(trip.anew(chosen, request, place, 1)).await,
     };
     // The instance answered, or the last one asked did: what that means for the upstream is told once.
     match &done {
@@ -148,32 +149,40 @@ async fn send(
 
 impl Trip<'_> {
     /// A connection that had served others before failed: that proves nothing of the instance.
-    async fn again(&self, pool: &Rc<Pool>, attempt: Attempt, place: Place) -> Result<Answer, Failure> {
+    async fn again(&self, chosen: Chosen, attempt: Attempt) -> Result<Answer, Failure> {
         let request = match (attempt, self.copy) {
+            // Nothing of it reached anybody, so the upstream is not asked twice: there is nothing to pay for, and what
+            // follows goes over a new connection, so that this happens once at most.
             (Attempt::Unsent(unsent), _) => *unsent,
-            (Attempt::Failed(Failure::Broken(_)), Some(copy)) => copy.clone().into_request(),
+            (Attempt::Failed(failure @ Failure::Broken(_)), Some(copy)) => {
+                if !self.may_repeat(1) || !self.pay() {
+                    return Err(failure);
+                }
+                copy.clone().into_request()
+            }
             (Attempt::Failed(failure), _) => {
-                self.failed(pool, &failure);
+                self.failed(&chosen, &failure);
                 return Err(failure);
             }
         };
-        let next = self.balancer.choose(Some(pool)).unwrap_or(pool);
+        let next = self.balancer.choose(Some(&chosen.pool)).unwrap_or(chosen);
+        add(&next.pool.cells.retries);
+        let place = self.place().await?;
         self.anew(next, request, place, 2).await
     }
 
     /// Over new connections, while attempts and budget last.
     async fn anew(
         &self,
-        pool: &Rc<Pool>,
+        mut chosen: Chosen,
         mut request: Request<RequestBody>,
         mut place: Place,
         mut attempt: u32,
     ) -> Result<Answer, Failure> {
-        let mut pool = pool;
         loop {
-            let (failure, unsent) = match self.connect(pool, &mut place).await {
+            let (failure, unsent) = match self.connect(&chosen, &mut place).await {
                 Err(error) => (Failure::Connect(error), Some(request)),
-                Ok(lease) => match self.exchange(lease, request).await {
+                Ok(lease) => match self.exchange(&chosen, lease, request).await {
                     Ok(answer) => return Ok(answer),
                     Err(Attempt::Unsent(unsent)) => {
                         let reason = "the connection closed before the request was sent".to_owned();
@@ -182,74 +191,87 @@ impl Trip<'_> {
                     Err(Attempt::Failed(failure)) => (failure, None),
                 },
             };
-            self.failed(pool, &failure);
+            self.failed(&chosen, &failure);
             let may_repeat = matches!(failure, Failure::Broken(_) | Failure::Silent);
             let copy = || self.copy.filter(|_| may_repeat).map(|copy| copy.clone().into_request());
             let Some(again) = unsent.or_else(copy) else { return Err(failure) };
-            let Some(next) = self.next(pool, &failure, attempt).await else { return Err(failure) };
-            add(&next.cells.retries);
-            (pool, request, attempt) = (next, again, attempt + 1);
-            if self.balancer.shared.has_bulkhead() && place.is_none() {
-                // The attempt that failed has given its place back.
-                place = self.balancer.shared.place().await.map_err(Failure::Closed)?;
+            let Some(next) = self.next(&chosen, &failure, attempt).await else { return Err(failure) };
+            add(&next.pool.cells.retries);
+            (chosen, request, attempt) = (next, again, attempt + 1);
+            if place.is_none() {
+                place = self.place().await?;
             }
         }
     }
 
+    /// A place for another attempt; the one that failed has given its own back.
+    async fn place(&self) -> Result<Place, Failure> {
+        self.balancer.shared.place().await.map_err(Failure::Closed)
+    }
+
     /// Who is asked after this failure: another instance at once, the same one only after a pause.
-    async fn next(&self, failed: &Rc<Pool>, failure: &Failure, attempt: u32) -> Option<&Rc<Pool>> {
-        let retry = &self.balancer.policy.retry;
-        let is_late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
-        if attempt >= retry.attempts || is_late {
+    async fn next(&self, failed: &Chosen, failure: &Failure, attempt: u32) -> Option<Chosen> {
+        if !self.may_repeat(attempt) {
             return None;
         }
-        let next = self.balancer.choose(Some(failed))?;
-        let is_same = Rc::ptr_eq(next, failed);
+        let next = self.balancer.choose(Some(&failed.pool))?;
+        let is_same = Rc::ptr_eq(&next.pool, &failed.pool);
         // Who was slow will not be quicker for being asked twice.
-        if is_same && !matches!(failure, Failure::Connect(ConnectError::Failed(_))) {
-            return None;
-        }
-        if !self.balancer.budget.spend() {
-            self.balancer.shared.budget_exhausted.fetch_add(1, Relaxed);
+        if (is_same && !matches!(failure, Failure::Connect(ConnectError::Failed(_)))) || !self.pay() {
             return None;
         }
         if is_same {
-            sleep(Duration::from_millis(jitter(retry.backoff_ms))).await;
+            sleep(Duration::from_millis(jitter(self.balancer.policy.retry.backoff_ms))).await;
         }
         Some(next)
     }
 
-    async fn connect(&self, pool: &Rc<Pool>, place: &mut Place) -> Result<Lease, ConnectError> {
+    fn may_repeat(&self, attempt: u32) -> bool {
+        let is_late = self.deadline.is_some_and(|deadline| deadline <= Instant::now());
+        attempt < self.balancer.policy.retry.attempts && !is_late
+    }
+
+    /// Whether the budget has room for another attempt.
+    fn pay(&self) -> bool {
+        let is_paid = self.balancer.budget.spend();
+        if !is_paid {
+            self.balancer.shared.budget_exhausted.fetch_add(1, Relaxed);
+        }
+        is_paid
+    }
+
+    async fn connect(&self, chosen: &Chosen, place: &mut Place) -> Result<Lease, ConnectError> {
+        let connecting = chosen.pool.connect(place);
         match self.deadline {
-            None => pool.connect(place).await,
+            None => connecting.await,
             Some(deadline) => {
-                timeout_at(deadline.into(), pool.connect(place)).await.unwrap_or(Err(ConnectError::TimedOut))
+                timeout_at(deadline.into(), connecting).await.unwrap_or(Err(ConnectError::TimedOut))
             }
         }
     }
 
-    async fn exchange(&self, lease: Lease, request: Request<RequestBody>) -> Result<Answer, Attempt> {
-        let pool = Rc::clone(lease.pool());
+    async fn exchange(
+        &self,
+        chosen: &Chosen,
+        lease: Lease,
+        request: Request<RequestBody>,
+    ) -> Result<Answer, Attempt> {
         let answer = exchange(self.worker, lease, request, self.limit, self.deadline).await?;
         match self.balancer.shared.counts(answer.parts.status.as_u16()) {
-            false => pool.instance.succeeded(),
-            true => self.report(&pool, Kind::Status, answer.parts.status.as_str()),
+            false => chosen.pool.instance.succeeded(chosen.era),
+            true => self.balancer.shared.failed(chosen, Kind::Status, answer.parts.status.as_str()),
         }
         Ok(answer)
     }
 
-    fn failed(&self, pool: &Pool, failure: &Failure) {
+    fn failed(&self, chosen: &Chosen, failure: &Failure) {
         let kind = match failure {
             Failure::Connect(_) => Kind::Connect,
             Failure::Silent => Kind::Timeout,
             Failure::Broken(_) => Kind::Broken,
             Failure::Client(_) | Failure::Closed(_) | Failure::Shed => return,
         };
-        self.report(pool, kind, &failure.to_string());
-    }
-
-    fn report(&self, pool: &Pool, kind: Kind, why: &str) {
-        self.balancer.shared.failed(&pool.instance, &pool.cells, kind, why);
+        self.balancer.shared.failed(chosen, kind, &failure.to_string());
     }
 }
 

@@ -2,7 +2,7 @@
 //!
 //! Invariant: an instance that is put aside is chosen only if the settings say so while all are.
 
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,6 +10,8 @@ use std::time::Duration;
 use crate::settings::{Balance, WhenNoneHealthy};
 use crate::upstream::budget::Budget;
 use crate::upstream::chance::Chance;
+use crate::upstream::era::Era;
+use crate::upstream::members::{Member, Members};
 use crate::upstream::plan::Policy;
 use crate::upstream::pool::Pool;
 use crate::upstream::shared::Shared;
@@ -20,51 +22,94 @@ pub(crate) struct Balancer {
     pub(crate) shared: Arc<Shared>,
     pub(crate) policy: Policy,
     pub(crate) budget: Budget,
-    pools: Vec<Rc<Pool>>,
-    /// Places in `pools`, each as often as it weighs, well mixed.
-    turns: Vec<usize>,
+    connect_timeout: Duration,
+    set: RefCell<Set>,
     next: Cell<usize>,
     chance: Chance,
 }
 
+/// The instances that this worker knows of.
+#[derive(Debug, Default)]
+struct Set {
+    members: Arc<Members>,
+    pools: Vec<Rc<Pool>>,
+    /// Places in `pools`, each as often as it weighs, well mixed.
+    turns: Vec<usize>,
+}
+
+/// An instance that was chosen for a request, and when.
+#[derive(Debug)]
+pub(crate) struct Chosen {
+    pub(crate) pool: Rc<Pool>,
+    pub(crate) era: Era,
+}
+
 impl Balancer {
-    pub(crate) fn new(shared: &Arc<Shared>, policy: &Policy, connect_timeout: Duration) -> Self {
-        let pools = shared.instances.iter().map(|instance| Pool::new(Arc::clone(instance), connect_timeout));
-        let pools: Vec<_> = pools.collect();
+    /// In place of the one `before`, it takes over the connections to instances that stay.
+    pub(crate) fn new(
+        shared: &Arc<Shared>,
+        policy: &Policy,
+        connect_timeout: Duration,
+        before: Option<&Self>,
+    ) -> Self {
+        let set =
+            Set::new(shared.members(), connect_timeout, before.map(|before| before.set.borrow()).as_deref());
         let chance = Chance::new();
-        let turns = turns(pools.len(), &policy.weights);
         // Workers begin at different places, so that they do not all ask the same instance first.
-        let next = Cell::new(chance.below(turns.len()));
+        let next = Cell::new(chance.below(set.turns.len()));
         let budget = Budget::new(&policy.retry);
-        Self { shared: Arc::clone(shared), policy: policy.clone(), budget, pools, turns, next, chance }
+        let (shared, policy, set) = (Arc::clone(shared), policy.clone(), RefCell::new(set));
+        Self { shared, policy, budget, connect_timeout, set, next, chance }
+    }
+
+    /// Follows the upstream's instances if they have changed.
+    pub(crate) fn refresh(&self) {
+        let members = self.shared.members();
+        let mut set = self.set.borrow_mut();
+        if !Arc::ptr_eq(&members, &set.members) {
+            *set = Set::new(members, self.connect_timeout, Some(&set));
+            self.next.set(self.chance.below(set.turns.len()));
+        }
     }
 
     /// An instance in good health, another than `failed` if there is one.
-    pub(crate) fn choose(&self, failed: Option<&Rc<Pool>>) -> Option<&Rc<Pool>> {
-        let first = self.first()?;
-        if failed.is_none() && first.instance.is_usable() {
-            return Some(first);
+    pub(crate) fn choose(&self, failed: Option<&Rc<Pool>>) -> Option<Chosen> {
+        let set = self.set.borrow();
+        let first = self.first(&set)?;
+        if failed.is_none()
+            && let Some(chosen) = self.admit(first)
+        {
+            return Some(chosen);
         }
         let is_other = |pool: &&Rc<Pool>| failed.is_none_or(|failed| !Rc::ptr_eq(failed, pool));
         let from = self.next.get();
-        let all = || self.turns.iter().cycle().skip(from).take(self.turns.len());
-        let usable = || all().filter_map(|at| self.pools.get(*at)).filter(|pool| pool.instance.is_usable());
-        usable().find(is_other).or_else(|| usable().next()).or(match self.policy.when_none_healthy {
-            WhenNoneHealthy::Refuse => None,
-            WhenNoneHealthy::TryAll => Some(first),
+        let turns = || set.turns.iter().cycle().skip(from).take(set.turns.len());
+        let all = || turns().filter_map(|at| set.pools.get(*at));
+        let admit = |pool: &Rc<Pool>| self.admit(pool);
+        all().filter(is_other).find_map(admit).or_else(|| all().find_map(admit)).or_else(|| {
+            let era = first.instance.era();
+            match self.policy.when_none_healthy {
+                WhenNoneHealthy::Refuse => None,
+                WhenNoneHealthy::TryAll => Some(Chosen { pool: Rc::clone(first), era }),
+            }
         })
     }
 
-    fn first(&self) -> Option<&Rc<Pool>> {
-        if let [only] = self.pools.as_slice() {
+    fn admit(&self, pool: &Rc<Pool>) -> Option<Chosen> {
+        let era = pool.instance.admit(self.policy.ejection.base_ms)?;
+        Some(Chosen { pool: Rc::clone(pool), era })
+    }
+
+    fn first<'s>(&self, set: &'s Set) -> Option<&'s Rc<Pool>> {
+        if let [only] = set.pools.as_slice() {
             return Some(only);
         }
-        let any = || self.pools.get(*self.turns.get(self.chance.below(self.turns.len()))?);
+        let any = || set.pools.get(*set.turns.get(self.chance.below(set.turns.len()))?);
         match self.policy.balance {
             Balance::RoundRobin => {
                 let at = self.next.get();
-                self.next.set(if at + 1 < self.turns.len() { at + 1 } else { 0 });
-                self.pools.get(*self.turns.get(at)?)
+                self.next.set(if at + 1 < set.turns.len() { at + 1 } else { 0 });
+                set.pools.get(*set.turns.get(at)?)
             }
             Balance::Random => any(),
             Balance::LeastRequests => {
@@ -77,18 +122,34 @@ impl Balancer {
     }
 
     pub(crate) fn sweep(&self) {
-        self.pools.iter().for_each(|pool| pool.sweep());
+        self.set.borrow().pools.iter().for_each(|pool| pool.sweep());
+    }
+}
+
+impl Set {
+    /// Connections to instances that stay are kept; those to others end with the exchanges under way.
+    fn new(members: Arc<Members>, connect_timeout: Duration, before: Option<&Self>) -> Self {
+        let known = before.map_or(&[][..], |before| &before.pools);
+        let pool = |member: &Member| {
+            let known = known.iter().find(|pool| Arc::ptr_eq(&pool.instance, &member.instance));
+            known.cloned().unwrap_or_else(|| Pool::new(Arc::clone(&member.instance), connect_timeout))
+        };
+        let pools: Vec<_> = members.present.iter().map(pool).collect();
+        let stays = |pool: &&Rc<Pool>| pools.iter().any(|kept| Rc::ptr_eq(kept, pool));
+        known.iter().filter(|pool| !stays(pool)).for_each(|pool| pool.retire());
+        pools.iter().for_each(|pool| pool.resume(connect_timeout));
+        let weights: Vec<_> = members.present.iter().map(|member| member.weight).collect();
+        Self { turns: turns(&weights), pools, members }
     }
 }
 
 /// Smooth weighted round robin, worked out once: the one that has waited longest for its share is next.
-fn turns(count: usize, weights: &[u32]) -> Vec<usize> {
-    let weight = |at: usize| i64::from(weights.get(at).copied().unwrap_or(1));
-    let total: i64 = (0..count).map(weight).sum();
-    let mut owed = vec![0; count];
+fn turns(weights: &[u32]) -> Vec<usize> {
+    let total: i64 = weights.iter().copied().map(i64::from).sum();
+    let mut owed = vec![0; weights.len()];
     let mut turns = Vec::new();
     for _ in 0..total {
-        owed.iter_mut().enumerate().for_each(|(at, owed)| *owed += weight(at));
+        owed.iter_mut().zip(weights).for_each(|(owed, weight)| *owed += i64::from(*weight));
         let most = owed.iter_mut().enumerate().rev().max_by_key(|(_, owed)| **owed);
         if let Some((at, owed)) = most {
             *owed -= total;
@@ -104,7 +165,7 @@ mod tests {
 
     #[test]
     fn turns_are_taken_by_weight_and_well_mixed() {
-        assert_eq!(turns(2, &[]), [0, 1]);
-        assert_eq!(turns(3, &[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
+        assert_eq!(turns(&[1, 1]), [0, 1]);
+        assert_eq!(turns(&[5, 1, 1]), [0, 0, 1, 0, 2, 0, 0]);
     }
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use reqwest::Client;
+use reqwest::header::HOST;
 use reqwest::redirect::Policy as Redirects;
 use tokio::runtime::Builder;
 use tokio::sync::watch;
@@ -32,7 +33,9 @@ impl Checks {
         let asked = plan.upstreams.iter().filter(|upstream| !upstream.policy.health.path.is_empty());
         let checks: Vec<_> = asked
             .flat_map(|upstream| {
-                upstream.shared.instances.iter().map(|one| (Arc::clone(one), upstream.policy.health.clone()))
+                let members = upstream.shared.members();
+                let asked = |one: &Arc<Instance>| (Arc::clone(one), upstream.policy.health.clone());
+                members.instances().map(asked).collect::<Vec<_>>()
             })
             .collect();
         if checks.is_empty() {
@@ -67,18 +70,18 @@ impl Drop for Checks {
 }
 
 async fn ask(client: &Client, instance: &Instance, settings: &HealthSettings) {
-    let url = format!("http://{}{}", instance.authority, settings.path);
-    let (mut well, mut ill) = (0_u32, 0_u32);
+    let url = format!("http://{}{}", instance.address, settings.path);
     loop {
-        let answer = client.get(&url).timeout(Duration::from_millis(settings.timeout_ms)).send().await;
+        let request = client.get(&url).header(HOST, instance.authority.as_str());
+        let answer = request.timeout(Duration::from_millis(settings.timeout_ms)).send().await;
         let is_well = answer.is_ok_and(|answer| settings.statuses.contains(&answer.status().as_u16()));
-        (well, ill) = if is_well { (well.saturating_add(1), 0) } else { (0, ill.saturating_add(1)) };
+        let (well, ill) = instance.asked(if is_well { IsDown::No } else { IsDown::Yes });
         if instance.is_down() && well >= settings.healthy_after {
             instance.set_down(IsDown::No);
-            tracing::info!(instance = %instance.authority, "in good health again: {}", instance.authority);
+            tracing::info!(instance = %instance.address, "in good health again: {}", instance.address);
         } else if !instance.is_down() && ill >= settings.unhealthy_after {
             instance.set_down(IsDown::Yes);
-            tracing::warn!(instance = %instance.authority, "fails its health check: {}", instance.authority);
+            tracing::warn!(instance = %instance.address, "fails its health check: {}", instance.address);
         }
         // A tenth at random, so that many facades do not ask at the same moment.
         sleep(Duration::from_millis(settings.interval_ms + jitter(settings.interval_ms / 10))).await;

@@ -28,7 +28,7 @@ const IDLE_SWEEPS: u32 = 6;
 /// Why no connection could be made.
 #[derive(Debug)]
 pub(crate) enum ConnectError {
-    /// Refused, unreachable, or an unknown name.
+    /// Refused or unreachable.
     Failed(io::Error),
     /// Nobody answered in time.
     TimedOut,
@@ -39,7 +39,9 @@ pub(crate) enum ConnectError {
 pub(crate) struct Pool {
     pub(crate) instance: Arc<Instance>,
     pub(crate) cells: Arc<Cells>,
-    connect_timeout: Duration,
+    connect_timeout: Cell<Duration>,
+    /// Whether a connection that was used may be used again.
+    keeps: Cell<bool>,
     idle: RefCell<VecDeque<Idle>>,
     sweep: Cell<u32>,
 }
@@ -79,7 +81,14 @@ impl Drop for Flight {
 impl Pool {
     pub(crate) fn new(instance: Arc<Instance>, connect_timeout: Duration) -> Rc<Self> {
         let cells = instance.cells();
-        Rc::new(Self { instance, cells, connect_timeout, idle: RefCell::default(), sweep: Cell::new(0) })
+        Rc::new(Self {
+            instance,
+            cells,
+            connect_timeout: Cell::new(connect_timeout),
+            keeps: Cell::new(true),
+            idle: RefCell::default(),
+            sweep: Cell::new(0),
+        })
     }
 
     /// A connection that waits for a request, the one used last first.
@@ -104,7 +113,7 @@ impl Pool {
     pub(crate) async fn connect(self: &Rc<Self>, place: &mut Place) -> Result<Lease, ConnectError> {
         let flight = Flight::begin(self);
         let stream =
-            match timeout(self.connect_timeout, TcpStream::connect(self.instance.authority.as_str())).await {
+            match timeout(self.connect_timeout.get(), TcpStream::connect(self.instance.address)).await {
                 Ok(connected) => connected.map_err(ConnectError::Failed)?,
                 Err(_) => return Err(ConnectError::TimedOut),
             };
@@ -119,6 +128,19 @@ impl Pool {
         });
         add(&self.cells.connections);
         Ok(Lease { sender, flight, _place: place.take() })
+    }
+
+    /// Serves on under other settings.
+    pub(crate) fn resume(&self, connect_timeout: Duration) {
+        self.connect_timeout.set(connect_timeout);
+        self.keeps.set(true);
+    }
+
+    /// Closes what is idle, and what is in use once its exchange has ended.
+    pub(crate) fn retire(&self) {
+        self.keeps.set(false);
+        self.idle.take();
+        self.count_idle(0);
     }
 
     /// Lets go of what is closed or has been idle for long.
@@ -141,16 +163,12 @@ impl Pool {
 }
 
 impl Lease {
-    pub(crate) fn pool(&self) -> &Rc<Pool> {
-        &self.flight.0
-    }
-
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
         let Self { sender, flight, .. } = self;
         let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
-        if !sender.is_closed() && idle.len() < MOST_IDLE {
+        if pool.keeps.get() && !sender.is_closed() && idle.len() < MOST_IDLE {
             idle.push_back(Idle { sender, since: pool.sweep.get() });
             pool.count_idle(idle.len());
         }

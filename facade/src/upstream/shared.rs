@@ -6,21 +6,23 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use http::StatusCode;
-use http::uri::Authority;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use crate::answer::Refusal;
 use crate::settings::{BulkheadSettings, EjectionSettings};
+use crate::upstream::balance::Chosen;
 use crate::upstream::breaker::{Breaker, Leave};
-use crate::upstream::instance::{Cells, Instance, Kind};
+use crate::upstream::instance::Kind;
+use crate::upstream::members::Members;
 use crate::upstream::plan::Policy;
 
 /// Health, breaker and bulkhead of one upstream.
 #[derive(Debug)]
 pub(crate) struct Shared {
-    pub(crate) instances: Vec<Arc<Instance>>,
+    members: ArcSwap<Members>,
     pub(crate) breaker: Arc<Breaker>,
     ejection: EjectionSettings,
     bulkhead: BulkheadSettings,
@@ -35,9 +37,15 @@ pub(crate) struct Shared {
 /// Why an upstream is not asked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Closed {
-    Breaker { left_ms: u64 },
+    Breaker {
+        left_ms: u64,
+    },
     Full,
-    NoneHealthy { left_ms: u64 },
+    NoneHealthy {
+        left_ms: u64,
+    },
+    /// There is no instance, because no name has an address.
+    Nowhere,
 }
 
 impl Closed {
@@ -46,6 +54,7 @@ impl Closed {
             Self::Breaker { .. } => "is not asked for a moment, because it keeps failing",
             Self::Full => "has as many requests in flight as it may",
             Self::NoneHealthy { .. } => "has no healthy instance",
+            Self::Nowhere => "has no known address; its name cannot be resolved",
         }
     }
 
@@ -53,7 +62,7 @@ impl Closed {
     pub(crate) fn refusal(self, upstream: &str) -> Refusal {
         let left_ms = match self {
             Self::Breaker { left_ms } | Self::NoneHealthy { left_ms } => left_ms,
-            Self::Full => 0,
+            Self::Full | Self::Nowhere => 0,
         };
         let seconds = u16::try_from(left_ms.div_ceil(1000).max(1)).unwrap_or(u16::MAX);
         let detail = format!("the upstream {upstream} {}", self.reason());
@@ -74,10 +83,10 @@ impl Drop for Queued<'_> {
 }
 
 impl Shared {
-    pub(crate) fn new(instances: Vec<Authority>, policy: &Policy) -> Self {
+    pub(crate) fn new(members: Members, policy: &Policy) -> Self {
         let most = usize::try_from(policy.bulkhead.most).unwrap_or(usize::MAX).min(Semaphore::MAX_PERMITS);
         Self {
-            instances: instances.into_iter().map(|authority| Arc::new(Instance::new(authority))).collect(),
+            members: ArcSwap::from_pointee(members),
             breaker: Arc::new(Breaker::new(policy.breaker.clone())),
             ejection: policy.ejection.clone(),
             bulkhead: policy.bulkhead.clone(),
@@ -120,22 +129,34 @@ impl Shared {
         Err(Closed::Full)
     }
 
+    /// Its instances as they are now.
+    pub(crate) fn members(&self) -> Arc<Members> {
+        self.members.load_full()
+    }
+
+    /// Each worker has to be told.
+    pub(crate) fn set_members(&self, members: Members) {
+        self.members.store(Arc::new(members));
+    }
+
     pub(crate) fn none_healthy(&self) -> Closed {
         self.none_healthy.fetch_add(1, Relaxed);
-        let left_ms = self.instances.iter().map(|instance| instance.away_ms()).min().unwrap_or(0);
-        Closed::NoneHealthy { left_ms }
+        let left_ms = self.members().instances().map(|instance| instance.away_ms()).min();
+        left_ms.map_or(Closed::Nowhere, |left_ms| Closed::NoneHealthy { left_ms })
     }
 
     /// One instance failed; it is put aside if it does so often, and if enough others are left.
-    pub(crate) fn failed(&self, instance: &Instance, cells: &Cells, kind: Kind, why: &str) {
-        if !instance.failed(cells, kind, why, self.ejection.failures) {
+    pub(crate) fn failed(&self, chosen: &Chosen, kind: Kind, why: &str) {
+        let (instance, cells) = (&chosen.pool.instance, &chosen.pool.cells);
+        if !instance.failed(chosen.era, cells, kind, why, self.ejection.failures) {
             return;
         }
-        let away = self.instances.iter().filter(|other| !other.is_usable()).count();
-        let most = usize::try_from(self.ejection.most_percent).unwrap_or(0) * self.instances.len() / 100;
-        if away < most {
-            instance.eject(&self.ejection);
-            tracing::warn!(instance = %instance.authority, "put aside after failures: {}: {why}", instance.authority);
+        let members = self.members();
+        let others = members.instances().filter(|other| !Arc::ptr_eq(other, instance));
+        let away = others.filter(|other| !other.is_usable()).count();
+        let most = usize::try_from(self.ejection.most_percent).unwrap_or(0) * members.present.len() / 100;
+        if away < most && instance.eject(chosen.era, &self.ejection) {
+            tracing::warn!(instance = %instance.address, "put aside after failures: {}: {why}", instance.address);
         }
     }
 
@@ -144,6 +165,6 @@ impl Shared {
     }
 
     pub(crate) fn requests(&self) -> u64 {
-        self.instances.iter().map(|instance| instance.requests()).sum()
+        self.members().requests()
     }
 }

@@ -37,6 +37,8 @@ mod forwarding;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]
+mod hosts;
+#[cfg(test)]
 mod http2;
 #[cfg(test)]
 mod jwt;
@@ -48,6 +50,8 @@ mod load;
 mod many_facades;
 #[cfg(test)]
 mod metrics;
+#[cfg(test)]
+mod names;
 #[cfg(test)]
 mod nginx;
 #[cfg(test)]

@@ -150,7 +150,11 @@ pub(crate) struct Upstream {
 impl Upstream {
     /// Gives each connection to `serve`.
     pub(crate) fn raw(serve: impl Fn(Wire) + Send + Sync + 'static) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        Self::on(TcpListener::bind("127.0.0.1:0").unwrap(), serve)
+    }
+
+    /// The same where something listens already.
+    pub(crate) fn on(listener: TcpListener, serve: impl Fn(Wire) + Send + Sync + 'static) -> Self {
         let address = listener.local_addr().unwrap();
         let serve = Arc::new(serve);
         thread::spawn(move || {
@@ -214,11 +218,20 @@ impl Fixture {
         service: SocketAddr,
         change: impl FnOnce(&mut Settings),
     ) -> Self {
+        Self::started(monolith, service, change, |settings| Facade::start(settings).unwrap())
+    }
+
+    pub(crate) fn started(
+        monolith: SocketAddr,
+        service: SocketAddr,
+        change: impl FnOnce(&mut Settings),
+        start: impl FnOnce(&Settings) -> Facade,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut settings = settings(monolith, service);
         settings.control.path = folder.path().join("control.db");
         change(&mut settings);
-        let facade = Facade::start(&settings).unwrap();
+        let facade = start(&settings);
         let store = ControlStore::open(&settings.control).unwrap();
         Self { facade, store, _folder: folder }
     }
