@@ -148,27 +148,34 @@ async fn send(
 }
 
 impl Trip<'_> {
-    /// A connection that had served others before failed: that proves nothing of the instance.
+    /// A connection that had served others before failed. If it broke, that proves nothing of the instance.
     async fn again(&self, chosen: Chosen, attempt: Attempt) -> Result<Answer, Failure> {
-        let request = match (attempt, self.copy) {
+        let (request, next) = match (attempt, self.copy) {
             // Nothing of it reached anybody, so the upstream is not asked twice: there is nothing to pay for, and what
             // follows goes over a new connection, so that this happens once at most.
-            (Attempt::Unsent(unsent), _) => *unsent,
+            (Attempt::Unsent(unsent), _) => (*unsent, self.other(chosen)),
             (Attempt::Failed(failure @ Failure::Broken(_)), Some(copy)) => {
                 if !self.may_repeat(1) || !self.pay() {
                     return Err(failure);
                 }
-                copy.clone().into_request()
+                (copy.clone().into_request(), self.other(chosen))
             }
-            (Attempt::Failed(failure), _) => {
+            (Attempt::Failed(failure), copy) => {
                 self.failed(&chosen, &failure);
-                return Err(failure);
+                let is_silent = matches!(failure, Failure::Silent);
+                let Some(copy) = copy.filter(|_| is_silent) else { return Err(failure) };
+                let Some(next) = self.next(&chosen, &failure, 1).await else { return Err(failure) };
+                (copy.clone().into_request(), next)
             }
         };
-        let next = self.balancer.choose(Some(&chosen.pool)).unwrap_or(chosen);
         add(&next.pool.cells.retries);
         let place = self.place().await?;
         self.anew(next, request, place, 2).await
+    }
+
+    /// Another instance, or the same where there is no other.
+    fn other(&self, chosen: Chosen) -> Chosen {
+        self.balancer.choose(Some(&chosen.pool)).unwrap_or(chosen)
     }
 
     /// Over new connections, while attempts and budget last.

@@ -5,6 +5,8 @@ mod access_log;
 #[cfg(test)]
 mod admin_api;
 #[cfg(test)]
+mod balancing;
+#[cfg(test)]
 mod command_line;
 #[cfg(test)]
 mod control_settings;
@@ -37,6 +39,8 @@ mod forwarding;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]
+mod hardship;
+#[cfg(test)]
 mod hosts;
 #[cfg(test)]
 mod http2;
@@ -54,6 +58,8 @@ mod metrics;
 mod names;
 #[cfg(test)]
 mod nginx;
+#[cfg(test)]
+mod outages;
 #[cfg(test)]
 mod protection_api;
 #[cfg(test)]

@@ -213,13 +213,18 @@ fn a_name_that_cannot_be_resolved_is_seen_in_table_metrics_and_admin_api() {
     let text = std::fs::read_to_string(&path).unwrap();
     let more = "[upstreams.lost]\nurl = 'http://no-such-host.invalid'\n[[routes]]\nprefix = '/lost'\nupstream = 'lost'\n";
     std::fs::write(&path, format!("{text}{more}")).unwrap();
-    served.signal("-HUP");
     let ask = |path: &str| served.ask("GET", path, "", "");
     let lost = || {
         let upstreams = ask("/api/v1/upstreams").json()["items"].clone();
         upstreams.as_array().unwrap().iter().find(|upstream| upstream["name"] == "lost").cloned()
     };
-    eventually("the settings are taken over", || lost().is_some());
+    eventually("the settings are taken over", || {
+        served.signal("-HUP");
+        lost().is_some()
+    });
+    let mut wire = crate::support::Wire::connect(served.address);
+    wire.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
+    assert_eq!(wire.message().unwrap().text(), "works");
     let name = lost().unwrap()["names"][0].clone();
     assert_eq!(
         (&name["name"], &name["addresses"]),
@@ -229,6 +234,8 @@ fn a_name_that_cannot_be_resolved_is_seen_in_table_metrics_and_admin_api() {
     let metrics = ask("/metrics").text();
     let labels = "{upstream=\"lost\",name=\"no-such-host.invalid:80\"}";
     assert!(metrics.contains(&format!("banyan_facade_upstream_name_resolved{labels} 0\n")), "{metrics}");
+    let counted = format!("requests_total{{upstream=\"monolith\",instance=\"{}\"}} 1\n", works.address);
+    assert!(metrics.contains(&format!("banyan_facade_upstream_{counted}")), "{metrics}");
     let table = String::from_utf8(served.run(&["upstreams"]).stdout).unwrap();
     let row = table.lines().find(|line| line.contains("no-such-host")).unwrap();
     assert!(row.contains("unresolved"), "{table}");
