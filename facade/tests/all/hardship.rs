@@ -143,6 +143,27 @@ fn an_upstream_that_trickles_its_head_is_told_as_504() {
     assert_problem(&fixture.get("/"), 504, "did not answer in time");
 }
 
+#[test]
+fn a_read_that_finds_silence_on_a_connection_that_served_before_is_sent_to_another_instance() {
+    let seen = Arc::<AtomicUsize>::default();
+    let counter = Arc::clone(&seen);
+    let silent = Upstream::raw(move |mut wire: Wire| {
+        while wire.message().is_some() {
+            if counter.fetch_add(1, SeqCst) == 0 {
+                wire.send(ok("silent"));
+            }
+        }
+    });
+    let alive = Upstream::saying("alive");
+    let fixture = fixture(&[silent.address, alive.address], |_| ());
+    let mut wire = fixture.connect();
+    eventually("it was asked again", || {
+        wire.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
+        assert_eq!(wire.message().unwrap().status(), 200);
+        seen.load(SeqCst) >= 3
+    });
+}
+
 /// Answers once on each connection, and on the next request closes without a word.
 fn once_each() -> (Upstream, Arc<AtomicUsize>) {
     let seen = Arc::<AtomicUsize>::default();
