@@ -4,6 +4,8 @@
 
 mod routes;
 
+pub(crate) use routes::path_of;
+
 use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
@@ -162,7 +164,9 @@ impl Plan {
         let clients = ClientPlan::new(settings, &mut errors);
         let overrides = Overrides::new(&settings.overrides, &mut errors);
         let access_log = AccessLogPlan::new(settings, &mut errors);
-        let protection = Protection::new(settings, &mut errors);
+        let names = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let known = before.map(|plan| &*plan.protection);
+        let protection = Protection::new(settings, names, known, &mut errors);
         let reserved = protection.reserved_headers();
         let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
         check_listeners(settings, &mut errors);
@@ -184,8 +188,7 @@ impl Plan {
             access_log,
             trace: settings.trace.begin,
             forwarded,
-            // What was asked of requests goes on as it was: who has used how much, and which keys are known.
-            protection: before.map_or_else(|| Arc::new(protection), |plan| Arc::clone(&plan.protection)),
+            protection: Arc::new(protection),
         })
     }
 

@@ -9,22 +9,17 @@ use std::sync::Arc;
 
 use control::{ControlError, Flag, Side};
 use platform::error::chain;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::plan::{Plan, PlanError};
 use crate::server::Shared;
-use crate::settings::{RouteSettings, Settings};
+use crate::settings::Settings;
 
 pub use live::ConfigView;
 pub(crate) use live::Live;
 
 /// Settings that only a start reads, as JSON pointers.
-const NEED_A_RESTART: [&str; 17] = [
-    "/forwarded",
-    "/rate_limit",
-    "/jwt",
-    "/shedding",
-    "/adaptive",
+const NEED_A_RESTART: [&str; 12] = [
     "/access_log",
     "/trace",
     "/upgrade_socket",
@@ -38,9 +33,6 @@ const NEED_A_RESTART: [&str; 17] = [
     "/control",
     "/timeouts/client_header_ms",
 ];
-
-/// Policies are counted by their routes' places, so these stay while any route has one.
-const POLICIES: &str = "routes (while any has rate_limit, jwt or priority)";
 
 /// Why new settings are refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -113,6 +105,9 @@ impl Reloader {
         self.0.live.replace(settings, after);
         if let Err(error) = self.0.check_instances() {
             tracing::error!(%error, "the health checks go on under the settings before: {error}");
+        }
+        if let Err(error) = self.0.keep_protection() {
+            tracing::error!(%error, "no keys of issuers are fetched: {error}");
         }
         // What has just been declared is seen by the watcher at once.
         self.0.poke.poke();
@@ -191,17 +186,5 @@ fn need_a_restart(before: &Settings, after: &Settings) -> Vec<String> {
     let (were, are) = (json(before), json(after));
     let differs = |pointer: &&&str| were.pointer(pointer) != are.pointer(pointer);
     let name = |pointer: &&str| pointer.trim_start_matches('/').replace('/', ".");
-    let changed = NEED_A_RESTART.iter().filter(differs).map(name);
-    let policies = (policies(before) != policies(after)).then(|| POLICIES.to_owned());
-    changed.chain(policies).collect()
-}
-
-/// What routes ask of requests, by their places; nothing where none asks for anything.
-fn policies(settings: &Settings) -> Vec<(&str, &str, Value)> {
-    let policy = |route: &RouteSettings| json!([route.rate_limit, route.jwt, route.priority]);
-    let nothing = policy(&RouteSettings::default());
-    if settings.routes.iter().all(|route| policy(route) == nothing) {
-        return Vec::new();
-    }
-    settings.routes.iter().map(|route| (&*route.prefix, &*route.path, policy(route))).collect()
+    NEED_A_RESTART.iter().filter(differs).map(name).collect()
 }

@@ -66,8 +66,6 @@ pub struct Facade {
     _keeper: Keeper,
     /// Kept for its drop, which ends the watch over certificate files.
     _watcher: Option<Watcher>,
-    /// Kept for its drop.
-    _protect: Option<ProtectKeeper>,
 }
 
 /// What the admin API sees of a running facade.
@@ -85,6 +83,8 @@ pub(crate) struct Shared {
     certificates: Option<Arc<Certificates>>,
     /// Kept for its drop, which ends the health checks.
     checks: Mutex<Option<Checks>>,
+    /// Kept for its drop; there is none while there is nothing to fetch or to forget.
+    protect: Mutex<Option<ProtectKeeper>>,
 }
 
 impl Shared {
@@ -111,6 +111,17 @@ impl Shared {
     pub(crate) fn check_instances(&self) -> io::Result<()> {
         let checks = Checks::start(&self.plan())?;
         *self.checks.lock().unwrap_or_else(PoisonError::into_inner) = checks;
+        Ok(())
+    }
+
+    /// Fetches keys for the plan in force, and forgets clients of its limits.
+    pub(crate) fn keep_protection(&self) -> io::Result<()> {
+        let plan = self.plan();
+        let mut keeper = self.protect.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*keeper {
+            Some(keeper) => keeper.follow(&plan.protection),
+            None => *keeper = ProtectKeeper::start(&plan.protection)?,
+        }
         Ok(())
     }
 
@@ -149,7 +160,6 @@ impl Facade {
         let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
         let watcher = plan.clients.tls.as_ref().map(watch).transpose()?;
         let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
-        let protect = ProtectKeeper::start(&plan.protection)?;
         let log = AccessLog::start(&plan.access_log)?;
         let shared = Arc::new(Shared {
             live: Live::new(settings, plan),
@@ -163,9 +173,11 @@ impl Facade {
             clients: Arc::default(),
             certificates,
             checks: Mutex::default(),
+            protect: Mutex::default(),
         });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         shared.check_instances()?;
+        shared.keep_protection()?;
         let mut facade = Self {
             address,
             tls_address: tls,
@@ -176,7 +188,6 @@ impl Facade {
             log,
             _keeper: keeper,
             _watcher: watcher,
-            _protect: protect,
         };
         facade.start_workers(listeners)?;
         if let Some(listener) = &listeners.cleartext {

@@ -44,13 +44,12 @@ pub(crate) async fn protect(
         shed(worker, policy.priority)?;
     }
     let limited = |sender: Sender<'_>, marks: &mut Marks| {
-        within_limits(protection, policy, &sender, marks)
-            .inspect_err(|_| worker.stats.protect.rate_limited(route))
+        within_limits(protection, policy, &sender, marks).inspect_err(|_| policy.counts.add_limited())
     };
     limited(Sender { address, headers, claims: None }, marks)?;
     let Some(rule) = &policy.jwt else { return Ok(None) };
     let claims = authorize(worker, rule, headers).await.map_err(|fault| {
-        worker.stats.protect.unauthorized(route, fault);
+        policy.counts.add_unauthorized(fault);
         unauthorized(rule, fault, marks)
     })?;
     limited(Sender { address, headers, claims: Some(&claims) }, marks)?;
