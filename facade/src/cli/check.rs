@@ -23,7 +23,7 @@ pub(crate) fn run(file: Option<&Path>, json: bool) -> Result<()> {
             if !json {
                 findings.iter().for_each(|finding| eprintln!("{finding}\n"));
             }
-            bail!("{name} has {count} fault{}", if count == 1 { "" } else { "s" })
+            bail!("{name} has {}", self::count(count, "fault"))
         }
     }
 }
@@ -31,10 +31,20 @@ pub(crate) fn run(file: Option<&Path>, json: bool) -> Result<()> {
 fn sound(settings: &Settings) -> Result<()> {
     let plan = Plan::new(settings)?;
     let contexts: Vec<&str> = plan.context_names().collect();
-    let (upstreams, routes) = (settings.upstreams.len(), settings.routes.len());
+    let names = if contexts.is_empty() { String::new() } else { format!(" ({})", contexts.join(", ")) };
     print_line(&format!(
-        "the settings are sound: {upstreams} upstreams, {routes} routes, contexts: {}",
-        contexts.join(", ")
+        "the settings are sound: {}, {}, {}{names}",
+        count(settings.upstreams.len(), "upstream"),
+        count(settings.routes.len(), "route"),
+        count(contexts.len(), "context"),
     ));
     Ok(())
+}
+
+fn count(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
 }

@@ -47,6 +47,8 @@ pub(crate) struct Policy {
 pub(crate) struct JwtRule {
     pub(crate) provider: Arc<Provider>,
     pub(crate) scopes: Vec<String>,
+    /// Whether preflights need no token.
+    pub(crate) preflights: bool,
 }
 
 impl Protection {
@@ -159,7 +161,11 @@ fn jwt_rule(route: &RouteSettings, providers: &[Arc<Provider>], errors: &mut Vec
             route.prefix, rule.provider
         ));
     }
-    Some(JwtRule { provider: Arc::clone(provider?), scopes: rule.scopes.clone() })
+    Some(JwtRule {
+        provider: Arc::clone(provider?),
+        scopes: rule.scopes.clone(),
+        preflights: rule.preflights,
+    })
 }
 
 #[cfg(test)]

@@ -121,6 +121,10 @@ pub struct JwtRuleSettings {
     pub provider: String,
     /// Scopes that must all stand in the claim `scope` or `scp`; without them the answer is 403.
     pub scopes: Vec<String>,
+    /// Whether preflights of browsers (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass without a token, which
+    /// browsers never send with them. Off, pages of other origins cannot use the route; on, anybody reaches the upstream with
+    /// such a request, and it must answer it without doing anything else.
+    pub preflights: bool,
 }
 
 /// What goes first when there is too much to do: `low` is refused before `normal`, `critical` never.

@@ -37,6 +37,7 @@ fn a_signed_header_or_cookie_chooses_the_side_of_a_read_and_never_of_a_write() {
     assert_eq!(ask(&fixture, "GET", &header).text(), "service");
     assert_eq!(service.seen()[0].header("banyan-override"), None, "the service got what was signed");
     assert_eq!(ask(&fixture, "GET", &cookie).text(), "service");
+    assert_eq!(service.seen()[1].all("cookie"), ["a=b"], "the service got what was signed");
     assert_eq!(ask(&fixture, "PUT", &header).text(), "monolith");
     let expired = sign(&overrides(), "users", Side::Service, now_ms() / 1000 - 1).token;
     assert_eq!(ask(&fixture, "GET", &format!("banyan-override: {expired}")).text(), "monolith");

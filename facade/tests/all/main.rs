@@ -57,6 +57,8 @@ mod rate_limits;
 #[cfg(test)]
 mod reload;
 #[cfg(test)]
+mod reload_protection;
+#[cfg(test)]
 mod routes;
 #[cfg(test)]
 mod served;

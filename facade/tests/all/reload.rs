@@ -15,13 +15,13 @@ use facade::settings::{ContextSettings, PinSettings, RouteSettings, Settings, Up
 use crate::support::{Fixture, Message, Upstream, Wire, eventually, ok, who};
 
 /// A facade, and the settings that it was started with.
-fn start(monolith: SocketAddr, service: SocketAddr) -> (Fixture, Settings) {
+pub(crate) fn start(monolith: SocketAddr, service: SocketAddr) -> (Fixture, Settings) {
     let mut settings = None;
     let fixture = Fixture::with(monolith, service, |given| settings = Some(given.clone()));
     (fixture, settings.unwrap())
 }
 
-fn reload(fixture: &Fixture, settings: &Settings) -> Result<(), String> {
+pub(crate) fn reload(fixture: &Fixture, settings: &Settings) -> Result<(), String> {
     let settings = settings.clone();
     fixture.facade.reloader().reload(|| Ok(settings)).map_err(|error| error.to_string())
 }
