@@ -6,12 +6,11 @@ mod routes;
 
 pub(crate) use routes::path_of;
 
-use std::collections::HashMap;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{DataMode, Side};
+use control::DataMode;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::Secret;
@@ -24,8 +23,8 @@ use crate::overrides::{Overrides, Wish, cookie_name};
 use crate::private::{PrivatePaths, is_prefix};
 use crate::protect::forwarded::ForwardedPlan;
 use crate::protect::policy::Protection;
-use crate::routing::RouteTable;
-use crate::settings::{ContextSettings, PinSettings, Settings, TraceBegin};
+use crate::routing::{Goal, RouteTable};
+use crate::settings::{ContextSettings, Settings, TraceBegin};
 use crate::upstream::plan::instances;
 use crate::upstream::{Policy, Shared};
 
@@ -100,8 +99,6 @@ pub(crate) struct ContextPlan {
     pub(crate) service: UpstreamId,
     pub(crate) data: DataMode,
     pub(crate) keys: Vec<KeyRule>,
-    /// Keys that stay at one side.
-    pub(crate) pins: HashMap<Box<[u8]>, Side>,
     /// Name of the cookie that carries an override.
     pub(crate) override_cookie: String,
     /// The settings know it no longer; it keeps its place, to which no route leads.
@@ -210,6 +207,12 @@ impl Plan {
         views::routes(self)
     }
 
+    /// Whether any route leads to a context of this name.
+    pub(crate) fn is_routed(&self, context: &str) -> bool {
+        let leads_there = |id: ContextId| self.context(id).is_some_and(|found| found.name == context);
+        self.routes.iter().any(|rule| matches!(rule.goal, Goal::Context(id) if leads_there(id)))
+    }
+
     /// Names of all contexts.
     pub fn context_names(&self) -> impl Iterator<Item = &str> {
         self.contexts.iter().map(|context| context.name.as_str())
@@ -303,9 +306,8 @@ fn context_plan(
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
-    let pins = pins(name, context, errors);
     let data = context.data;
-    ContextPlan { service, data, keys, pins, is_retired: false, ..ContextPlan::retired(name) }
+    ContextPlan { service, data, keys, is_retired: false, ..ContextPlan::retired(name) }
 }
 
 impl ContextPlan {
@@ -315,33 +317,10 @@ impl ContextPlan {
             service: UpstreamId::default(),
             data: DataMode::Replicated,
             keys: Vec::new(),
-            pins: HashMap::new(),
             override_cookie: String::new(),
             is_retired: true,
         }
     }
-}
-
-fn pins(name: &str, context: &ContextSettings, errors: &mut Vec<String>) -> HashMap<Box<[u8]>, Side> {
-    let mut pins = HashMap::new();
-    for (place, PinSettings { key, side }) in context.pins.iter().enumerate() {
-        let mut wrong = |field: &str, reason: String| {
-            errors.push(format!("setting `contexts.{name}.pins[{place}].{field}`: {reason}"));
-        };
-        if key.is_empty() {
-            wrong("key", "it is empty, and no request has such a key".to_owned());
-        }
-        match side.parse::<Side>() {
-            Ok(side) if pins.insert(Box::from(key.as_bytes()), side).is_none() => {}
-            Ok(_) => wrong("key", format!("`{key}` is pinned twice; leave one")),
-            Err(error) => wrong("side", error.to_string()),
-        }
-    }
-    if !pins.is_empty() && context.key.is_empty() {
-        errors
-            .push(format!("setting `contexts.{name}.pins`: without `key` no request has a key to be pinned"));
-    }
-    pins
 }
 
 fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {

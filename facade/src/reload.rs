@@ -117,14 +117,18 @@ impl Reloader {
     /// Lets contexts go and come. Everything is checked before anything is done.
     fn contexts(&self, before: &Plan, after: &Plan) -> Result<(), ReloadError> {
         let (gone, to_declare) = changes(before, after);
-        if gone.is_empty() && to_declare.is_empty() {
+        let unrouted = unrouted(before, after);
+        if gone.is_empty() && to_declare.is_empty() && unrouted.is_empty() {
             return Ok(());
         }
         let store = &self.0.store;
         let flags = store.flags()?;
         let flag_of = |name: &str| flags.iter().find(|flag| flag.context == name);
         for context in gone {
-            flag_of(context).map_or(Ok(()), may_go)?;
+            flag_of(context).map_or(Ok(()), |flag| may_go(flag, "cannot be removed"))?;
+        }
+        for context in unrouted {
+            flag_of(context).map_or(Ok(()), |flag| may_go(flag, "cannot lose its last route"))?;
         }
         for (name, _) in &to_declare {
             flag_of(name).map_or(Ok(()), is_at_rest)?;
@@ -156,16 +160,30 @@ fn changes<'p>(before: &'p Plan, after: &'p Plan) -> (Vec<&'p str>, Declared<'p>
     (gone.map(|context| context.name.as_str()).collect(), new.collect())
 }
 
+/// Contexts that are left without a route.
+fn unrouted<'p>(before: &'p Plan, after: &'p Plan) -> Vec<&'p str> {
+    let stays = after.contexts.iter().filter(|context| !context.is_retired).map(|context| &*context.name);
+    stays.filter(|name| before.is_routed(name) && !after.is_routed(name)).collect()
+}
+
+/// How a context comes home to the monolith.
+pub(crate) fn way_home(context: &str) -> String {
+    format!(
+        "bring it home first: `migrate switch {context} --to monolith`, or, where both sides share one database, \
+         `facade flag set {context} --writes monolith`"
+    )
+}
+
 /// Under the new settings its requests go to the monolith, which must own what they write.
-fn may_go(flag: &Flag) -> Result<(), ReloadError> {
+fn may_go(flag: &Flag, what: &str) -> Result<(), ReloadError> {
     is_at_rest(flag)?;
     if flag.writes == Side::Monolith {
         return Ok(());
     }
     let context = flag.context.clone();
     let reason = format!(
-        "cannot be removed while the service owns it; bring it home first: `migrate switch {context} --to monolith`, \
-         or, where both sides share one database, `facade flag set {context} --writes monolith`"
+        "{what} while the service owns it, since its requests would go to the monolith, whose data is behind; {}",
+        way_home(&context)
     );
     Err(ReloadError::Context { context, reason })
 }

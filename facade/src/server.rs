@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::access_log::AccessLog;
+use crate::check::check_flags;
 use crate::client::Listeners;
 use crate::client::certificates::{Certificates, Watcher};
 use crate::client::stats::ClientStats;
@@ -149,6 +150,9 @@ impl Facade {
         let store = ControlStore::open(&settings.control)?;
         for context in &plan.contexts {
             store.declare(&context.name, context.data)?;
+        }
+        for finding in check_flags(None, &plan, &store.flags()?) {
+            tracing::error!("{}", finding.message);
         }
         let inbox = Inbox::new();
         let hold_limit = Duration::from_millis(settings.control.hold_limit_ms.unsigned_abs());

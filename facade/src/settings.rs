@@ -23,7 +23,7 @@ use serde::{Deserialize, Serialize};
 pub use forwarded::{ForwardedSettings, ForwardedSource};
 pub use limits::{Http2Settings, LimitSettings};
 pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
-pub use overrides::{OverrideSettings, PinSettings};
+pub use overrides::OverrideSettings;
 pub use protect::{
     AdaptiveSettings, Algorithm, JwtRuleSettings, JwtSettings, Period, Priority, RateKey, RateLimitSettings,
     SheddingSettings,
@@ -152,13 +152,11 @@ pub struct ContextSettings {
     /// Where the sticky key is found, in this order; the first that is there counts. A request without a key is read
     /// from the service only at 100 %.
     pub key: Vec<KeySource>,
-    /// Keys that stay at one side while reads are above 0 % and the monolith owns the context; `facade pin` adds them.
-    pub pins: Vec<PinSettings>,
 }
 
 impl Default for ContextSettings {
     fn default() -> Self {
-        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new(), pins: Vec::new() }
+        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new() }
     }
 }
 
