@@ -310,8 +310,12 @@ fn settings(config: Option<&Path>) -> Result<Settings> {
         loaded.settings.access_log.path = log;
     }
     let Loaded { mut settings, file, .. } = loaded;
+    if settings.flags_copy_path().is_none() && settings.flags_copy.enabled {
+        settings.flags_copy.path = PathBuf::from("facade.flags.json");
+    }
     let Some(file) = file else { return Ok(settings) };
-    let paths = std::iter::once(&mut settings.upgrade_socket).chain(settings.tls.paths_mut());
+    let own = [&mut settings.upgrade_socket, &mut settings.flags_copy.path];
+    let paths = own.into_iter().chain(settings.tls.paths_mut());
     for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
         *path = file.parent().context("the settings file has no folder")?.join(&*path);
     }

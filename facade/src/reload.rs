@@ -19,7 +19,8 @@ pub use live::ConfigView;
 pub(crate) use live::Live;
 
 /// Settings that only a start reads, as JSON pointers.
-const NEED_A_RESTART: [&str; 12] = [
+const NEED_A_RESTART: [&str; 13] = [
+    "/flags_copy",
     "/access_log",
     "/trace",
     "/upgrade_socket",

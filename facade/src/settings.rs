@@ -2,6 +2,7 @@
 //!
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
+mod flags_copy;
 mod forwarded;
 mod limits;
 mod observe;
@@ -20,6 +21,7 @@ use platform::settings::Secret;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use flags_copy::FlagsCopySettings;
 pub use forwarded::{ForwardedSettings, ForwardedSource};
 pub use limits::{Http2Settings, LimitSettings};
 pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
@@ -65,6 +67,8 @@ pub struct Settings {
     pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
+    /// The copy of the last known flags, for a start while the control store cannot be reached.
+    pub flags_copy: FlagsCopySettings,
     /// Unix socket by which `facade upgrade` takes the listening sockets over; whoever runs as the same user may. Empty,
     /// and a new process can only start once the old one has ended. A relative path means one beside the settings file.
     pub upgrade_socket: PathBuf,
@@ -188,6 +192,7 @@ impl Default for Settings {
             monolith: "monolith".to_owned(),
             private: Vec::new(),
             control: ControlSettings::default(),
+            flags_copy: FlagsCopySettings::default(),
             upgrade_socket: PathBuf::new(),
             tls: TlsSettings::default(),
             limits: LimitSettings::default(),

@@ -122,6 +122,11 @@ impl Worker {
         self.balancers.get(upstream.0)
     }
 
+    /// Whether it is known for certain who owns a context.
+    pub(crate) fn is_sure(&self, context: ContextId) -> bool {
+        self.table.borrow_mut().load().is_sure(context)
+    }
+
     /// Looks at a context's flag in the newest snapshot.
     pub(crate) fn with_flag<T>(&self, context: ContextId, look: impl FnOnce(Option<&Flag>) -> T) -> T {
         look(self.table.borrow_mut().load().get(context))

@@ -152,6 +152,10 @@ async fn pass_gate(
     context: ContextId,
     plan: &ContextPlan,
 ) -> Result<Option<WriteGuard>, Refusal> {
+    if !worker.is_sure(context) {
+        let detail = format!("who owns {} is not known at the moment, so it takes no writes", plan.name);
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5));
+    }
     let Some(gate) = worker.flags.gate(context) else { return Ok(None) };
     match gate.enter(worker.flags.longest_wait()).await {
         Ok(Entered { guard, waited }) => {

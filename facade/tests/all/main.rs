@@ -27,6 +27,8 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod flags_copy;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod foreign;
