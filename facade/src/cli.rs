@@ -20,6 +20,7 @@ use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
 use platform::settings::{Loaded, document, load, print};
 use platform::table::print_line;
+use watch::Watched;
 
 /// A reverse proxy whose flags move traffic, context by context, from a monolith to services.
 #[derive(Debug, Parser)]
@@ -271,8 +272,8 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Serve => serve::serve(config, &settings(config)?),
-        Command::Upgrade => serve::upgrade(config, &settings(config)?),
+        Command::Serve => serve::serve(Watched::new(config), &settings(config)?),
+        Command::Upgrade => serve::upgrade(Watched::new(config), &settings(config)?),
         Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Status(arguments) => status::run(&settings(config)?, &arguments),

@@ -22,6 +22,8 @@ use crate::settings::Settings;
 const FORM: u32 = 1;
 /// How often a copy says anew that the store still says the same.
 const BEAT: Duration = Duration::from_secs(5);
+/// Changes that follow each other within this time are one copy: the disk is the control store's, too, as often as not.
+const GATHERING: Duration = Duration::from_millis(50);
 
 /// Where a copy is, and of which store it is.
 #[derive(Debug, Clone)]
@@ -154,6 +156,7 @@ fn keep(copy: &FlagsCopy, flags: &Flags, told: &Receiver<Vec<Flag>>) {
     loop {
         let confirmed_ms = match told.recv_timeout(BEAT) {
             Ok(newer) => {
+                thread::sleep(GATHERING);
                 last = Some(told.try_iter().last().unwrap_or(newer));
                 Some(now_ms())
             }
