@@ -11,6 +11,7 @@ mod door;
 mod flags;
 mod operation;
 mod page;
+mod pins;
 mod protection;
 mod status;
 mod upstreams;
@@ -38,6 +39,7 @@ use crate::settings::Settings;
 use operation::{Operation, get, put};
 
 pub use crate::upstream::views::{InstanceView, NameView, UpstreamView};
+pub use pins::PinView;
 pub use status::{Acknowledged, ContextView, HealthWord, SideView, StatusView};
 pub use views::{FlagView, HistoryView, List, RouteKind, RouteView};
 
@@ -80,7 +82,7 @@ fn operations() -> Vec<Operation> {
     let rows = |operation: Operation| {
         operation.query("limit", "At most so many rows.", &limit).returns::<List<HistoryView>>().asks_store()
     };
-    let flag = "/api/v1/flags/{context}";
+    let (flag, pins) = ("/api/v1/flags/{context}", "/api/v1/flags/{context}/pins");
     vec![
         get("/api/v1/status", "status", "How the facade and its contexts fare", status::status)
             .returns::<StatusView>(),
@@ -98,6 +100,21 @@ fn operations() -> Vec<Operation> {
             .takes::<body::Body>()
             .returns::<FlagView>()
             .refuses(&[409])
+            .asks_store(),
+        get(pins, "flag_pins", "Keys of one context that stay at one side", pins::list_of)
+            .of_context()
+            .returns::<List<PinView>>()
+            .asks_store(),
+        put(pins, "change_pin", "Pins a key to a side, or lets it go where the weight says", pins::change)
+            .of_context()
+            .takes::<pins::Change>()
+            .returns::<FlagView>()
+            .refuses(&[409])
+            .asks_store(),
+        get("/api/v1/pins", "pins", "Keys that stay at one side", pins::list)
+            .query("context", "Only this context.", &json!({ "type": "string" }))
+            .refuses(&[404])
+            .returns::<List<PinView>>()
             .asks_store(),
         rows(
             get(

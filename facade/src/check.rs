@@ -8,10 +8,12 @@ mod secret;
 use std::fmt;
 use std::path::Path;
 
+use control::{Flag, Side};
 use platform::settings::{SettingsError, load_sound};
 use serde::Serialize;
 
 use crate::plan::Plan;
+use crate::reload::way_home;
 use crate::settings::{DEFAULT_FILE, Settings};
 use place::{Places, Span};
 
@@ -58,6 +60,26 @@ pub fn check(file: Option<&Path>) -> Vec<Finding> {
         first.line.is_some() && (first.line, first.column) == (second.line, second.column)
     });
     findings
+}
+
+/// What is wrong with sound settings beside the flags as they stand: a context that the service owns and no route leads to,
+/// so that its requests go to the monolith, whose data is behind.
+pub fn check_flags(file: Option<&Path>, plan: &Plan, flags: &[Flag]) -> Vec<Finding> {
+    let path = file.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let source = Source { name: path.display().to_string(), text: &text, places: Places::of(&text) };
+    let lost = flags.iter().filter(|flag| flag.writes == Side::Service && !plan.is_routed(&flag.context));
+    let fault = |Flag { context, .. }: &Flag| {
+        let is_known = plan.context_names().any(|known| known == context);
+        let place =
+            if is_known { format!("setting `contexts.{context}`") } else { format!("context `{context}`") };
+        format!(
+            "{place}: the service owns {context}, but no route leads to it, so its requests would go to the monolith, whose \
+             data is behind; give it its routes, or {}",
+            way_home(context)
+        )
+    };
+    lost.map(|flag| source.explain(&fault(flag))).collect()
 }
 
 struct Source<'t> {

@@ -20,6 +20,7 @@ use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
 use platform::settings::{Loaded, document, load, print};
 use platform::table::print_line;
+use watch::Watched;
 
 /// A reverse proxy whose flags move traffic, context by context, from a monolith to services.
 #[derive(Debug, Parser)]
@@ -77,7 +78,7 @@ enum Command {
     /// Tell where a request would go, and why
     #[command(after_help = "Example:\n  facade explain GET /api/v1/users/42 -H 'x-user-id: 42'")]
     Explain(ExplainArgs),
-    /// Show and change which keys stay at one side, in the settings file
+    /// Show and change which keys stay at one side
     #[command(subcommand, arg_required_else_help = true)]
     Pin(PinCommand),
     /// Print a signed header and cookie with which a tester's reads of a context go to one side
@@ -185,29 +186,45 @@ pub(crate) struct HistoryArgs {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum PinCommand {
-    /// Print all pins
-    List {
-        /// Print JSON
-        #[arg(long)]
-        json: bool,
-    },
-    /// Keep a key at one side while its context is in canary
-    #[command(after_help = "Example:\n  facade pin add users 42 monolith")]
-    Add {
-        /// The context
-        context: String,
-        /// The sticky key
-        key: String,
+    /// Print pins
+    List(PinListArgs),
+    /// Keep the reads of a key at one side while its context is in canary; running facades follow at once
+    #[command(after_help = "Example:\n  facade pin set users 42 monolith --reason 'their export breaks'")]
+    Set {
+        #[command(flatten)]
+        pin: PinArgs,
         /// monolith or service
         side: String,
     },
-    /// Let a key go where the weight says
+    /// Let the reads of a key go where the weight says
     Remove {
-        /// The context
-        context: String,
-        /// The sticky key
-        key: String,
+        #[command(flatten)]
+        pin: PinArgs,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PinArgs {
+    /// The context
+    context: String,
+    /// The sticky key, as `facade explain` shows it
+    key: String,
+    /// Why, for the audit trail
+    #[arg(long, value_name = "TEXT")]
+    reason: String,
+    /// Who, for the audit trail
+    #[arg(long, env = "USER", default_value = "unknown", hide_env_values = true)]
+    actor: String,
+    #[command(flatten)]
+    admin: AdminArgs,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PinListArgs {
+    /// Only this context
+    context: Option<String>,
+    #[command(flatten)]
+    admin: AdminArgs,
 }
 
 const OVERRIDE_EXAMPLE: &str = "Example:
@@ -255,8 +272,8 @@ pub(crate) struct ExplainArgs {
 pub(crate) fn run(cli: Cli) -> Result<()> {
     let config = cli.config.as_deref();
     match cli.command {
-        Command::Serve => serve::serve(config, &settings(config)?),
-        Command::Upgrade => serve::upgrade(config, &settings(config)?),
+        Command::Serve => serve::serve(Watched::new(config), &settings(config)?),
+        Command::Upgrade => serve::upgrade(Watched::new(config), &settings(config)?),
         Command::Init(arguments) => init::run(&arguments),
         Command::Flag(command) => flag::run(&settings(config)?, command),
         Command::Status(arguments) => status::run(&settings(config)?, &arguments),
@@ -264,7 +281,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Routes { json } => show::routes(&settings(config)?, json),
         Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
-        Command::Pin(command) => pin::run(config, command),
+        Command::Pin(command) => pin::run(&settings(config)?, command),
         Command::Override(arguments) => overrides::run(&settings(config)?, &arguments),
         Command::Config { markdown: true, .. } => {
             print_line(document::<Settings>("facade", DEFAULT_FILE).trim_end());
@@ -294,8 +311,12 @@ fn settings(config: Option<&Path>) -> Result<Settings> {
         loaded.settings.access_log.path = log;
     }
     let Loaded { mut settings, file, .. } = loaded;
+    if settings.flags_copy_path().is_none() && settings.flags_copy.enabled {
+        settings.flags_copy.path = PathBuf::from("facade.flags.json");
+    }
     let Some(file) = file else { return Ok(settings) };
-    let paths = std::iter::once(&mut settings.upgrade_socket).chain(settings.tls.paths_mut());
+    let own = [&mut settings.upgrade_socket, &mut settings.flags_copy.path];
+    let paths = own.into_iter().chain(settings.tls.paths_mut());
     for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
         *path = file.parent().context("the settings file has no folder")?.join(&*path);
     }

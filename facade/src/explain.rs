@@ -121,6 +121,7 @@ fn of_context(
     explanation: Explanation,
 ) -> (Side, Explanation) {
     let key = crate::key::find(&context.keys, keyed);
+    let pin = key.as_ref().and_then(|(key, _)| flag.pins.get(key));
     let wish = plan.wish(context, &parts.headers);
     let is_read = is_read(&parts.method);
     let choice = if is_read { choose_read(flag, context, keyed, wish) } else { choose_write(flag) };
@@ -131,10 +132,10 @@ fn of_context(
         key_from: key.as_ref().map(|(_, rule)| rule.to_string()),
         key: key.as_ref().map(|(key, _)| String::from_utf8_lossy(key).into_owned()),
         bucket: key.as_ref().map(|(key, _)| bucket(&context.name, key)),
-        pin: key.as_ref().and_then(|(key, _)| context.pins.get(&**key)).copied(),
+        pin,
         wish: outcome(wish, choice.side).map(|outcome| about_wish(outcome, is_read)),
         side: Some(choice.side),
-        why: why(choice, flag),
+        why: why(choice, flag) + &about_pin(choice, pin),
         ..explanation
     };
     (choice.side, explanation)
@@ -162,6 +163,20 @@ fn why(choice: Choice, flag: &Flag) -> String {
             )
         }
         (Why::Bucket(bucket), _) => format!("bucket {bucket} is not below {points}, so the monolith answers"),
+    }
+}
+
+/// Of a pin that does not count here; of writes nobody expects that it would.
+fn about_pin(choice: Choice, pin: Option<Side>) -> String {
+    match (choice.why, pin) {
+        (Why::Owner | Why::Pinned, _) | (_, None) => String::new(),
+        (Why::ServiceOwns, Some(side)) => {
+            format!("; the key's pin to the {side} counts again when the monolith owns the context")
+        }
+        (Why::Wished, Some(side)) => format!(", which goes before the key's pin to the {side}"),
+        (_, Some(side)) => {
+            format!("; the key's pin to the {side} counts once reads are above 0 % and in time")
+        }
     }
 }
 

@@ -1,28 +1,38 @@
 //! The flags as the data plane sees them: one snapshot, swapped as a whole, and one gate per context.
 //!
 //! Invariant: a gate closes before the snapshot that holds writes is published, and opens after the one that no
-//! longer does; so a write that has passed an open gate reads a snapshot at least as new as that opening.
+//! longer does; so a write that has passed an open gate reads a snapshot at least as new as that opening. Flags of a copy
+//! are acknowledged to nobody, and where the owner may have changed since, no write is taken.
 
+pub(crate) mod copy;
 mod vitals;
 
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use control::{Ack, Flag, Watcher};
+use control::{Ack, Flag, Watcher, now_ms};
 
+use self::copy::Copied;
 use crate::gate::Gate;
 use crate::plan::{ContextId, Plan};
 
 /// The flags of all contexts of the plan, in its order.
-#[derive(Debug)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct FlagTable {
     flags: Vec<Flag>,
+    /// Whose owner is not known for certain, by place; empty where the store has spoken.
+    unsure: Vec<bool>,
 }
 
 impl FlagTable {
     pub(crate) fn get(&self, context: ContextId) -> Option<&Flag> {
         self.flags.get(context.0)
+    }
+
+    /// Whether it is known for certain who owns the context.
+    pub(crate) fn is_sure(&self, context: ContextId) -> bool {
+        !self.unsure.get(context.0).copied().unwrap_or(false)
     }
 }
 
@@ -46,6 +56,8 @@ struct State {
     names: Vec<String>,
     holds: Vec<Option<SeenHold>>,
     trouble: Option<String>,
+    /// When the store said what is served, if that comes from a copy.
+    copied_ms: Option<i64>,
 }
 
 /// A hold since this facade first saw it.
@@ -83,10 +95,15 @@ impl Flags {
         let names: Vec<String> = plan.context_names().map(str::to_owned).collect();
         let flags = names.iter().map(|name| Flag::unmoved(name.as_str())).collect();
         Self {
-            table: Arc::new(ArcSwap::from_pointee(FlagTable { flags })),
+            table: Arc::new(ArcSwap::from_pointee(FlagTable { flags, unsure: Vec::new() })),
             gates: (0..plan.context_room).map(|_| Gate::new(on_drained.clone())).collect(),
             hold_limit,
-            state: Mutex::new(State { holds: vec![None; names.len()], names, trouble: None }),
+            state: Mutex::new(State {
+                holds: vec![None; names.len()],
+                names,
+                trouble: None,
+                copied_ms: None,
+            }),
             watcher: OnceLock::new(),
         }
     }
@@ -109,31 +126,52 @@ impl Flags {
     /// are taken over.
     pub(crate) fn extend(&self, plan: &Plan) {
         let mut state = self.state();
-        let mut flags = self.table.load().flags.clone();
-        for name in plan.context_names().skip(flags.len()) {
-            flags.push(Flag::unmoved(name));
+        let mut table = FlagTable::clone(&self.table.load());
+        for name in plan.context_names().skip(table.flags.len()) {
+            table.flags.push(Flag::unmoved(name));
             state.names.push(name.to_owned());
             state.holds.push(None);
         }
-        self.table.store(Arc::new(FlagTable { flags }));
+        self.table.store(Arc::new(table));
     }
 
     /// Takes over the flag of a context that was unknown here, unless a newer one has come by itself.
     pub(crate) fn adopt(&self, flag: &Flag) {
         let _state = self.state();
-        let mut flags = self.table.load().flags.clone();
-        if let Some(found) = flags.iter_mut().find(|found| found.context == flag.context)
+        let mut table = FlagTable::clone(&self.table.load());
+        if let Some(found) = table.flags.iter_mut().find(|found| found.context == flag.context)
             && found.token <= flag.token
         {
             *found = flag.clone();
         }
-        self.table.store(Arc::new(FlagTable { flags }));
+        self.table.store(Arc::new(table));
+    }
+
+    /// Begins with what a copy holds, until the store can be read. Nothing is held: a switch that was under way is over.
+    pub(crate) fn begin_with(&self, copied: Copied) {
+        let mut state = self.state();
+        let mut table = FlagTable::default();
+        for name in &state.names {
+            let found = copied.flags.iter().find(|flag| flag.context == *name);
+            // Of a context that was never heard of, nobody knows what became of it meanwhile.
+            table.unsure.push(found.is_none_or(copy::may_have_moved));
+            let flag = found.cloned().unwrap_or_else(|| Flag::unmoved(name.as_str()));
+            table.flags.push(Flag { hold: None, ..flag });
+        }
+        state.copied_ms = Some(copied.confirmed_ms);
+        self.table.store(Arc::new(table));
+    }
+
+    /// Whether what is served comes from a copy.
+    pub(crate) fn is_copied(&self) -> bool {
+        self.state().copied_ms.is_some()
     }
 
     /// Takes over what the store says. `now_ms` is the same instant as `now`, as milliseconds since the epoch.
     pub(crate) fn apply(&self, flags: &[Flag], now: Instant, now_ms: i64) {
         let mut state = self.state();
         state.trouble = None;
+        state.copied_ms = None;
         let flags: Vec<Flag> = state
             .names
             .iter()
@@ -157,7 +195,7 @@ impl Flags {
             *seen = Some(SeenHold { token: hold.token, until, attempts: 0, drained: false, let_go: false });
             gate.hold();
         }
-        self.table.store(Arc::new(FlagTable { flags }));
+        self.table.store(Arc::new(FlagTable { flags, unsure: Vec::new() }));
         for gate in open {
             gate.release();
         }
@@ -170,12 +208,28 @@ impl Flags {
 
     /// Why the flags may be old, if they may.
     pub(crate) fn trouble(&self) -> Option<String> {
-        self.state().trouble.clone()
+        let state = self.state();
+        let trouble = state.trouble.clone();
+        let Some(copied_ms) = state.copied_ms else { return trouble };
+        let table = self.table.load();
+        let is_unsure = |(_, unsure): &(&Flag, &bool)| **unsure;
+        let unsure = table.flags.iter().zip(&table.unsure).filter(is_unsure);
+        let unsure: Vec<_> = unsure.map(|(flag, _)| flag.context.as_str()).collect();
+        let mut text = trouble.unwrap_or_else(|| "the control store was not read yet".to_owned());
+        let age_s = (now_ms() - copied_ms).max(0) / 1000;
+        text.push_str(&format!("; the flags come from a copy that is {age_s} s old"));
+        if !unsure.is_empty() {
+            text.push_str(&format!(", and writes of {} are refused until then", unsure.join(", ")));
+        }
+        Some(text)
     }
 
-    /// Which token is served, per context, and whether its writes are at rest.
+    /// Which token is served, per context, and whether its writes are at rest; nothing where it is a copy's.
     pub(crate) fn acks(&self) -> Vec<Ack> {
         let mut state = self.state();
+        if state.copied_ms.is_some() {
+            return Vec::new();
+        }
         let table = self.table.load();
         let contexts = table.flags.iter().zip(&mut state.holds).zip(&self.gates);
         contexts

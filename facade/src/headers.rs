@@ -20,7 +20,20 @@ const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
 
-/// Makes a client's request head into ours.
+/// Removes what a client says is for this connection only. It comes before anything is written into the head, so that
+/// nothing of ours can be named; what later phases need to know of the connection stays until [`to_upstream`].
+pub(crate) fn obey_connection(headers: &mut HeaderMap) {
+    if !headers.contains_key(CONNECTION) {
+        return;
+    }
+    for name in named_by_connection(headers) {
+        if ![UPGRADE, TE, TRANSFER_ENCODING].contains(&name) {
+            headers.remove(name);
+        }
+    }
+}
+
+/// Makes a client's request head into ours; [`obey_connection`] came before.
 pub(crate) fn to_upstream(
     parts: &mut request::Parts,
     plan: &ForwardedPlan,
@@ -30,7 +43,7 @@ pub(crate) fn to_upstream(
     let headers = &mut parts.headers;
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
-    strip_connection(headers);
+    strip_hop(headers);
     headers.remove(PROXY_AUTHORIZATION);
     headers.remove(HTTPOXY);
     if chunked {
@@ -53,20 +66,16 @@ pub(crate) fn to_upstream(
 
 /// Makes an upstream's answer head into ours.
 pub(crate) fn to_client(parts: &mut response::Parts, plan: &ForwardedPlan) {
-    strip_connection(&mut parts.headers);
+    obey_connection(&mut parts.headers);
+    strip_hop(&mut parts.headers);
     parts.headers.remove(PROXY_AUTHENTICATE);
     plan.append_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
 }
 
-/// Removes what concerns this connection only: the headers known for it, and those that `Connection` names.
-fn strip_connection(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        for name in named_by_connection(headers) {
-            headers.remove(name);
-        }
-        headers.remove(CONNECTION);
-    }
+/// Removes the headers that are known to concern one connection only.
+fn strip_hop(headers: &mut HeaderMap) {
+    headers.remove(CONNECTION);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     headers.remove(TE);
@@ -111,6 +120,7 @@ mod tests {
         let (mut parts, ()) = request.body(()).unwrap().into_parts();
         let plan = ForwardedPlan::new(&ForwardedSettings::default(), Vec::new(), &mut Vec::new());
         let hop = Hop::new(&plan, "192.0.2.7".parse().unwrap(), "http", 80);
+        obey_connection(&mut parts.headers);
         to_upstream(&mut parts, &plan, &hop, None);
         parts.headers
     }

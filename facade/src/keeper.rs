@@ -9,9 +9,10 @@ use std::sync::{Arc, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use control::{ControlError, ControlStore, Flag, InstanceKind, Watcher, Who, now_ms};
+use control::{ControlError, ControlStore, DataMode, Flag, InstanceKind, Watcher, Who, now_ms};
 use platform::error::chain;
 
+use crate::flags::copy::{CopyKeeper, FlagsCopy};
 use crate::flags::{Flags, Overdue};
 
 enum Event {
@@ -25,6 +26,17 @@ pub(crate) struct Keeper {
     watcher: Arc<Watcher>,
     thread: Option<JoinHandle<()>>,
     events: Sender<Event>,
+    /// After the watcher, which tells it what to copy.
+    _copy: Option<CopyKeeper>,
+}
+
+/// What a keeper begins with.
+#[derive(Debug, Default)]
+pub(crate) struct Beginning {
+    /// Where the copy of the flags is kept.
+    pub(crate) copy: Option<FlagsCopy>,
+    /// Contexts that the store does not know of yet, since it could not be reached.
+    pub(crate) to_declare: Vec<(String, DataMode)>,
 }
 
 /// Makes the watcher look at the store at once.
@@ -72,13 +84,19 @@ impl Keeper {
         instance: &str,
         flags: &Arc<Flags>,
         inbox: Inbox,
+        Beginning { copy, to_declare }: Beginning,
     ) -> io::Result<Self> {
         let Inbox(events, receiver) = inbox;
+        let (copy, copier) = copy.map(|copy| CopyKeeper::start(copy, flags)).transpose()?.unzip();
         let (read, first_reading) = mpsc::channel();
         let on_change = {
             let (flags, events) = (Arc::clone(flags), events.clone());
             move |change: Result<&[Flag], &ControlError>| {
                 take(&flags, change);
+                if let (Ok(found), Some(copier)) = (change, &copier) {
+                    // Its thread ends only after this one.
+                    let _ = copier.send(found.to_vec());
+                }
                 let _ = events.send(Event::Look);
                 let _ = read.send(());
                 flags.acks()
@@ -88,10 +106,11 @@ impl Keeper {
             Arc::new(Watcher::spawn(store.clone(), instance.to_owned(), InstanceKind::Facade, on_change)?);
         let _ = first_reading.recv();
         flags.watched_by(&watcher);
-        let run = Run { store: store.clone(), flags: Arc::clone(flags), watcher: Arc::clone(&watcher) };
+        let run =
+            Run { store: store.clone(), flags: Arc::clone(flags), watcher: Arc::clone(&watcher), to_declare };
         let thread =
             thread::Builder::new().name("flag-keeper".to_owned()).spawn(move || run.run(&receiver))?;
-        Ok(Self { watcher, thread: Some(thread), events })
+        Ok(Self { watcher, thread: Some(thread), events, _copy: copy })
     }
 
     pub(crate) fn poke(&self) -> Poke {
@@ -127,10 +146,11 @@ struct Run {
     store: ControlStore,
     flags: Arc<Flags>,
     watcher: Arc<Watcher>,
+    to_declare: Vec<(String, DataMode)>,
 }
 
 impl Run {
-    fn run(self, events: &Receiver<Event>) {
+    fn run(mut self, events: &Receiver<Event>) {
         loop {
             let event = match self.flags.next_deadline() {
                 None => events.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -139,11 +159,26 @@ impl Run {
             if matches!(event, Ok(Event::Stop) | Err(RecvTimeoutError::Disconnected)) {
                 return;
             }
+            if !self.flags.is_copied() {
+                self.declare();
+            }
             for overdue in self.flags.overdue(Instant::now()) {
                 self.settle(overdue);
             }
             self.watcher.set_acks(self.flags.acks());
         }
+    }
+
+    /// What the start could not declare; whatever fails is tried again when the store has something to tell.
+    fn declare(&mut self) {
+        let store = &self.store;
+        self.to_declare.retain(|(context, data)| match store.declare(context, *data) {
+            Ok(()) => false,
+            Err(error) => {
+                tracing::warn!(error = chain(&error), "the context {context} cannot be declared yet");
+                true
+            }
+        });
     }
 
     /// On a thread of its own, since the store may be slow and other contexts' holds must not wait for it. Without a

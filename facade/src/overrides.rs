@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use control::{Side, now_ms};
-use http::header::{HeaderMap, HeaderName};
+use http::header::{COOKIE, HeaderMap, HeaderName, HeaderValue};
 use platform::settings::Secret;
 use ring::hmac;
 
@@ -31,6 +31,8 @@ const PURPOSE: &str = "banyan-override\n";
 pub(crate) struct Overrides {
     key: hmac::Key,
     header: HeaderName,
+    /// What the names of its cookies begin with.
+    cookies: String,
 }
 
 /// What a request wishes.
@@ -78,7 +80,7 @@ impl Overrides {
             errors.push(format!("setting `overrides.cookie`: `{cookie}` is no cookie name"));
         }
         match HeaderName::from_bytes(header.as_bytes()) {
-            Ok(header) => Some(Self { key: signing_key(secret), header }),
+            Ok(header) => Some(Self { key: signing_key(secret), header, cookies: cookie_name(cookie, "") }),
             Err(_) => {
                 errors.push(format!("setting `overrides.header`: `{header}` is no header name"));
                 None
@@ -103,9 +105,10 @@ impl Overrides {
         wish
     }
 
-    /// Upstreams have no use for the header, and need not be able to repeat what it wishes.
+    /// Upstreams have no use for the header and the cookies, and need not be able to repeat what they wish.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(&self.header);
+        strip_cookies(headers, self.cookies.as_bytes());
     }
 
     /// None for a wish of another context.
@@ -123,6 +126,26 @@ impl Overrides {
         let expires_s: i64 = rest.split('.').next()?.parse().ok()?;
         let side = side.parse().ok()?;
         Some(if now_s < expires_s { Wish::Side(side) } else { Wish::Expired })
+    }
+}
+
+/// Removes the cookies whose names begin so; what is left stays to the letter.
+fn strip_cookies(headers: &mut HeaderMap, prefix: &[u8]) {
+    let is_ours = |pair: &[u8]| pair.trim_ascii_start().starts_with(prefix);
+    let pairs = |value: &HeaderValue| value.as_bytes().split(|byte| *byte == b';').any(is_ours);
+    if !headers.get_all(COOKIE).iter().any(pairs) {
+        return;
+    }
+    let without = |value: &HeaderValue| {
+        let rest: Vec<_> =
+            value.as_bytes().split(|byte| *byte == b';').filter(|pair| !is_ours(pair)).collect();
+        let rest = rest.join(&b';');
+        HeaderValue::from_bytes(rest.trim_ascii_start()).ok().filter(|rest| !rest.is_empty())
+    };
+    let kept: Vec<_> = headers.get_all(COOKIE).iter().filter_map(without).collect();
+    headers.remove(COOKIE);
+    for value in kept {
+        headers.append(COOKIE, value);
     }
 }
 
@@ -229,6 +252,27 @@ mod tests {
             "users.".to_owned(),
         ] {
             assert_eq!(read(&forged), Some(Wish::Invalid), "{forged}");
+        }
+    }
+
+    #[test]
+    fn cookies_of_overrides_go_and_others_stay_to_the_letter() {
+        for (sent, kept) in [
+            (vec!["a=b; banyan-override-users=x;c=d"], vec!["a=b;c=d"]),
+            (vec!["banyan-override-users=x; a=b"], vec!["a=b"]),
+            (vec!["banyan-override-users=x", "a=1; banyan-override-cart=y"], vec!["a=1"]),
+            (vec!["banyan-override-users=x"], vec![]),
+            (
+                vec!["a=banyan-override-users=x; banyan-overrides=1"],
+                vec!["a=banyan-override-users=x; banyan-overrides=1"],
+            ),
+        ] {
+            let mut headers = HeaderMap::new();
+            for value in &sent {
+                headers.append(COOKIE, value.parse().unwrap());
+            }
+            overrides().strip(&mut headers);
+            assert_eq!(headers.get_all(COOKIE).iter().collect::<Vec<_>>(), kept, "{sent:?}");
         }
     }
 

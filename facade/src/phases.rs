@@ -48,6 +48,7 @@ pub(crate) async fn answer(
     let mut ticket = Ticket::begin(&worker, &client, &parts);
     // Before anything is added to it.
     let within = limits::check(&worker.plan.clients, &parts);
+    headers::obey_connection(&mut parts.headers);
     let identity = identify::identify(&worker.ids, &mut parts.headers);
     ticket.identified(&identity);
     let request_id = identity.request_id;
@@ -116,8 +117,7 @@ async fn through(
         return Err(unrouted(refusal));
     }
     (ticket.context, ticket.is_sideless) = (route.context, route.upstream.is_some());
-    let claims =
-        protect::protect(worker, route.index, &parts.headers, &address, marks).await.map_err(unrouted)?;
+    let claims = protect::protect(worker, route.index, &parts, &address, marks).await.map_err(unrouted)?;
     let decision = decide::decide(worker, &route, &parts, &address, claims.as_ref()).await;
     let Decision { side, upstream, canary, write } =
         decision.map_err(|refusal| Refused { refusal, routed: false })?;

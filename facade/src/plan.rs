@@ -4,12 +4,13 @@
 
 mod routes;
 
-use std::collections::HashMap;
+pub(crate) use routes::path_of;
+
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
-use control::{DataMode, Side};
+use control::DataMode;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::Secret;
@@ -22,8 +23,8 @@ use crate::overrides::{Overrides, Wish, cookie_name};
 use crate::private::{PrivatePaths, is_prefix};
 use crate::protect::forwarded::ForwardedPlan;
 use crate::protect::policy::Protection;
-use crate::routing::RouteTable;
-use crate::settings::{ContextSettings, DnsSettings, PinSettings, Settings, TraceBegin};
+use crate::routing::{Goal, RouteTable};
+use crate::settings::{ContextSettings, DnsSettings, Settings, TraceBegin};
 use crate::upstream::members::literal;
 use crate::upstream::plan::instances;
 use crate::upstream::{Policy, Shared};
@@ -112,8 +113,6 @@ pub(crate) struct ContextPlan {
     pub(crate) service: UpstreamId,
     pub(crate) data: DataMode,
     pub(crate) keys: Vec<KeyRule>,
-    /// Keys that stay at one side.
-    pub(crate) pins: HashMap<Box<[u8]>, Side>,
     /// Name of the cookie that carries an override.
     pub(crate) override_cookie: String,
     /// The settings know it no longer; it keeps its place, to which no route leads.
@@ -182,7 +181,9 @@ impl Plan {
         let clients = ClientPlan::new(settings, &mut errors);
         let overrides = Overrides::new(&settings.overrides, &mut errors);
         let access_log = AccessLogPlan::new(settings, &mut errors);
-        let protection = Protection::new(settings, &mut errors);
+        let names = upstreams.iter().map(|upstream| upstream.name.clone()).collect();
+        let known = before.map(|plan| &*plan.protection);
+        let protection = Protection::new(settings, names, known, &mut errors);
         let reserved = protection.reserved_headers();
         let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
         check_listeners(settings, &mut errors);
@@ -205,8 +206,7 @@ impl Plan {
             access_log,
             trace: settings.trace.begin,
             forwarded,
-            // What was asked of requests goes on as it was: who has used how much, and which keys are known.
-            protection: before.map_or_else(|| Arc::new(protection), |plan| Arc::clone(&plan.protection)),
+            protection: Arc::new(protection),
         })
     }
 
@@ -235,6 +235,12 @@ impl Plan {
     /// The route table in the order in which it is tried.
     pub fn route_views(&self) -> Vec<RouteView> {
         views::routes(self)
+    }
+
+    /// Whether any route leads to a context of this name.
+    pub(crate) fn is_routed(&self, context: &str) -> bool {
+        let leads_there = |id: ContextId| self.context(id).is_some_and(|found| found.name == context);
+        self.routes.iter().any(|rule| matches!(rule.goal, Goal::Context(id) if leads_there(id)))
     }
 
     /// Names of all contexts.
@@ -332,9 +338,8 @@ fn context_plan(
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
         errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
     }
-    let pins = pins(name, context, errors);
     let data = context.data;
-    ContextPlan { service, data, keys, pins, is_retired: false, ..ContextPlan::retired(name) }
+    ContextPlan { service, data, keys, is_retired: false, ..ContextPlan::retired(name) }
 }
 
 impl ContextPlan {
@@ -344,33 +349,10 @@ impl ContextPlan {
             service: UpstreamId::default(),
             data: DataMode::Replicated,
             keys: Vec::new(),
-            pins: HashMap::new(),
             override_cookie: String::new(),
             is_retired: true,
         }
     }
-}
-
-fn pins(name: &str, context: &ContextSettings, errors: &mut Vec<String>) -> HashMap<Box<[u8]>, Side> {
-    let mut pins = HashMap::new();
-    for (place, PinSettings { key, side }) in context.pins.iter().enumerate() {
-        let mut wrong = |field: &str, reason: String| {
-            errors.push(format!("setting `contexts.{name}.pins[{place}].{field}`: {reason}"));
-        };
-        if key.is_empty() {
-            wrong("key", "it is empty, and no request has such a key".to_owned());
-        }
-        match side.parse::<Side>() {
-            Ok(side) if pins.insert(Box::from(key.as_bytes()), side).is_none() => {}
-            Ok(_) => wrong("key", format!("`{key}` is pinned twice; leave one")),
-            Err(error) => wrong("side", error.to_string()),
-        }
-    }
-    if !pins.is_empty() && context.key.is_empty() {
-        errors
-            .push(format!("setting `contexts.{name}.pins`: without `key` no request has a key to be pinned"));
-    }
-    pins
 }
 
 fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {

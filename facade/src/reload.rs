@@ -9,23 +9,19 @@ use std::sync::Arc;
 
 use control::{ControlError, Flag, Side};
 use platform::error::chain;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use crate::plan::{Plan, PlanError};
 use crate::server::Shared;
-use crate::settings::{RouteSettings, Settings};
+use crate::settings::Settings;
 use crate::upstream::names::Changes;
 
 pub use live::ConfigView;
 pub(crate) use live::Live;
 
 /// Settings that only a start reads, as JSON pointers.
-const NEED_A_RESTART: [&str; 17] = [
-    "/forwarded",
-    "/rate_limit",
-    "/jwt",
-    "/shedding",
-    "/adaptive",
+const NEED_A_RESTART: [&str; 13] = [
+    "/flags_copy",
     "/access_log",
     "/trace",
     "/upgrade_socket",
@@ -39,9 +35,6 @@ const NEED_A_RESTART: [&str; 17] = [
     "/control",
     "/timeouts/client_header_ms",
 ];
-
-/// Policies are counted by their routes' places, so these stay while any route has one.
-const POLICIES: &str = "routes (while any has rate_limit, jwt or priority)";
 
 /// Why new settings are refused. Nothing was changed.
 #[derive(Debug, thiserror::Error)]
@@ -118,6 +111,9 @@ impl Reloader {
         if let Err(error) = self.0.check_instances() {
             tracing::error!(%error, "the health checks go on under the settings before: {error}");
         }
+        if let Err(error) = self.0.keep_protection() {
+            tracing::error!(%error, "no keys of issuers are fetched: {error}");
+        }
         // What has just been declared is seen by the watcher at once.
         self.0.poke.poke();
         Ok(())
@@ -126,14 +122,18 @@ impl Reloader {
     /// Lets contexts go and come. Everything is checked before anything is done.
     fn contexts(&self, before: &Plan, after: &Plan) -> Result<(), ReloadError> {
         let (gone, to_declare) = changes(before, after);
-        if gone.is_empty() && to_declare.is_empty() {
+        let unrouted = unrouted(before, after);
+        if gone.is_empty() && to_declare.is_empty() && unrouted.is_empty() {
             return Ok(());
         }
         let store = &self.0.store;
         let flags = store.flags()?;
         let flag_of = |name: &str| flags.iter().find(|flag| flag.context == name);
         for context in gone {
-            flag_of(context).map_or(Ok(()), may_go)?;
+            flag_of(context).map_or(Ok(()), |flag| may_go(flag, "cannot be removed"))?;
+        }
+        for context in unrouted {
+            flag_of(context).map_or(Ok(()), |flag| may_go(flag, "cannot lose its last route"))?;
         }
         for (name, _) in &to_declare {
             flag_of(name).map_or(Ok(()), is_at_rest)?;
@@ -165,16 +165,30 @@ fn changes<'p>(before: &'p Plan, after: &'p Plan) -> (Vec<&'p str>, Declared<'p>
     (gone.map(|context| context.name.as_str()).collect(), new.collect())
 }
 
+/// Contexts that are left without a route.
+fn unrouted<'p>(before: &'p Plan, after: &'p Plan) -> Vec<&'p str> {
+    let stays = after.contexts.iter().filter(|context| !context.is_retired).map(|context| &*context.name);
+    stays.filter(|name| before.is_routed(name) && !after.is_routed(name)).collect()
+}
+
+/// How a context comes home to the monolith.
+pub(crate) fn way_home(context: &str) -> String {
+    format!(
+        "bring it home first: `migrate switch {context} --to monolith`, or, where both sides share one database, \
+         `facade flag set {context} --writes monolith`"
+    )
+}
+
 /// Under the new settings its requests go to the monolith, which must own what they write.
-fn may_go(flag: &Flag) -> Result<(), ReloadError> {
+fn may_go(flag: &Flag, what: &str) -> Result<(), ReloadError> {
     is_at_rest(flag)?;
     if flag.writes == Side::Monolith {
         return Ok(());
     }
     let context = flag.context.clone();
     let reason = format!(
-        "cannot be removed while the service owns it; bring it home first: `migrate switch {context} --to monolith`, \
-         or, where both sides share one database, `facade flag set {context} --writes monolith`"
+        "{what} while the service owns it, since its requests would go to the monolith, whose data is behind; {}",
+        way_home(&context)
     );
     Err(ReloadError::Context { context, reason })
 }
@@ -195,17 +209,5 @@ fn need_a_restart(before: &Settings, after: &Settings) -> Vec<String> {
     let (were, are) = (json(before), json(after));
     let differs = |pointer: &&&str| were.pointer(pointer) != are.pointer(pointer);
     let name = |pointer: &&str| pointer.trim_start_matches('/').replace('/', ".");
-    let changed = NEED_A_RESTART.iter().filter(differs).map(name);
-    let policies = (policies(before) != policies(after)).then(|| POLICIES.to_owned());
-    changed.chain(policies).collect()
-}
-
-/// What routes ask of requests, by their places; nothing where none asks for anything.
-fn policies(settings: &Settings) -> Vec<(&str, &str, Value)> {
-    let policy = |route: &RouteSettings| json!([route.rate_limit, route.jwt, route.priority]);
-    let nothing = policy(&RouteSettings::default());
-    if settings.routes.iter().all(|route| policy(route) == nothing) {
-        return Vec::new();
-    }
-    settings.routes.iter().map(|route| (&*route.prefix, &*route.path, policy(route))).collect()
+    NEED_A_RESTART.iter().filter(differs).map(name).collect()
 }

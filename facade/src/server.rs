@@ -12,19 +12,22 @@ use std::time::Duration;
 
 use control::{ControlError, ControlStore};
 use jiff::Timestamp;
+use platform::error::chain;
 use platform::http::{ServeError, announce};
 use platform::table::print_line;
 use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::access_log::AccessLog;
+use crate::check::check_flags;
 use crate::client::Listeners;
 use crate::client::certificates::{Certificates, Watcher};
 use crate::client::stats::ClientStats;
 use crate::client::tls::Tls;
 use crate::flags::Flags;
+use crate::flags::copy::{Copied, FlagsCopy};
 use crate::handover::Sockets;
-use crate::keeper::{Inbox, Keeper, Poke};
+use crate::keeper::{Beginning, Inbox, Keeper, Poke};
 use crate::metrics::{self, Source, Totals, Window, WorkerStats};
 use crate::overrides::OverrideStats;
 use crate::plan::{Plan, PlanError};
@@ -72,8 +75,6 @@ pub struct Facade {
     _keeper: Keeper,
     /// Kept for its drop, which ends the watch over certificate files.
     _watcher: Option<Watcher>,
-    /// Kept for its drop.
-    _protect: Option<ProtectKeeper>,
 }
 
 /// What the admin API sees of a running facade.
@@ -95,6 +96,8 @@ pub(crate) struct Shared {
     members: watch::Sender<()>,
     /// Kept for its drop, which ends the health checks.
     checks: Mutex<Option<Checks>>,
+    /// Kept for its drop; there is none while there is nothing to fetch or to forget.
+    protect: Mutex<Option<ProtectKeeper>>,
 }
 
 impl Shared {
@@ -136,6 +139,17 @@ impl Shared {
         }
     }
 
+    /// Fetches keys for the plan in force, and forgets clients of its limits.
+    pub(crate) fn keep_protection(&self) -> io::Result<()> {
+        let plan = self.plan();
+        let mut keeper = self.protect.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*keeper {
+            Some(keeper) => keeper.follow(&plan.protection),
+            None => *keeper = ProtectKeeper::start(&plan.protection)?,
+        }
+        Ok(())
+    }
+
     pub(crate) fn totals(&self) -> Totals {
         Totals::read(&self.stats)
     }
@@ -170,21 +184,24 @@ impl Facade {
         let listeners = &sockets.clients;
         let [cleartext, tls] = listeners.addresses();
         let address = cleartext.or(tls).ok_or_else(|| io::Error::other("nothing to listen on"))?;
-        let store = ControlStore::open(&settings.control)?;
-        for context in &plan.contexts {
-            store.declare(&context.name, context.data)?;
-        }
+        let copy = FlagsCopy::new(settings);
+        let Opened { store, copied } = opened(settings, &plan, copy.as_ref())?;
         let inbox = Inbox::new();
         let hold_limit = Duration::from_millis(settings.control.hold_limit_ms.unsigned_abs());
         let drained = inbox.drained();
         let flags = Arc::new(Flags::new(&plan, hold_limit, move || drained.tell()));
         let instance = format!("facade-{}", Uuid::new_v4().simple());
-        let keeper = Keeper::start(&store, &instance, &flags, inbox)?;
+        let mut beginning = Beginning { copy, to_declare: Vec::new() };
+        if let Some(copied) = copied {
+            flags.begin_with(copied);
+            let contexts = plan.contexts.iter();
+            beginning.to_declare = contexts.map(|context| (context.name.clone(), context.data)).collect();
+        }
+        let keeper = Keeper::start(&store, &instance, &flags, inbox, beginning)?;
         let stats: Vec<_> = (0..worker_count(settings)).map(|_| WorkerStats::new(&plan)).collect();
         let watch = |tls: &Tls| Watcher::start(Arc::clone(&tls.certificates), tls.watch);
         let watcher = plan.clients.tls.as_ref().map(watch).transpose()?;
         let certificates = plan.clients.tls.as_ref().map(|tls| Arc::clone(&tls.certificates));
-        let protect = ProtectKeeper::start(&plan.protection)?;
         let log = AccessLog::start(&plan.access_log)?;
         let names = Names::new(resolver);
         names.settle(&plan);
@@ -202,10 +219,12 @@ impl Facade {
             names,
             members: watch::Sender::new(()),
             checks: Mutex::default(),
+            protect: Mutex::default(),
         });
         let (drain, end) = (watch::Sender::new(false), watch::Sender::new(false));
         shared.check_instances()?;
         let resolver = Resolver::start(Arc::clone(&shared))?;
+        shared.keep_protection()?;
         let mut facade = Self {
             address,
             tls_address: tls,
@@ -217,7 +236,6 @@ impl Facade {
             _resolver: resolver,
             _keeper: keeper,
             _watcher: watcher,
-            _protect: protect,
         };
         facade.start_workers(listeners)?;
         if let Some(listener) = &listeners.cleartext {
@@ -293,6 +311,38 @@ impl Drop for Facade {
                 tracing::error!("a worker ended with an error");
             }
         }
+    }
+}
+
+/// The control store, or what was copied of it.
+struct Opened {
+    store: ControlStore,
+    /// Only where the store cannot be reached.
+    copied: Option<Copied>,
+}
+
+/// Opens the store and declares the contexts. A store that is gone is not made anew where a copy knows that something was
+/// moved: it would say that nothing ever was.
+fn opened(settings: &Settings, plan: &Plan, copy: Option<&FlagsCopy>) -> Result<Opened, ControlError> {
+    let copied = copy.and_then(FlagsCopy::read);
+    let is_known = copied.as_ref().is_some_and(Copied::has_moved);
+    let open = if is_known { ControlStore::open_existing } else { ControlStore::open };
+    let declared = open(&settings.control).and_then(|store| {
+        plan.contexts.iter().try_for_each(|context| store.declare(&context.name, context.data))?;
+        for finding in check_flags(None, plan, &store.flags()?) {
+            tracing::error!("{}", finding.message);
+        }
+        Ok(store)
+    });
+    match (declared, copied) {
+        (Ok(store), _) => Ok(Opened { store, copied: None }),
+        (Err(error), Some(copied)) => {
+            let reason = chain(&error);
+            tracing::error!(reason, "starting with the copied flags, since the store is gone: {reason}");
+            tracing::error!("if it is gone for good, delete the copy of the flags and start again");
+            Ok(Opened { store: ControlStore::open_later(&settings.control)?, copied: Some(copied) })
+        }
+        (Err(error), None) => Err(error),
     }
 }
 

@@ -3,6 +3,7 @@
 //! Invariant: these are the words as written; only [`crate::plan::Plan`] knows whether they make sense together.
 
 mod dns;
+mod flags_copy;
 mod forwarded;
 mod limits;
 mod observe;
@@ -22,10 +23,11 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use dns::{DnsFamily, DnsSettings};
+pub use flags_copy::FlagsCopySettings;
 pub use forwarded::{ForwardedSettings, ForwardedSource};
 pub use limits::{Http2Settings, LimitSettings};
 pub use observe::{AccessLogFormat, AccessLogSettings, TraceBegin, TraceSettings};
-pub use overrides::{OverrideSettings, PinSettings};
+pub use overrides::OverrideSettings;
 pub use protect::{
     AdaptiveSettings, Algorithm, JwtRuleSettings, JwtSettings, Period, Priority, RateKey, RateLimitSettings,
     SheddingSettings,
@@ -67,6 +69,8 @@ pub struct Settings {
     pub private: Vec<String>,
     /// Where flags live.
     pub control: ControlSettings,
+    /// The copy of the last known flags, for a start while the control store cannot be reached.
+    pub flags_copy: FlagsCopySettings,
     /// Unix socket by which `facade upgrade` takes the listening sockets over; whoever runs as the same user may. Empty,
     /// and a new process can only start once the old one has ended. A relative path means one beside the settings file.
     pub upgrade_socket: PathBuf,
@@ -156,13 +160,11 @@ pub struct ContextSettings {
     /// Where the sticky key is found, in this order; the first that is there counts. A request without a key is read
     /// from the service only at 100 %.
     pub key: Vec<KeySource>,
-    /// Keys that stay at one side while reads are above 0 % and the monolith owns the context; `facade pin` adds them.
-    pub pins: Vec<PinSettings>,
 }
 
 impl Default for ContextSettings {
     fn default() -> Self {
-        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new(), pins: Vec::new() }
+        Self { service: String::new(), data: DataMode::Replicated, key: Vec::new() }
     }
 }
 
@@ -194,6 +196,7 @@ impl Default for Settings {
             monolith: "monolith".to_owned(),
             private: Vec::new(),
             control: ControlSettings::default(),
+            flags_copy: FlagsCopySettings::default(),
             upgrade_socket: PathBuf::new(),
             tls: TlsSettings::default(),
             limits: LimitSettings::default(),

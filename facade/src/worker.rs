@@ -23,6 +23,7 @@ use crate::metrics::WorkerStats;
 use crate::phases::identify::Identities;
 use crate::plan::{ContextId, Plan, UpstreamId};
 use crate::protect::adaptive::Adaptive;
+use crate::protect::shedding::Measuring;
 use crate::protect::tokens::TokenCache;
 use crate::upstream::Balancer;
 
@@ -42,7 +43,9 @@ pub(crate) struct Worker {
     /// Tokens that were checked lately.
     pub(crate) tokens: Rc<RefCell<TokenCache>>,
     /// How many requests upstreams get at once.
-    pub(crate) adaptive: Rc<Adaptive>,
+    pub(crate) adaptive: Adaptive,
+    /// Kept for its drop, while the plan sheds by load.
+    measuring: Option<Rc<Measuring>>,
     table: RefCell<Cache<Arc<ArcSwap<FlagTable>>, Arc<FlagTable>>>,
     balancers: Vec<Rc<Balancer>>,
 }
@@ -86,11 +89,8 @@ impl Worker {
             ids: Rc::new(Identities::new(plan.trace)),
             log,
             tokens: Rc::default(),
-            adaptive: Rc::new(Adaptive::new(
-                &plan.protection.adaptive,
-                &plan.protection.upstreams,
-                &stats.protect.limits(),
-            )),
+            adaptive: Adaptive::new(&plan.protection, &stats.protect, None),
+            measuring: measuring(&plan, stats, None),
             plan,
         }
     }
@@ -119,7 +119,8 @@ impl Worker {
             ids: Rc::clone(&self.ids),
             log: self.log.clone(),
             tokens: Rc::clone(&self.tokens),
-            adaptive: Rc::clone(&self.adaptive),
+            adaptive: Adaptive::new(&plan.protection, &self.stats.protect, Some(&self.adaptive)),
+            measuring: measuring(&plan, &self.stats, self.measuring.as_ref()),
             plan,
         }
     }
@@ -128,10 +129,21 @@ impl Worker {
         self.balancers.get(upstream.0)
     }
 
+    /// Whether it is known for certain who owns a context.
+    pub(crate) fn is_sure(&self, context: ContextId) -> bool {
+        self.table.borrow_mut().load().is_sure(context)
+    }
+
     /// Looks at a context's flag in the newest snapshot.
     pub(crate) fn with_flag<T>(&self, context: ContextId, look: impl FnOnce(Option<&Flag>) -> T) -> T {
         look(self.table.borrow_mut().load().get(context))
     }
+}
+
+/// The lag is measured only while something is decided by it.
+fn measuring(plan: &Plan, stats: &WorkerStats, before: Option<&Rc<Measuring>>) -> Option<Rc<Measuring>> {
+    let start = || Rc::new(Measuring::start(&stats.protect.lag));
+    plan.protection.shedding.is_on.then(|| before.map_or_else(start, Rc::clone))
 }
 
 /// Runs a worker on this thread until it is told to end.
@@ -148,11 +160,6 @@ pub(crate) fn run(mut start: Start) -> io::Result<()> {
             }
         }
         drop(reception);
-        let worker = workers.get();
-        if worker.plan.protection.shedding.is_on {
-            tokio::task::spawn_local(worker.stats.protect.lag.clone().measure());
-        }
-        drop(worker);
         tokio::task::spawn_local(follow(Rc::clone(&workers), members));
         tokio::task::spawn_local(sweep(workers));
         // An error means that the one who would tell is gone: reason enough to end.

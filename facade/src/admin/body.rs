@@ -1,10 +1,11 @@
-//! The body of a change of a flag.
+//! The bodies of changes.
 
 use actix_web::http::StatusCode;
 use control::{FlagChange, Side, Weight, Who};
 use platform::problem::Problem;
 use schemars::JsonSchema;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 /// What is to change about a flag; what is left out stays.
@@ -48,33 +49,44 @@ pub(super) struct Change {
 }
 
 /// Reads a body; the problem names the field at fault.
-pub(super) fn parse(bytes: &[u8]) -> Result<Change, Problem> {
+pub(super) fn read<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, Problem> {
     let value: Value = serde_json::from_slice(bytes).map_err(|error| {
         Problem::new(StatusCode::BAD_REQUEST).detail(format!("the body is not JSON: {error}"))
     })?;
-    let body: Body = serde_path_to_error::deserialize(value).map_err(|error| {
+    serde_path_to_error::deserialize(value).map_err(|error| {
         let text = error.inner().to_string();
         let path = error.path().to_string();
         // A field that is missing or unknown is named only in the text, between backticks.
         let field = if path == "." { text.split('`').nth(1).unwrap_or("body").to_owned() } else { path };
         unprocessable(&field, &text)
-    })?;
-    let reads = body.reads.map(|value| weight(&value)).transpose()?;
-    let side =
-        |text: String| text.parse::<Side>().map_err(|error| unprocessable("writes", &error.to_string()));
-    let writes = body.writes.map(side).transpose()?;
-    if reads.is_none() && writes.is_none() {
-        return Err(unprocessable("reads", "neither `reads` nor `writes` says what is to change"));
-    }
-    for (field, text) in [("reason", &body.reason), ("actor", &body.actor)] {
+    })
+}
+
+/// Who asks, and why.
+pub(super) fn who(actor: String, reason: String) -> Result<Who, Problem> {
+    for (field, text) in [("reason", &reason), ("actor", &actor)] {
         if text.trim().is_empty() || text.chars().count() > 500 {
             return Err(unprocessable(field, "must hold 1 to 500 characters"));
         }
     }
-    Ok(Change {
-        change: FlagChange { reads, writes, force: body.force },
-        who: Who::new(body.actor, body.reason),
-    })
+    Ok(Who::new(actor, reason))
+}
+
+/// A side, said in this field.
+pub(super) fn side(field: &str, text: &str) -> Result<Side, Problem> {
+    text.parse().map_err(|error: control::ControlError| unprocessable(field, &error.to_string()))
+}
+
+/// Reads what is to change about a flag.
+pub(super) fn parse(bytes: &[u8]) -> Result<Change, Problem> {
+    let body: Body = read(bytes)?;
+    let reads = body.reads.map(|value| weight(&value)).transpose()?;
+    let writes = body.writes.map(|text| side("writes", &text)).transpose()?;
+    if reads.is_none() && writes.is_none() {
+        return Err(unprocessable("reads", "neither `reads` nor `writes` says what is to change"));
+    }
+    let who = who(body.actor, body.reason)?;
+    Ok(Change { change: FlagChange { reads, writes, force: body.force }, who })
 }
 
 /// A number or a text: `12.5` and `"12.5"` mean the same.

@@ -85,12 +85,8 @@ pub(super) async fn show(shared: Data<Shared>) -> impl Responder {
     let protection = &plan.protection;
     let workers: Vec<&ProtectStats> = shared.stats.iter().map(|worker| &worker.protect).collect();
     let view = ProtectionView {
-        rate_limit: protection.global.as_ref().map(rate_limit),
-        routes: protection
-            .policies()
-            .enumerate()
-            .map(|(place, policy)| route(policy, place, &workers))
-            .collect(),
+        rate_limit: protection.global.as_deref().map(rate_limit),
+        routes: protection.policies().map(route).collect(),
         issuers: protection.providers.iter().map(|provider| issuer(provider)).collect(),
         shedding: SheddingView {
             in_flight: shared.stats.iter().map(|worker| worker.in_flight()).collect(),
@@ -110,16 +106,15 @@ fn rate_limit(limit: &RateLimit) -> RateLimitView<'_> {
     RateLimitView { settings: &limit.settings, clients: limit.clients() }
 }
 
-fn route<'p>(policy: &'p Policy, place: usize, workers: &[&ProtectStats]) -> PolicyView<'p> {
-    let unauthorized = stats::unauthorized(workers, place);
+fn route(policy: &Policy) -> PolicyView<'_> {
     PolicyView {
         route: &policy.name,
         priority: policy.priority,
-        rate_limit: policy.rate_limit.as_ref().map(rate_limit),
-        rate_limited: stats::rate_limited(workers, place),
+        rate_limit: policy.rate_limit.as_deref().map(rate_limit),
+        rate_limited: policy.counts.limited(),
         issuer: policy.jwt.as_ref().map(|rule| rule.provider.name.as_str()),
         scopes: policy.jwt.as_ref().map_or(&[], |rule| rule.scopes.as_slice()),
-        unauthorized: unauthorized.into_iter().filter(|(_, count)| *count > 0).collect(),
+        unauthorized: policy.counts.unauthorized().filter(|(_, count)| *count > 0).collect(),
     }
 }
 

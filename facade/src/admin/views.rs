@@ -126,6 +126,6 @@ pub(crate) fn routes(plan: &Plan) -> Vec<RouteView> {
     private.chain(claimed).chain([rest]).collect()
 }
 
-fn instant(ms: i64) -> String {
+pub(super) fn instant(ms: i64) -> String {
     Timestamp::from_millisecond(ms).map(|instant| format!("{instant:.3}")).unwrap_or_default()
 }

@@ -40,7 +40,7 @@ fn sound_settings_have_no_findings() {
 fn each_fault_is_found_where_it_stands() {
     let text = format!(
         "{SOUND}[upstreams.svc]\nurl = 'ftp://x'\n[contexts.users]\nservice = 'nobody'\n\
-         key = [{{ header = 'x y' }}]\npins = [{{ key = 'a', side = 'both' }}]\n\
+         key = [{{ header = 'x y' }}]\n# here\n\
          [[routes]]\nprefix = '/a'\ncontext = 'users'\n[[routes]]\nprefix = '/é'\ncontext = 'order'\n[[routes]]\nprefix = '/a'\n"
     );
     assert_eq!(
@@ -49,7 +49,6 @@ fn each_fault_is_found_where_it_stands() {
             place(6, 7, "'ftp://x'"),
             place(8, 11, "'nobody'"),
             place(9, 1, "key"),
-            place(10, 29, "'both'"),
             place(16, 11, "'order'"),
             place(17, 1, "[[routes]]"),
         ]

@@ -60,3 +60,10 @@ fn unreachable(base: &str, error: &reqwest::Error) -> anyhow::Error {
     let what = if error.is_timeout() { "did not answer in time" } else { "cannot be reached" };
     anyhow!("the admin API at {base} {what}; start it with `facade serve`, or name another with --admin")
 }
+
+/// A context's name as one segment of a path, whatever was typed.
+pub(crate) fn in_path(context: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
+    context.bytes().map(escape).collect()
+}

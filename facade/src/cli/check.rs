@@ -1,40 +1,62 @@
 //! `facade check`.
 //!
-//! Invariant: it starts and creates nothing.
+//! Invariant: it starts nothing, and creates neither file nor store.
 
 use std::path::Path;
 
 use anyhow::{Result, bail};
-use facade::check::check;
+use facade::check::{check, check_flags};
 use facade::plan::Plan;
 use facade::settings::{DEFAULT_FILE, Settings};
+use platform::error::chain;
 use platform::table::print_line;
 
+use crate::cli::show::flags;
+
 pub(crate) fn run(file: Option<&Path>, json: bool) -> Result<()> {
-    let findings = check(file);
-    let name = file.map_or_else(|| DEFAULT_FILE.to_owned(), |file| file.display().to_string());
+    let mut findings = check(file);
+    let mut sound = None;
+    if findings.is_empty() {
+        let settings = super::settings(file)?;
+        let plan = Plan::new(&settings)?;
+        match flags(&settings) {
+            Ok(flags) => findings = check_flags(file, &plan, &flags),
+            Err(error) => eprintln!("note: the settings were not held against the flags: {}", chain(&error)),
+        }
+        sound = Some(told(&settings, &plan));
+    }
     if json {
         print_line(&serde_json::to_string_pretty(&findings)?);
     }
-    match findings.len() {
-        0 if json => Ok(()),
-        0 => sound(&super::settings(file)?),
-        count => {
+    match (findings.len(), sound) {
+        (0, Some(sound)) if !json => print_line(&sound),
+        (0, _) => {}
+        (faults, _) => {
             if !json {
                 findings.iter().for_each(|finding| eprintln!("{finding}\n"));
             }
-            bail!("{name} has {count} fault{}", if count == 1 { "" } else { "s" })
+            let name = file.map_or_else(|| DEFAULT_FILE.to_owned(), |file| file.display().to_string());
+            bail!("{name} has {}", count(faults, "fault"))
         }
     }
+    Ok(())
 }
 
-fn sound(settings: &Settings) -> Result<()> {
-    let plan = Plan::new(settings)?;
+fn told(settings: &Settings, plan: &Plan) -> String {
     let contexts: Vec<&str> = plan.context_names().collect();
-    let (upstreams, routes) = (settings.upstreams.len(), settings.routes.len());
-    print_line(&format!(
-        "the settings are sound: {upstreams} upstreams, {routes} routes, contexts: {}",
-        contexts.join(", ")
-    ));
-    Ok(())
+    let names = if contexts.is_empty() { String::new() } else { format!(" ({})", contexts.join(", ")) };
+    format!(
+        "the settings are sound: {}, {}, {}{names}",
+        count(settings.upstreams.len(), "upstream"),
+        count(settings.routes.len(), "route"),
+        count(contexts.len(), "context"),
+    )
+}
+
+fn count(count: usize, what: &str) -> String {
+    match count {
+        0 => format!("no {what}s"),
+        1 => format!("1 {what}"),
+        _ => format!("{count} {what}s"),
+    }
 }

@@ -8,7 +8,7 @@ use reqwest::Method;
 use serde::Serialize;
 use serde_json::json;
 
-use crate::cli::api::call;
+use crate::cli::api::{call, in_path};
 use crate::cli::{AdminArgs, FlagCommand, HistoryArgs, SetArgs};
 
 pub(crate) fn run(settings: &Settings, command: FlagCommand) -> Result<()> {
@@ -85,13 +85,6 @@ fn print_flags(flags: &[FlagView]) {
 
 fn yes(is: bool) -> String {
     if is { "yes" } else { "-" }.to_owned()
-}
-
-/// A context's name as one segment of a path, whatever was typed.
-fn in_path(context: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
-    let escape = |byte: u8| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") };
-    context.bytes().map(escape).collect()
 }
 
 fn print_json<T: Serialize + ?Sized>(value: &T) -> Result<()> {

@@ -1,7 +1,6 @@
 //! `facade serve` and `facade upgrade`.
 
 use std::io;
-use std::path::Path;
 use std::pin::pin;
 use std::time::Duration;
 
@@ -15,20 +14,20 @@ use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::time::timeout;
 
-use crate::cli::watch;
+use crate::cli::watch::{self, Watched};
 
 /// How long the admin API may take to end before clients' connections drain.
 const ADMIN_PATIENCE: Duration = Duration::from_secs(1);
 
-pub(crate) fn serve(config: Option<&Path>, settings: &Settings) -> Result<()> {
+pub(crate) fn serve(file: Watched, settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
-    run(config, settings, Sockets::default(), None)
+    run(file, settings, Sockets::default(), None)
 }
 
-pub(crate) fn upgrade(config: Option<&Path>, settings: &Settings) -> Result<()> {
+pub(crate) fn upgrade(file: Watched, settings: &Settings) -> Result<()> {
     platform::telemetry::init("facade");
     let (sockets, predecessor) = handover::take(&settings.upgrade_socket)?;
-    run(config, settings, sockets, Some(predecessor))
+    run(file, settings, sockets, Some(predecessor))
 }
 
 /// Hears SIGTERM and SIGINT from now on. The admin API's server hears them only once it runs, and a process that is told
@@ -73,12 +72,7 @@ fn raise_descriptor_limit(settings: &Settings) {
     }
 }
 
-fn run(
-    config: Option<&Path>,
-    settings: &Settings,
-    sockets: Sockets,
-    predecessor: Option<Predecessor>,
-) -> Result<()> {
+fn run(file: Watched, settings: &Settings, sockets: Sockets, predecessor: Option<Predecessor>) -> Result<()> {
     // Before any client is let in, so that a facade which cannot be steered does not run.
     facade::plan::Plan::new(settings)?;
     raise_descriptor_limit(settings);
@@ -88,7 +82,7 @@ fn run(
         let end = told_to_end()?;
         let mut hangups = signal(SignalKind::hangup())?;
         let facade = Facade::start_on(settings, &sockets)?;
-        let watch = actix_web::rt::spawn(watch::watch(facade.reloader(), config.map(Path::to_owned)));
+        let watch = actix_web::rt::spawn(watch::watch(facade.reloader(), file));
         admin::announce(&listener)?;
         let offer = sockets.offer(&settings.upgrade_socket)?;
         if let Some(predecessor) = predecessor {

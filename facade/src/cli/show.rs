@@ -82,7 +82,7 @@ pub(crate) fn explain(settings: &Settings, arguments: ExplainArgs) -> Result<()>
 }
 
 /// Asking must not create a store: where there is none, nothing was ever moved.
-fn flags(settings: &Settings) -> Result<Vec<Flag>, ControlError> {
+pub(crate) fn flags(settings: &Settings) -> Result<Vec<Flag>, ControlError> {
     match ControlStore::open_existing(&settings.control) {
         Ok(store) => store.flags(),
         Err(ControlError::Missing { .. }) => Ok(Vec::new()),

@@ -19,14 +19,28 @@ const LOOK: Duration = Duration::from_secs(1);
 /// What of a file changes with its contents: when, how long, which one.
 type Stamp = Option<(i64, i64, u64, u64)>;
 
-pub(crate) async fn watch(reloader: Reloader, config: Option<PathBuf>) {
+/// The settings file as it was before it was read for the first time.
+pub(crate) struct Watched {
+    config: Option<PathBuf>,
+    in_force: Stamp,
+}
+
+impl Watched {
+    /// To be called before the settings are read: what changes from then on is noticed.
+    pub(crate) fn new(config: Option<&Path>) -> Self {
+        let in_force = stamp(config.unwrap_or(Path::new(DEFAULT_FILE)));
+        Self { config: config.map(Path::to_owned), in_force }
+    }
+}
+
+pub(crate) async fn watch(reloader: Reloader, Watched { config, mut in_force }: Watched) {
     let Ok(mut hangup) = signal(SignalKind::hangup()) else {
         return tracing::error!("SIGHUP cannot be heard; settings change only by a restart");
     };
     let file = config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    let (mut in_force, mut last) = (stamp(&file), stamp(&file));
+    let mut last = stamp(&file);
     loop {
         tokio::select! {
             _ = hangup.recv() => {

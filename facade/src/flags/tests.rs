@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use control::{ControlSettings, Flag, Hold, Side};
 
+use super::copy::Copied;
 use super::{Flags, MOST_ATTEMPTS, SETTLING};
 use crate::plan::{ContextId, Plan};
 use crate::settings::{ContextSettings, Settings, UpstreamSettings};
@@ -100,4 +101,22 @@ fn trouble_is_over_when_flags_come_again() {
     assert_eq!(flags.trouble().as_deref(), Some("gone"));
     flags.apply(&[flag(1)], Instant::now(), 0);
     assert_eq!(flags.trouble(), None);
+}
+
+#[test]
+fn flags_of_a_copy_are_acknowledged_to_nobody_and_unsure_until_the_store_speaks() {
+    let flags = flags();
+    let copied = Flag { dual_write: true, ..held(8, 900) };
+    flags.begin_with(Copied { flags: vec![copied.clone()], confirmed_ms: 0 });
+    let is_sure = || flags.table().load().is_sure(USERS);
+    assert!(flags.acks().is_empty() && !is_sure());
+    assert_eq!(flags.table().load().get(USERS).unwrap().hold, None, "nobody would end it");
+    flags.set_trouble("gone".to_owned());
+    let told = flags.trouble().unwrap();
+    assert!(told.starts_with("gone; ") && told.contains("writes of users are refused"), "{told}");
+    assert!(flags.acks().is_empty());
+    flags.apply(&[flag(9)], Instant::now(), 0);
+    assert_eq!((ack(&flags), is_sure(), flags.trouble()), ((9, false), true, None));
+    flags.begin_with(Copied { flags: Vec::new(), confirmed_ms: 0 });
+    assert!(!is_sure(), "nobody knows what became of a context that was never heard of");
 }

@@ -113,7 +113,7 @@ impl WorkerStats {
             connections: FlightCells::default(),
             unlogged: Cell::default(),
             overrides: OverrideStats::default(),
-            protect: ProtectStats::new(&plan.protection),
+            protect: ProtectStats::default(),
             all: FlightCells::default(),
         })
     }

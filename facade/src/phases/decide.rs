@@ -113,12 +113,12 @@ pub(crate) fn choose_read(flag: &Flag, context: &ContextPlan, keyed: &Keyed<'_>,
         return choice(Side::Monolith, Why::Late);
     }
     let is_for_all = flag.reads == Weight::FULL;
-    if is_for_all && context.pins.is_empty() {
+    if is_for_all && flag.pins.is_empty() {
         return choice(Side::Service, Why::AllReads);
     }
     let key = key::find(&context.keys, keyed).map(|(key, _)| key);
-    if let Some(side) = key.as_deref().and_then(|key| context.pins.get(key)) {
-        return choice(*side, Why::Pinned);
+    if let Some(side) = key.as_deref().and_then(|key| flag.pins.get(key)) {
+        return choice(side, Why::Pinned);
     }
     match key {
         _ if is_for_all => choice(Side::Service, Why::AllReads),
@@ -152,6 +152,10 @@ async fn pass_gate(
     context: ContextId,
     plan: &ContextPlan,
 ) -> Result<Option<WriteGuard>, Refusal> {
+    if !worker.is_sure(context) {
+        let detail = format!("who owns {} is not known at the moment, so it takes no writes", plan.name);
+        return Err(Refusal::new(StatusCode::SERVICE_UNAVAILABLE, detail).retry_after(5));
+    }
     let Some(gate) = worker.flags.gate(context) else { return Ok(None) };
     match gate.enter(worker.flags.longest_wait()).await {
         Ok(Entered { guard, waited }) => {

@@ -89,7 +89,6 @@ pub(crate) async fn forward(
     limit: Duration,
 ) -> Result<Answer, Failure> {
     let Ok(permit) = worker.adaptive.try_enter(upstream.0) else {
-        worker.stats.protect.concurrency_limited(upstream.0);
         return Err(Failure::Shed);
     };
     // How long a client takes to send its body says nothing of the upstream.

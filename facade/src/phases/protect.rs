@@ -5,8 +5,10 @@
 
 use std::sync::Arc;
 
-use http::StatusCode;
-use http::header::{AUTHORIZATION, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{
+    ACCESS_CONTROL_REQUEST_METHOD, AUTHORIZATION, HeaderMap, HeaderValue, ORIGIN, WWW_AUTHENTICATE,
+};
+use http::{Method, StatusCode, request};
 
 use crate::answer::Refusal;
 use crate::protect::claims::Claims;
@@ -24,14 +26,24 @@ use crate::worker::Worker;
 struct Sender<'r> {
     address: &'r ClientAddress,
     headers: &'r HeaderMap,
-    claims: Option<&'r Claims>,
+    claims: Known<'r>,
+}
+
+/// What is known of the claims of a sender.
+#[derive(Clone, Copy)]
+enum Known<'r> {
+    /// There may be some later.
+    NotYet,
+    /// There are none, and there will be none.
+    Nothing,
+    Claims(&'r Claims),
 }
 
 /// The claims of the request's token, where its route asks for one.
 pub(crate) async fn protect(
     worker: &Worker,
     route: Option<usize>,
-    headers: &HeaderMap,
+    parts: &request::Parts,
     address: &ClientAddress,
     marks: &mut Marks,
 ) -> Result<Option<Claims>, Refusal> {
@@ -40,21 +52,30 @@ pub(crate) async fn protect(
         return Ok(None);
     }
     let policy = protection.policy(route);
+    let headers = &parts.headers;
     if protection.shedding.is_on {
         shed(worker, policy.priority)?;
     }
     let limited = |sender: Sender<'_>, marks: &mut Marks| {
-        within_limits(protection, policy, &sender, marks)
-            .inspect_err(|_| worker.stats.protect.rate_limited(route))
+        within_limits(protection, policy, &sender, marks).inspect_err(|_| policy.counts.add_limited())
     };
-    limited(Sender { address, headers, claims: None }, marks)?;
-    let Some(rule) = &policy.jwt else { return Ok(None) };
+    let rule = policy.jwt.as_ref().filter(|rule| !(rule.preflights && is_preflight(parts)));
+    let claims = if rule.is_some() { Known::NotYet } else { Known::Nothing };
+    limited(Sender { address, headers, claims }, marks)?;
+    let Some(rule) = rule else { return Ok(None) };
     let claims = authorize(worker, rule, headers).await.map_err(|fault| {
-        worker.stats.protect.unauthorized(route, fault);
+        policy.counts.add_unauthorized(fault);
         unauthorized(rule, fault, marks)
     })?;
-    limited(Sender { address, headers, claims: Some(&claims) }, marks)?;
+    limited(Sender { address, headers, claims: Known::Claims(&claims) }, marks)?;
     Ok(Some(claims))
+}
+
+/// A preflight as browsers send it (Fetch, "CORS-preflight fetch").
+fn is_preflight(parts: &request::Parts) -> bool {
+    parts.method == Method::OPTIONS
+        && parts.headers.contains_key(ORIGIN)
+        && parts.headers.contains_key(ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 fn shed(worker: &Worker, priority: Priority) -> Result<(), Refusal> {
@@ -79,19 +100,20 @@ fn within_limits(
 ) -> Result<(), Refusal> {
     for limit in protection.global.iter().chain(&policy.rate_limit) {
         match &limit.by {
-            LimitKey::Claim(name) if policy.jwt.is_some() => {
-                let Some(claims) = sender.claims else { continue };
-                match claims.text(name) {
+            LimitKey::Claim(name) => match sender.claims {
+                Known::NotYet => {}
+                Known::Nothing => limit.check_address(sender.address.ip, marks)?,
+                Known::Claims(claims) => match claims.text(name) {
                     Some(text) => limit.check(text.as_bytes(), marks)?,
                     None => limit.check_address(sender.address.ip, marks)?,
-                }
-            }
-            _ if sender.claims.is_some() => {}
+                },
+            },
+            _ if matches!(sender.claims, Known::Claims(_)) => {}
             LimitKey::Header(name) => match sender.headers.get(name) {
                 Some(value) => limit.check(value.as_bytes(), marks)?,
                 None => limit.check_address(sender.address.ip, marks)?,
             },
-            LimitKey::ClientAddress | LimitKey::Claim(_) => limit.check_address(sender.address.ip, marks)?,
+            LimitKey::ClientAddress => limit.check_address(sender.address.ip, marks)?,
         }
     }
     Ok(())

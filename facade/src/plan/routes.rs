@@ -9,7 +9,7 @@ use crate::routing::{Goal, HeaderCondition, Host, Methods, Pattern, RouteRule, R
 use crate::settings::{HeaderSettings, RouteSettings, Settings};
 
 /// The path of a route as it is written.
-pub(super) fn path_of(route: &RouteSettings) -> &str {
+pub(crate) fn path_of(route: &RouteSettings) -> &str {
     if route.path.is_empty() { &route.prefix } else { &route.path }
 }
 

@@ -9,12 +9,14 @@
 //! Invariant: below the limit nothing is refused, and the limit stays between its bounds.
 
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use crate::settings::AdaptiveSettings;
+use crate::protect::policy::Protection;
+use crate::protect::stats::{Concurrency, ProtectStats};
+use crate::settings::{AdaptiveSettings, UpstreamSettings};
 
 /// Samples that a window holds at least; fewer say nothing.
 const FEWEST_SAMPLES: u32 = 10;
@@ -49,7 +51,7 @@ struct Limiter {
     in_flight: Cell<u32>,
     state: RefCell<State>,
     /// What metrics see.
-    shown: Arc<AtomicU64>,
+    shown: Arc<Concurrency>,
 }
 
 #[derive(Debug)]
@@ -69,12 +71,20 @@ struct Window {
 }
 
 impl Adaptive {
-    /// One limiter for each upstream that is named in the settings. `shown` is where metrics read the limits.
-    pub(crate) fn new(settings: &AdaptiveSettings, upstreams: &[String], shown: &[Arc<AtomicU64>]) -> Self {
-        let limiter = |(name, shown): (&String, &Arc<AtomicU64>)| {
-            settings.upstreams.contains(name).then(|| Limiter::new(settings, Arc::clone(shown)))
+    /// One limiter for each upstream that is named in the settings; those that were known under the same settings go
+    /// on. `stats` is where metrics read the limits.
+    pub(crate) fn new(protection: &Protection, stats: &ProtectStats, before: Option<&Self>) -> Self {
+        let Protection { adaptive: settings, upstreams, .. } = protection;
+        let limiter = |(place, name): (usize, &String)| {
+            settings.upstreams.contains(name).then(|| {
+                let known = before.and_then(|before| before.0.get(place)?.as_ref());
+                match known.filter(|known| is_same(&known.settings, settings)) {
+                    Some(same) => Rc::clone(same),
+                    None => Limiter::new(settings, stats.upstream(place)),
+                }
+            })
         };
-        Self(upstreams.iter().zip(shown).map(limiter).collect())
+        Self(upstreams.iter().enumerate().map(limiter).collect())
     }
 
     /// Takes a place among the requests of an upstream, by its place in the plan.
@@ -110,9 +120,9 @@ impl Drop for Taken {
 }
 
 impl Limiter {
-    fn new(settings: &AdaptiveSettings, shown: Arc<AtomicU64>) -> Rc<Self> {
+    fn new(settings: &AdaptiveSettings, shown: Arc<Concurrency>) -> Rc<Self> {
         let limit = f64::from(settings.initial.clamp(settings.min, settings.max.max(settings.min)));
-        shown.store(limit as u64, Relaxed);
+        shown.show(limit);
         Rc::new(Self {
             settings: settings.clone(),
             in_flight: Cell::new(0),
@@ -125,6 +135,7 @@ impl Limiter {
         let in_flight = self.in_flight.get();
         let mut state = self.state.borrow_mut();
         if f64::from(in_flight) >= state.limit.floor() {
+            self.shown.refused();
             return Err(Shed);
         }
         self.in_flight.set(in_flight + 1);
@@ -173,7 +184,7 @@ impl Limiter {
 
     fn set(&self, state: &mut State, limit: f64) {
         state.limit = limit.clamp(f64::from(self.settings.min), f64::from(self.settings.max));
-        self.shown.store(state.limit as u64, Relaxed);
+        self.shown.show(state.limit);
     }
 }
 
@@ -183,9 +194,19 @@ impl Window {
     }
 }
 
+/// Whether an upstream fares the same under both, whichever others are named beside it.
+fn is_same(one: &AdaptiveSettings, other: &AdaptiveSettings) -> bool {
+    AdaptiveSettings { upstreams: Vec::new(), ..one.clone() }
+        == AdaptiveSettings { upstreams: Vec::new(), ..other.clone() }
+}
+
 /// Reports what is wrong with the settings.
-pub(crate) fn check(settings: &AdaptiveSettings, upstreams: &[String], errors: &mut Vec<String>) {
-    for name in settings.upstreams.iter().filter(|name| !upstreams.contains(*name)) {
+pub(crate) fn check(
+    settings: &AdaptiveSettings,
+    upstreams: &BTreeMap<String, UpstreamSettings>,
+    errors: &mut Vec<String>,
+) {
+    for name in settings.upstreams.iter().filter(|name| !upstreams.contains_key(*name)) {
         errors.push(format!(
             "setting `adaptive.upstreams` names `{name}`, which does not exist; add [upstreams.{name}] with its url"
         ));

@@ -3,8 +3,9 @@
 //! Invariant: what a client says of its own origin reaches an upstream only from a trusted network.
 
 use std::borrow::Cow;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use http::header::{Entry, FORWARDED, HOST, HeaderMap, HeaderName, HeaderValue, VIA};
 use http::{StatusCode, Version};
@@ -18,9 +19,13 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 
+static SERIAL: AtomicU64 = AtomicU64::new(0);
+
 /// The settings, checked and ready for use.
 #[derive(Debug)]
 pub(crate) struct ForwardedPlan {
+    /// Tells this plan from those before and after a reload.
+    serial: u64,
     trusted: Vec<IpNet>,
     settings: ForwardedSettings,
     /// Removed from requests of clients that are not trusted.
@@ -40,7 +45,8 @@ pub(crate) struct ClientAddress {
 /// What a connection's requests have in common, made once.
 #[derive(Debug)]
 pub(crate) struct Hop {
-    is_trusted: bool,
+    /// Whether the peer is trusted, and under which plan.
+    trust: Cell<(u64, bool)>,
     peer: ClientAddress,
     proto: &'static str,
     port: HeaderValue,
@@ -107,11 +113,24 @@ impl ForwardedPlan {
             }
         };
         let (removed, reserved) = (Names::new(removed), Names::new(reserved));
-        Self { trusted, settings: settings.clone(), removed, reserved, via }
+        let serial = SERIAL.fetch_add(1, Relaxed);
+        Self { serial, trusted, settings: settings.clone(), removed, reserved, via }
     }
 
     fn trusts(&self, address: IpAddr) -> bool {
         self.trusted.iter().any(|network| network.contains(&address))
+    }
+
+    /// Whether the other end of a connection is trusted. A connection lives on over reloads, so what was found counts
+    /// under the plan that it was found under.
+    fn believes(&self, hop: &Hop) -> bool {
+        let (serial, is_trusted) = hop.trust.get();
+        if serial == self.serial {
+            return is_trusted;
+        }
+        let is_trusted = self.trusts(hop.peer.ip);
+        hop.trust.set((self.serial, is_trusted));
+        is_trusted
     }
 
     /// Says on a message that it passed through here; `version` is the one it was received with.
@@ -151,6 +170,7 @@ impl ForwardedPlan {
     /// Removes what the client must not say. Spellings with `_` go whoever sends them: CGI-like upstreams read them as
     /// the same, and no proxy writes them.
     fn strip(&self, headers: &mut HeaderMap, hop: &Hop) {
+        let is_trusted = self.believes(hop);
         let is_of_origin =
             |name: &str| name.starts_with("x-forwarded-") || name == "forwarded" || self.removed.holds(name);
         let is_lie = |name: &HeaderName| {
@@ -160,7 +180,7 @@ impl ForwardedPlan {
                 self.reserved.holds(&usual) || is_of_origin(&usual)
             };
             self.reserved.holds(name)
-                || (!hop.is_trusted && is_of_origin(name))
+                || (!is_trusted && is_of_origin(name))
                 || (name.contains('_') && is_spelt_oddly())
         };
         if headers.keys().any(is_lie) {
@@ -172,7 +192,7 @@ impl ForwardedPlan {
     /// Rewrites what a request's headers say of its origin.
     pub(crate) fn rewrite(&self, headers: &mut HeaderMap, hop: &Hop) {
         self.strip(headers, hop);
-        if hop.is_trusted {
+        if self.believes(hop) {
             return self.extend(headers, hop);
         }
         let settings = &self.settings;
@@ -248,7 +268,7 @@ impl ForwardedPlan {
     /// Walks from the nearest proxy outwards while each is trusted. What cannot be read ends the way: the one who
     /// reported it is then the client.
     pub(crate) fn client<'h>(&self, hop: &'h Hop, headers: &HeaderMap) -> Cow<'h, ClientAddress> {
-        if !hop.is_trusted {
+        if !self.believes(hop) {
             return Cow::Borrowed(&hop.peer);
         }
         let mut client = hop.peer.ip;
@@ -276,8 +296,8 @@ impl Hop {
     /// `proto` is `http` or `https`; `port` is ours.
     pub(crate) fn new(plan: &ForwardedPlan, peer: IpAddr, proto: &'static str, port: u16) -> Self {
         let peer = ClientAddress::new(peer);
-        let is_trusted = plan.trusts(peer.ip);
-        Self { is_trusted, peer, proto, port: HeaderValue::from(port), made: RefCell::default() }
+        let trust = Cell::new((plan.serial, plan.trusts(peer.ip)));
+        Self { trust, peer, proto, port: HeaderValue::from(port), made: RefCell::default() }
     }
 
     /// The other end of the connection itself.

@@ -96,6 +96,26 @@ struct Header {
 }
 
 impl Provider {
+    /// The issuer that was known, if nothing about it changed; else a new one, with the keys that were fetched from the
+    /// same URL.
+    pub(crate) fn following(
+        known: &[Arc<Self>],
+        name: &str,
+        settings: &JwtSettings,
+        errors: &mut Vec<String>,
+    ) -> Arc<Self> {
+        if let Some(same) = known.iter().find(|known| known.name == name && known.settings == *settings) {
+            return Arc::clone(same);
+        }
+        let new = Self::new(name, settings, errors);
+        let url = &settings.jwks_url;
+        if let Some(known) = known.iter().find(|known| !url.is_empty() && known.settings.jwks_url == *url) {
+            // Its own rounds begin anew, and only with them can it tell whether keys are newer.
+            new.keys.store(Arc::new(KeySet { round: 0, ..(**known.keys.load()).clone() }));
+        }
+        new
+    }
+
     pub(crate) fn new(name: &str, settings: &JwtSettings, errors: &mut Vec<String>) -> Arc<Self> {
         let place = format!("jwt.{name}");
         let secret = settings.secret.expose();

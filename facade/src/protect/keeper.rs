@@ -2,6 +2,7 @@
 //!
 //! Invariant: the data plane never waits for it, but for a token with a key that is not known yet.
 
+use std::collections::HashMap;
 use std::io;
 use std::sync::Arc;
 use std::sync::PoisonError;
@@ -9,13 +10,15 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use tokio::sync::oneshot;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use crate::protect::fetch;
 use crate::protect::jwks::{self, KeySet};
 use crate::protect::jwt::Provider;
 use crate::protect::policy::Protection;
+use crate::protect::rate_limit::RateLimit;
 use crate::protect::refresh::Source;
 
 /// How often clients are forgotten.
@@ -24,7 +27,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// The running thread; its drop ends it.
 #[derive(Debug)]
 pub(crate) struct ProtectKeeper {
-    end: Option<oneshot::Sender<()>>,
+    latest: Option<watch::Sender<Arc<Protection>>>,
     thread: Option<JoinHandle<()>>,
 }
 
@@ -35,29 +38,26 @@ impl ProtectKeeper {
             return Ok(None);
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let (end, ended) = oneshot::channel();
-        let protection = Arc::clone(protection);
+        let (latest, receiver) = watch::channel(Arc::clone(protection));
         let thread = thread::Builder::new().name("protect-keeper".to_owned()).spawn(move || {
-            runtime.block_on(async {
-                for provider in &protection.providers {
-                    tokio::spawn(keep(Arc::clone(provider)));
-                }
-                tokio::spawn(sweep(Arc::clone(&protection)));
-                // An error means that the one who would tell is gone: reason enough to end.
-                let _ = ended.await;
-            });
+            runtime.block_on(run(receiver));
             // A lookup of a name may block for long; nobody waits for it.
             runtime.shutdown_background();
         })?;
-        Ok(Some(Self { end: Some(end), thread: Some(thread) }))
+        Ok(Some(Self { latest: Some(latest), thread: Some(thread) }))
+    }
+
+    /// Goes on with what took the place of what it kept.
+    pub(crate) fn follow(&self, protection: &Arc<Protection>) {
+        if let Some(latest) = &self.latest {
+            latest.send_replace(Arc::clone(protection));
+        }
     }
 }
 
 impl Drop for ProtectKeeper {
     fn drop(&mut self) {
-        if let Some(end) = self.end.take() {
-            let _ = end.send(());
-        }
+        drop(self.latest.take());
         if let Some(thread) = self.thread.take() {
             // A panic there has been reported by the panic hook already.
             let _ = thread.join();
@@ -65,10 +65,32 @@ impl Drop for ProtectKeeper {
     }
 }
 
-async fn sweep(protection: Arc<Protection>) {
+/// An issuer that goes on is left alone, so that the pause between its fetches holds over any number of reloads.
+async fn run(mut latest: watch::Receiver<Arc<Protection>>) {
+    tokio::spawn(sweep(latest.clone()));
+    let mut kept: HashMap<u64, AbortHandle> = HashMap::new();
+    loop {
+        let providers = latest.borrow_and_update().providers.clone();
+        let is_there = |serial: u64| providers.iter().any(|provider| provider.serial == serial);
+        for (_, gone) in kept.extract_if(|serial, _| !is_there(*serial)) {
+            gone.abort();
+        }
+        for provider in providers {
+            let task = || tokio::spawn(keep(Arc::clone(&provider))).abort_handle();
+            kept.entry(provider.serial).or_insert_with(task);
+        }
+        // An error means that the one who would tell is gone: reason enough to end.
+        if latest.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn sweep(latest: watch::Receiver<Arc<Protection>>) {
     loop {
         sleep(SWEEP).await;
-        protection.limits().for_each(|limit| limit.sweep());
+        let protection = Arc::clone(&latest.borrow());
+        protection.limits().for_each(RateLimit::sweep);
     }
 }
 

@@ -1,21 +1,24 @@
 //! What is asked of requests, route by route: rate limit, token, priority.
 //!
-//! Invariant: policies stand in the order of the routes in the settings; what no route claims has one of its own.
+//! Invariants: policies stand in the order of the routes in the settings; what no route claims has one of its own. What
+//! follows upon new settings keeps what is known under the old ones wherever those did not change.
 
 use std::sync::Arc;
 
 use http::header::HeaderName;
 
+use crate::plan::path_of;
 use crate::protect::adaptive;
 use crate::protect::jwt::{self, Provider};
 use crate::protect::rate_limit::RateLimit;
 use crate::protect::shedding::SheddingPlan;
-use crate::settings::{AdaptiveSettings, Priority, RateKey, RouteSettings, Settings};
+use crate::protect::stats::RouteCounts;
+use crate::settings::{AdaptiveSettings, HeaderSettings, Priority, RateKey, RouteSettings, Settings};
 
 /// All policies, and what holds for every request.
 #[derive(Debug)]
 pub(crate) struct Protection {
-    pub(crate) global: Option<RateLimit>,
+    pub(crate) global: Option<Arc<RateLimit>>,
     policies: Vec<Policy>,
     rest: Policy,
     pub(crate) providers: Vec<Arc<Provider>>,
@@ -30,11 +33,13 @@ pub(crate) struct Protection {
 /// What is asked of the requests of one route.
 #[derive(Debug, Default)]
 pub(crate) struct Policy {
-    /// The route as metrics name it; empty for what no route claims.
+    /// The route as metrics name it, unlike any other; empty for what no route claims.
     pub(crate) name: String,
     pub(crate) priority: Priority,
-    pub(crate) rate_limit: Option<RateLimit>,
+    pub(crate) rate_limit: Option<Arc<RateLimit>>,
     pub(crate) jwt: Option<JwtRule>,
+    /// What was refused.
+    pub(crate) counts: Arc<RouteCounts>,
 }
 
 /// The token that a route asks for.
@@ -42,47 +47,38 @@ pub(crate) struct Policy {
 pub(crate) struct JwtRule {
     pub(crate) provider: Arc<Provider>,
     pub(crate) scopes: Vec<String>,
+    /// Whether preflights need no token.
+    pub(crate) preflights: bool,
 }
 
 impl Protection {
-    pub(crate) fn new(settings: &Settings, errors: &mut Vec<String>) -> Self {
+    /// `upstreams` are all names in the order of the plan; `before` is what held until now.
+    pub(crate) fn new(
+        settings: &Settings,
+        upstreams: Vec<String>,
+        before: Option<&Self>,
+        errors: &mut Vec<String>,
+    ) -> Self {
+        let known = before.and_then(|before| before.global.as_ref());
         let global = settings.rate_limit.as_ref();
-        let global = global.map(|limit| RateLimit::new(limit, "global", "rate_limit", errors));
+        let global = global.map(|limit| RateLimit::following(known, limit, "global", "rate_limit", errors));
+        let known = before.map_or(&[][..], |before| &before.providers);
         let providers: Vec<_> =
-            settings.jwt.iter().map(|(name, jwt)| Provider::new(name, jwt, errors)).collect();
+            settings.jwt.iter().map(|(name, jwt)| Provider::following(known, name, jwt, errors)).collect();
         jwt::check_headers(&providers, errors);
-        let mut policies = Vec::new();
-        for route in &settings.routes {
-            let place = format!("routes[{}].rate_limit", route.prefix);
-            let limit = route.rate_limit.as_ref();
-            if route.jwt.is_none() && limit.is_some_and(|limit| matches!(limit.key, RateKey::JwtClaim(_))) {
-                errors.push(format!(
-                    "setting `{place}.key` is a claim, but the route has no `jwt` that checks it"
-                ));
-            }
-            policies.push(Policy {
-                name: route.prefix.clone(),
-                priority: route.priority,
-                rate_limit: limit.map(|limit| RateLimit::new(limit, "route", &place, errors)),
-                jwt: jwt_rule(route, &providers, errors),
-            });
-        }
+        let policy = |route| Policy::new(route, before, &providers, errors);
+        let policies: Vec<_> = settings.routes.iter().map(policy).collect();
         let shedding = SheddingPlan::new(&settings.shedding, errors);
-        let upstreams: Vec<String> = settings.upstreams.keys().cloned().collect();
-        adaptive::check(&settings.adaptive, &upstreams, errors);
+        adaptive::check(&settings.adaptive, &settings.upstreams, errors);
         let is_on = shedding.is_on
             || global.is_some()
             || policies.iter().any(|policy| policy.rate_limit.is_some() || policy.jwt.is_some());
-        Self {
-            global,
-            policies,
-            rest: Policy::default(),
-            providers,
-            shedding,
-            adaptive: settings.adaptive.clone(),
-            upstreams,
-            is_on,
-        }
+        let rest = Policy {
+            counts: before.map(|before| Arc::clone(&before.rest.counts)).unwrap_or_default(),
+            ..Policy::default()
+        };
+        let adaptive = settings.adaptive.clone();
+        Self { global, policies, rest, providers, shedding, adaptive, upstreams, is_on }
     }
 
     /// Headers that only claims may fill, on every route.
@@ -102,9 +98,58 @@ impl Protection {
 
     /// Every rate limit.
     pub(crate) fn limits(&self) -> impl Iterator<Item = &RateLimit> {
-        let of_routes = self.policies.iter().filter_map(|policy| policy.rate_limit.as_ref());
-        self.global.iter().chain(of_routes)
+        let of_routes = self.policies.iter().filter_map(|policy| policy.rate_limit.as_deref());
+        self.global.as_deref().into_iter().chain(of_routes)
     }
+}
+
+impl Policy {
+    fn new(
+        route: &RouteSettings,
+        before: Option<&Protection>,
+        providers: &[Arc<Provider>],
+        errors: &mut Vec<String>,
+    ) -> Self {
+        let place = format!("routes[{}].rate_limit", path_of(route));
+        let limit = route.rate_limit.as_ref();
+        if route.jwt.is_none() && limit.is_some_and(|limit| matches!(limit.key, RateKey::JwtClaim(_))) {
+            errors
+                .push(format!("setting `{place}.key` is a claim, but the route has no `jwt` that checks it"));
+        }
+        let name = name(route);
+        let known = before.and_then(|before| before.policies.iter().find(|policy| policy.name == name));
+        let known_limit = known.and_then(|policy| policy.rate_limit.as_ref());
+        Self {
+            priority: route.priority,
+            rate_limit: limit.map(|limit| RateLimit::following(known_limit, limit, "route", &place, errors)),
+            jwt: jwt_rule(route, providers, errors),
+            counts: known.map(|policy| Arc::clone(&policy.counts)).unwrap_or_default(),
+            name,
+        }
+    }
+}
+
+/// The path, and whatever else tells the route from others: `GET,PUT host/path [header=value]`, where `=` before a path
+/// means the whole of it.
+fn name(route: &RouteSettings) -> String {
+    let methods = match route.methods.join(",") {
+        none if none.is_empty() => none,
+        methods => methods + " ",
+    };
+    let mut name = format!("{methods}{}", route.host);
+    if route.prefix.is_empty() {
+        name.push('=');
+    }
+    name.push_str(path_of(route));
+    for HeaderSettings { name: header, equals, prefix } in &route.headers {
+        let (sign, value) = match (equals, prefix) {
+            (Some(value), _) => ("=", value.as_str()),
+            (_, Some(value)) => ("^=", value.as_str()),
+            _ => ("", ""),
+        };
+        name.push_str(&format!(" [{header}{sign}{value}]"));
+    }
+    name
 }
 
 fn jwt_rule(route: &RouteSettings, providers: &[Arc<Provider>], errors: &mut Vec<String>) -> Option<JwtRule> {
@@ -116,7 +161,11 @@ fn jwt_rule(route: &RouteSettings, providers: &[Arc<Provider>], errors: &mut Vec
             route.prefix, rule.provider
         ));
     }
-    Some(JwtRule { provider: Arc::clone(provider?), scopes: rule.scopes.clone() })
+    Some(JwtRule {
+        provider: Arc::clone(provider?),
+        scopes: rule.scopes.clone(),
+        preflights: rule.preflights,
+    })
 }
 
 #[cfg(test)]
@@ -131,7 +180,7 @@ mod tests {
         settings.routes.push(RouteSettings { prefix: "/a".to_owned(), ..RouteSettings::default() });
         change(&mut settings);
         let mut errors = Vec::new();
-        Protection::new(&settings, &mut errors);
+        Protection::new(&settings, Vec::new(), None, &mut errors);
         errors
     }
 
@@ -150,7 +199,27 @@ mod tests {
     fn nothing_is_on_unless_it_is_set() {
         let mut settings = Settings::default();
         settings.routes.push(RouteSettings::default());
-        assert!(!Protection::new(&settings, &mut Vec::new()).is_on);
+        assert!(!Protection::new(&settings, Vec::new(), None, &mut Vec::new()).is_on);
+    }
+
+    #[test]
+    fn no_two_routes_have_one_name() {
+        let route = |prefix: &str, path: &str, methods: &[&str], host: &str| RouteSettings {
+            prefix: prefix.to_owned(),
+            path: path.to_owned(),
+            methods: methods.iter().map(|&method| method.to_owned()).collect(),
+            host: host.to_owned(),
+            ..RouteSettings::default()
+        };
+        let headers = vec![HeaderSettings { name: "x-a".to_owned(), ..HeaderSettings::default() }];
+        let routes = [
+            route("/a", "", &[], ""),
+            route("", "/a", &[], ""),
+            route("/a", "", &["GET"], ""),
+            route("/a", "", &[], "h"),
+            RouteSettings { headers, ..route("/a", "", &[], "") },
+        ];
+        assert_eq!(routes.map(|route| name(&route)), ["/a", "=/a", "GET /a", "h/a", "/a [x-a]"]);
     }
 
     #[test]

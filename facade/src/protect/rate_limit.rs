@@ -7,6 +7,7 @@ use std::fmt::Write;
 use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
 use std::num::NonZeroU32;
+use std::sync::Arc;
 use std::time::Duration;
 
 use governor::clock::{Clock, MonotonicClock};
@@ -52,6 +53,20 @@ pub(crate) enum LimitKey {
 }
 
 impl RateLimit {
+    /// The limit that was known, with all that its clients have used, if nothing about it changed; else a new one.
+    pub(crate) fn following(
+        known: Option<&Arc<Self>>,
+        settings: &RateLimitSettings,
+        name: &'static str,
+        place: &str,
+        errors: &mut Vec<String>,
+    ) -> Arc<Self> {
+        match known.filter(|known| known.settings == *settings) {
+            Some(same) => Arc::clone(same),
+            None => Arc::new(Self::new(settings, name, place, errors)),
+        }
+    }
+
     /// `name` stands in the headers; `place` in errors.
     pub(crate) fn new(
         settings: &RateLimitSettings,

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use http::StatusCode;
+use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep_until};
 
 use crate::answer::Refusal;
@@ -35,6 +36,26 @@ struct Threshold {
 /// How late a worker's event loop is, in microseconds; metrics read it too.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Lag(Arc<AtomicU64>);
+
+/// The measuring of a worker's lag, on the worker's thread; its drop ends it.
+#[derive(Debug)]
+pub(crate) struct Measuring {
+    lag: Lag,
+    task: JoinHandle<()>,
+}
+
+impl Measuring {
+    pub(crate) fn start(lag: &Lag) -> Self {
+        Self { lag: lag.clone(), task: tokio::task::spawn_local(lag.clone().measure()) }
+    }
+}
+
+impl Drop for Measuring {
+    fn drop(&mut self) {
+        self.task.abort();
+        self.lag.set(Duration::ZERO);
+    }
+}
 
 impl SheddingPlan {
     pub(crate) fn new(settings: &SheddingSettings, errors: &mut Vec<String>) -> Self {
@@ -90,7 +111,7 @@ impl Lag {
 
     /// Measures for ever. What the timer is late is what every request waits before it is looked at; half of the last
     /// measure stays, so that one hiccup is not the end of shedding and not all of it.
-    pub(crate) async fn measure(self) {
+    async fn measure(self) {
         loop {
             let due = Instant::now() + TICK;
             sleep_until(due).await;

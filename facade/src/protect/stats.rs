@@ -1,10 +1,11 @@
-//! What protection counts, one set per worker, added up when somebody asks.
+//! What protection counts: load by worker, added up when somebody asks, and refusals by route, for all workers together.
 //!
-//! Invariant: a worker's counters are written by that worker alone, so counting needs no locked instruction.
+//! Invariant: a worker's counters are written by that worker alone, so counting needs no locked instruction; a route's
+//! counters go on over reloads for as long as there is such a route.
 
 use std::fmt::Write;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::protect::jwt::Fault;
 use crate::protect::policy::Protection;
@@ -24,56 +25,67 @@ const PRIORITIES: [&str; 3] = ["critical", "normal", "low"];
 /// What one worker counts.
 #[derive(Debug, Default)]
 pub(crate) struct ProtectStats {
-    routes: Vec<RouteStats>,
-    upstreams: Vec<UpstreamStats>,
+    /// By the upstreams' places, as far as anybody asked.
+    upstreams: Mutex<Vec<Arc<Concurrency>>>,
     pub(crate) lag: Lag,
     shed: [[AtomicU64; SHED_REASONS.len()]; PRIORITIES.len()],
 }
 
 /// What adaptive concurrency does with one upstream.
 #[derive(Debug, Default)]
-struct UpstreamStats {
-    limit: Arc<AtomicU64>,
+pub(crate) struct Concurrency {
+    limit: AtomicU64,
     refused: AtomicU64,
 }
 
+impl Concurrency {
+    pub(crate) fn show(&self, limit: f64) {
+        self.limit.store(limit as u64, Relaxed);
+    }
+
+    /// The upstream had as many requests as it can take.
+    pub(crate) fn refused(&self) {
+        add(&self.refused);
+    }
+}
+
+/// What one route refused, at all workers: refusing takes a lock or a check of a signature anyway.
 #[derive(Debug, Default)]
-struct RouteStats {
+pub(crate) struct RouteCounts {
     rate_limited: AtomicU64,
     unauthorized: [AtomicU64; Fault::WORDS.len()],
 }
 
+impl RouteCounts {
+    pub(crate) fn add_limited(&self) {
+        self.rate_limited.fetch_add(1, Relaxed);
+    }
+
+    pub(crate) fn add_unauthorized(&self, fault: Fault) {
+        if let Some(counter) = self.unauthorized.get(fault as usize) {
+            counter.fetch_add(1, Relaxed);
+        }
+    }
+
+    /// Requests refused for coming too often.
+    pub(crate) fn limited(&self) -> u64 {
+        self.rate_limited.load(Relaxed)
+    }
+
+    /// Requests refused for want of a valid token, by reason.
+    pub(crate) fn unauthorized(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        Fault::WORDS.into_iter().zip(self.unauthorized.iter().map(|count| count.load(Relaxed)))
+    }
+}
+
 impl ProtectStats {
-    pub(crate) fn new(protection: &Protection) -> Self {
-        Self {
-            routes: protection.policies().map(|_| RouteStats::default()).collect(),
-            upstreams: protection.upstreams.iter().map(|_| UpstreamStats::default()).collect(),
-            ..Self::default()
+    /// What is counted of an upstream, by its place in the plan. Plans that follow may have more of them.
+    pub(crate) fn upstream(&self, place: usize) -> Arc<Concurrency> {
+        let mut upstreams = self.upstreams.lock().unwrap_or_else(PoisonError::into_inner);
+        if upstreams.len() <= place {
+            upstreams.resize_with(place + 1, Arc::default);
         }
-    }
-
-    /// Where the adaptive limits are shown, by upstream.
-    pub(crate) fn limits(&self) -> Vec<Arc<AtomicU64>> {
-        self.upstreams.iter().map(|upstream| Arc::clone(&upstream.limit)).collect()
-    }
-
-    /// An upstream had as many requests as it can take.
-    pub(crate) fn concurrency_limited(&self, upstream: usize) {
-        if let Some(stats) = self.upstreams.get(upstream) {
-            add(&stats.refused);
-        }
-    }
-
-    pub(crate) fn rate_limited(&self, route: Option<usize>) {
-        if let Some(stats) = self.route(route) {
-            add(&stats.rate_limited);
-        }
-    }
-
-    pub(crate) fn unauthorized(&self, route: Option<usize>, fault: Fault) {
-        if let Some(counter) = self.route(route).and_then(|stats| stats.unauthorized.get(fault as usize)) {
-            add(counter);
-        }
+        upstreams.get(place).cloned().unwrap_or_default()
     }
 
     pub(crate) fn shed(&self, priority: Priority, reason: ShedReason) {
@@ -82,38 +94,11 @@ impl ProtectStats {
             add(counter);
         }
     }
-
-    /// The last stands for what no route claims.
-    fn route(&self, route: Option<usize>) -> Option<&RouteStats> {
-        let last = self.routes.len().saturating_sub(1);
-        self.routes.get(route.unwrap_or(last))
-    }
 }
 
 /// Adds to a counter that only this thread writes.
 fn add(counter: &AtomicU64) {
     counter.store(counter.load(Relaxed).wrapping_add(1), Relaxed);
-}
-
-/// Requests that one route refused for coming too often, over all workers.
-pub(crate) fn rate_limited(workers: &[&ProtectStats], place: usize) -> u64 {
-    let of_route = workers.iter().filter_map(|worker| worker.routes.get(place));
-    of_route.map(|stats| stats.rate_limited.load(Relaxed)).sum()
-}
-
-/// Requests that one route refused for want of a valid token, by reason, over all workers.
-pub(crate) fn unauthorized(workers: &[&ProtectStats], place: usize) -> Vec<(&'static str, u64)> {
-    let of_reason = |(reason, word): (usize, &&'static str)| {
-        let of_route = workers.iter().filter_map(|worker| worker.routes.get(place));
-        (
-            *word,
-            of_route
-                .filter_map(|stats| stats.unauthorized.get(reason))
-                .map(|count| count.load(Relaxed))
-                .sum(),
-        )
-    };
-    Fault::WORDS.iter().enumerate().map(of_reason).collect()
 }
 
 /// Requests refused for load, by priority and reason, over all workers.
@@ -130,21 +115,26 @@ pub(crate) fn shed(workers: &[&ProtectStats]) -> Vec<(&'static str, &'static str
 
 /// An upstream's limit and the requests refused by it, over all workers.
 pub(crate) fn concurrency(workers: &[&ProtectStats], upstream: usize) -> (u64, u64) {
-    let of_upstream = || workers.iter().filter_map(|worker| worker.upstreams.get(upstream));
-    let limit = of_upstream().map(|stats| stats.limit.load(Relaxed)).sum();
-    (limit, of_upstream().map(|stats| stats.refused.load(Relaxed)).sum())
+    let of_worker = |worker: &&ProtectStats| {
+        let stats = worker.upstream(upstream);
+        (stats.limit.load(Relaxed), stats.refused.load(Relaxed))
+    };
+    workers
+        .iter()
+        .map(of_worker)
+        .fold((0, 0), |(limits, refused), (limit, more)| (limits + limit, refused + more))
 }
 
 /// The sum over all workers, in Prometheus' text format.
 pub(crate) fn render(out: &mut String, protection: &Protection, workers: &[&ProtectStats]) {
     head(out, "rate_limited_total", "counter", "Requests refused with 429.");
-    for (place, policy) in protection.policies().enumerate() {
-        let count = rate_limited(workers, place);
-        line(out, "rate_limited_total", &format!("route=\"{}\"", escaped(&policy.name)), count);
+    for policy in protection.policies() {
+        let labels = format!("route=\"{}\"", escaped(&policy.name));
+        line(out, "rate_limited_total", &labels, policy.counts.limited());
     }
     head(out, "unauthorized_total", "counter", "Requests refused for want of a valid token.");
-    for (place, policy) in protection.policies().enumerate().filter(|(_, policy)| policy.jwt.is_some()) {
-        for (reason, count) in unauthorized(workers, place) {
+    for policy in protection.policies().filter(|policy| policy.jwt.is_some()) {
+        for (reason, count) in policy.counts.unauthorized() {
             let labels = format!("route=\"{}\",reason=\"{reason}\"", escaped(&policy.name));
             line(out, "unauthorized_total", &labels, count);
         }

@@ -25,14 +25,3 @@ impl Default for OverrideSettings {
         Self { secret: Secret::default(), header: name.clone(), cookie: name }
     }
 }
-
-/// A key that stays at one side while its context is in canary, whatever the weight is.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(default, deny_unknown_fields)]
-pub struct PinSettings {
-    /// The sticky key, to the letter.
-    pub key: String,
-    /// `monolith` or `service`. At 0 % nobody reads from the service, and under `extracted` nobody from the monolith:
-    /// there a pin does nothing.
-    pub side: String,
-}

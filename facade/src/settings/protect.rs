@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// How many requests a client may send.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct RateLimitSettings {
     /// Requests in each period; not 0. Too low and honest clients get 429; too high and it protects nothing.
@@ -55,7 +55,7 @@ pub enum RateKey {
 
 /// Whose tokens are accepted, and where the keys are that they are signed with: exactly one of `jwks_url`,
 /// `jwks_file` and `secret`.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct JwtSettings {
     /// URL of the JWKS (RFC 7517), `https://` or `http://`; redirects are not followed.
@@ -121,6 +121,10 @@ pub struct JwtRuleSettings {
     pub provider: String,
     /// Scopes that must all stand in the claim `scope` or `scp`; without them the answer is 403.
     pub scopes: Vec<String>,
+    /// Whether preflights of browsers (`OPTIONS` with `Origin` and `Access-Control-Request-Method`) pass without a token, which
+    /// browsers never send with them. Off, pages of other origins cannot use the route; on, anybody reaches the upstream with
+    /// such a request, and it must answer it without doing anything else.
+    pub preflights: bool,
 }
 
 /// What goes first when there is too much to do: `low` is refused before `normal`, `critical` never.
@@ -154,7 +158,7 @@ pub struct SheddingSettings {
 }
 
 /// How many requests an upstream gets at once, found by its latency (the gradient of Netflix' concurrency-limits).
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 pub struct AdaptiveSettings {
     /// Names of the upstreams it is on for; empty means off.

@@ -46,6 +46,19 @@ fn every_answer_is_as_the_document_says() {
         assert_eq!(answer.status(), status, "{body}");
         assert_described(&document, "PUT", change, &answer);
     }
+    let pins = "/api/v1/flags/{context}/pins";
+    for (context, body, status) in [
+        ("cart", "{", 400),
+        ("cart", r#"{"key":"7","side":"both","reason":"r","actor":"a"}"#, 422),
+        ("cart", r#"{"key":"7","side":"service","reason":" ","actor":"a"}"#, 422),
+        ("nope", r#"{"key":"7","side":"service","reason":"r","actor":"a"}"#, 404),
+        ("cart", r#"{"key":"7","side":null,"reason":"r","actor":"a"}"#, 409),
+        ("cart", r#"{"key":"7","side":"service","reason":"r","actor":"a"}"#, 200),
+    ] {
+        let answer = served.ask("PUT", &pins.replace("{context}", context), "", body);
+        assert_eq!(answer.status(), status, "{body}");
+        assert_described(&document, "PUT", pins, &answer);
+    }
     let mut read = 0;
     for (path, methods) in document["paths"].as_object().unwrap() {
         assert!(methods["get"].is_object(), "{path} cannot be read");
@@ -66,8 +79,8 @@ fn every_answer_is_as_the_document_says() {
         assert_described(&document, "GET", target.split('?').next().unwrap(), &answer);
         assert_eq!(answer.status(), 400, "{target}");
     }
-    let rows = served.ask("GET", "/api/v1/audit?context=cart&limit=1", "", "").json();
-    assert_eq!(rows["items"][0]["to_state"], "reads 1.5%, writes service, dual-write off");
+    let rows = served.ask("GET", "/api/v1/audit?context=cart&limit=2", "", "").json();
+    assert_eq!(rows["items"][1]["to_state"], "reads 1.5%, writes service, dual-write off");
 }
 
 #[test]

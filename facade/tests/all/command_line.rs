@@ -288,3 +288,37 @@ fn a_file_to_start_from_is_written_once_and_works_at_once() {
     wire.send("GET /any HTTP/1.1\r\nhost: a\r\n\r\n");
     assert_eq!(wire.message().unwrap().text(), "upstream");
 }
+
+#[test]
+fn check_tells_of_a_context_that_the_service_owns_and_no_route_leads_to() {
+    let folder = tempfile::tempdir().unwrap();
+    let check = |more: &str| {
+        let text = format!(
+            "[control]\npath = 'control.db'\n[upstreams.monolith]\nurl = 'http://127.0.0.1:1'\n{more}"
+        );
+        std::fs::write(folder.path().join("facade.toml"), text).unwrap();
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_facade"));
+        let output = command.current_dir(folder.path()).arg("check").output().unwrap();
+        let told = String::from_utf8([output.stdout, output.stderr].concat()).unwrap();
+        (output.status.success(), told.trim().to_owned())
+    };
+    let context = "[contexts.cart]\nservice = 'monolith'\n";
+    let routed = format!("{context}[[routes]]\nprefix = '/cart'\ncontext = 'cart'\n");
+    assert_eq!(check(""), (true, "the settings are sound: 1 upstream, no routes, no contexts".to_owned()));
+    assert_eq!(
+        check(&routed),
+        (true, "the settings are sound: 1 upstream, 1 route, 1 context (cart)".to_owned())
+    );
+    assert!(!folder.path().join("control.db").exists());
+    let settings = control::ControlSettings { path: folder.path().join("control.db"), ..Default::default() };
+    let store = control::ControlStore::open(&settings).unwrap();
+    store.declare("cart", control::DataMode::Shared).unwrap();
+    assert!(check(context).0);
+    let change = control::FlagChange { writes: Some(control::Side::Service), ..Default::default() };
+    store.set_flag("cart", change, &crate::support::who()).unwrap();
+    assert!(check(&routed).0);
+    for (settings, place) in [(context, "facade.toml:5:"), ("", "context `cart`: ")] {
+        let (is_sound, told) = check(settings);
+        assert!(!is_sound && told.contains(place) && told.contains("no route leads to it"), "{told}");
+    }
+}

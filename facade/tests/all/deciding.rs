@@ -4,10 +4,12 @@ use std::process::Command;
 
 use control::{Side, now_ms};
 use facade::overrides::sign;
-use facade::settings::{OverrideSettings, PinSettings, Settings};
+use facade::settings::{OverrideSettings, Settings};
 use platform::settings::Secret;
+use serde_json::json;
 
-use crate::support::{Fixture, Message, Upstream};
+use crate::served::Served;
+use crate::support::{Fixture, Message, Upstream, eventually, who};
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 
@@ -37,6 +39,7 @@ fn a_signed_header_or_cookie_chooses_the_side_of_a_read_and_never_of_a_write() {
     assert_eq!(ask(&fixture, "GET", &header).text(), "service");
     assert_eq!(service.seen()[0].header("banyan-override"), None, "the service got what was signed");
     assert_eq!(ask(&fixture, "GET", &cookie).text(), "service");
+    assert_eq!(service.seen()[1].all("cookie"), ["a=b"], "the service got what was signed");
     assert_eq!(ask(&fixture, "PUT", &header).text(), "monolith");
     let expired = sign(&overrides(), "users", Side::Service, now_ms() / 1000 - 1).token;
     assert_eq!(ask(&fixture, "GET", &format!("banyan-override: {expired}")).text(), "monolith");
@@ -60,11 +63,10 @@ fn without_a_secret_nothing_is_overridden() {
 #[test]
 fn a_pinned_key_stays_while_the_weight_moves() {
     let (monolith, service) = (Upstream::saying("monolith"), Upstream::saying("service"));
-    let fixture = Fixture::with(monolith.address, service.address, |settings| {
-        let pin = |key: &str, side: &str| PinSettings { key: key.to_owned(), side: side.to_owned() };
-        settings.contexts.get_mut("users").unwrap().pins =
-            vec![pin("anna", "service"), pin("bert", "monolith")];
-    });
+    let fixture = Fixture::new(monolith.address, service.address);
+    for (key, side) in [("anna", Side::Service), ("bert", Side::Monolith)] {
+        fixture.store.set_pin("users", key, Some(side), &who()).unwrap();
+    }
     let of = |key: &str| fixture.get(&format!("/users/{key}")).text();
     assert_eq!((of("anna").as_str(), of("bert").as_str()), ("monolith", "monolith"));
     for weight in ["0.01", "100"] {
@@ -73,6 +75,11 @@ fn a_pinned_key_stays_while_the_weight_moves() {
     }
     fixture.set("100", Some(Side::Service));
     assert_eq!(of("bert"), "service");
+    fixture.set("50", Some(Side::Monolith));
+    assert_eq!(of("bert"), "monolith", "a pin waits while it does not count");
+    fixture.set("100", None);
+    fixture.store.set_pin("users", "bert", None, &who()).unwrap();
+    eventually("the key goes where the weight says", || of("bert") == "service");
 }
 
 #[test]
@@ -113,44 +120,63 @@ fn an_override_is_printed_and_explained() {
 }
 
 #[test]
-fn pins_are_added_and_removed_in_the_file_and_the_rest_of_it_stays() {
-    let folder = tempfile::tempdir().unwrap();
-    let text = "# mine\n[control]\npath = 'control.db'\n[upstreams.monolith]\nurl = 'http://127.0.0.1:1'\n\
-        [contexts.users] # here\nservice = 'monolith'\nkey = [{ header = 'x-key' }]\n\
-        [contexts.cart]\nservice = 'monolith'\nkey = [{ header = 'x-key' }]\npins = [{ key = 'c', side = 'service' }]\n\
-        [[routes]]\nprefix = '/users'\ncontext = 'users'\n";
-    let file = folder.path().join("facade.toml");
-    std::fs::write(&file, text).unwrap();
+fn pins_are_set_and_removed_by_commands_and_stand_in_the_audit_trail() {
+    let served = Served::start(Upstream::saying("monolith").address, Upstream::saying("service").address, "");
     let facade = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_facade"));
-        let output = command.current_dir(folder.path()).args(arguments).output().unwrap();
+        let output = served.run(arguments);
         (output.status.success(), String::from_utf8([output.stdout, output.stderr].concat()).unwrap())
     };
     let run = |arguments: &[&str]| {
         let (is_done, told) = facade(arguments);
-        assert!(is_done, "{told}");
+        assert!(is_done, "{arguments:?}: {told}");
         told
     };
-    run(&["pin", "add", "users", "a \"b\"", "service"]);
-    run(&["pin", "add", "users", "42", "service"]);
-    run(&["pin", "add", "users", "42", "monolith"]);
-    run(&["pin", "add", "cart", "d", "monolith"]);
-    let pins: serde_json::Value = serde_json::from_str(&run(&["pin", "list", "--json"])).unwrap();
-    let pins: Vec<_> = pins.as_array().unwrap().iter().map(|pin| format!("{}", pin["key"])).collect();
-    assert_eq!(pins, [r#""c""#, r#""d""#, r#""a \"b\"""#, r#""42""#]);
-    let told = run(&["explain", "GET", "/users", "-H", "x-key: 42"]);
-    assert!(told.contains("pin") && told.contains("monolith"), "{told}");
+    let because = ["--reason", "their export breaks"];
+    let told = run(&[&["pin", "set", "cart", "a/b \"c\"", "service"][..], &because].concat());
+    assert!(told.contains("stay at the service once reads are above 0 %"), "{told}");
+    run(&["flag", "set", "cart", "--reads", "1", "--reason", "r"]);
+    run(&[&["pin", "set", "cart", "42", "service"][..], &because].concat());
+    let told = run(&[&["pin", "set", "cart", "42", "monolith"][..], &because].concat());
+    assert_eq!(told.trim(), "reads of the key 42 of cart stay at the monolith");
+    let pins: serde_json::Value = serde_json::from_str(&run(&["pin", "list", "cart", "--json"])).unwrap();
+    let pins: Vec<_> =
+        pins.as_array().unwrap().iter().map(|pin| (&pin["key"], &pin["side"], &pin["actor"])).collect();
+    assert_eq!(
+        pins,
+        [
+            (&json!("42"), &json!("monolith"), &json!("ann")),
+            (&json!("a/b \"c\""), &json!("service"), &json!("ann"))
+        ]
+    );
+    let rows = served.ask("GET", "/api/v1/audit?context=cart&limit=1", "", "").json();
+    let row = &rows["items"][0];
+    assert_eq!(
+        [&row["action"], &row["from_state"], &row["to_state"], &row["reason"], &row["actor"]],
+        ["pin", "key 42 pinned to the service", "key 42 pinned to the monolith", because[1], "ann"]
+    );
+    let explain = |key: &str| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_facade"));
+        let header = format!("x-key: {key}");
+        command.current_dir(served.folder.path()).args(["explain", "GET", "/cart", "-H", &header]);
+        String::from_utf8(command.output().unwrap().stdout).unwrap()
+    };
+    assert!(explain("42").contains("the key is pinned to the monolith"), "{}", explain("42"));
+    run(&["flag", "set", "cart", "--reads", "0", "--reason", "r"]);
+    let told = explain("42");
+    assert!(told.contains("reads are at 0 %") && told.contains("pin to the monolith counts once"), "{told}");
     for (arguments, part) in [
-        (&["pin", "add", "users", "7", "both"][..], "not a side"),
-        (&["pin", "add", "user", "7", "service"][..], "no context `user`"),
-        (&["pin", "remove", "users", "7"][..], "is not pinned"),
+        (["pin", "set", "cart", "7", "both"].as_slice(), "not a side"),
+        (["pin", "set", "cart", "", "service"].as_slice(), "a key is 1 to"),
+        (["pin", "set", "card", "7", "service"].as_slice(), "unknown context `card`"),
+        (["pin", "remove", "cart", "7"].as_slice(), "is not pinned"),
     ] {
-        let (is_done, told) = facade(arguments);
+        let (is_done, told) = facade(&[arguments, &because[..]].concat());
         assert!(!is_done && told.contains(part), "{told}");
     }
-    run(&["pin", "remove", "users", "42"]);
-    run(&["pin", "remove", "users", "a \"b\""]);
-    run(&["pin", "remove", "cart", "d"]);
-    assert_eq!(std::fs::read_to_string(&file).unwrap(), text);
-    assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 1);
+    let (is_done, told) = facade(&["pin", "set", "cart", "7", "service"]);
+    assert!(!is_done && told.contains("--reason"), "{told}");
+    run(&[&["pin", "remove", "cart", "42"][..], &because].concat());
+    let rows = served.ask("GET", "/api/v1/audit?limit=1", "", "").json();
+    assert_eq!(rows["items"][0]["to_state"], "key 42 by weight");
+    assert_eq!(served.ask("GET", "/api/v1/pins", "", "").json()["items"].as_array().unwrap().len(), 1);
 }

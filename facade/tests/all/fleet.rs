@@ -110,6 +110,11 @@ impl Fleet {
         fleet
     }
 
+    /// A file beside the settings.
+    pub(crate) fn file(&self, name: &str) -> std::path::PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// Starts one facade more.
     pub(crate) fn add(&mut self) {
         let file = self.folder.path().join("facade.toml");

@@ -63,3 +63,22 @@ fn an_upstream_that_leads_back_is_a_loop() {
     back.set(fixture.facade.address()).unwrap();
     assert_eq!(fixture.get("/").status(), 508);
 }
+
+#[test]
+fn naming_our_headers_in_connection_removes_the_clients_and_never_ours() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+    let answer = fixture.request(&format!(
+        "GET / HTTP/1.1\r\nhost: shop\r\nx-request-id: theirs\r\ntraceparent: {trace}\r\nx-secret: 1\r\n\
+         connection: X-Request-Id, traceparent, forwarded, x-forwarded-for, via, x-secret\r\n\r\n"
+    ));
+    let seen = &upstream.seen()[0];
+    let id = seen.header("x-request-id").unwrap();
+    assert_eq!((id.len(), answer.header("x-request-id")), (32, Some(id)));
+    assert!(seen.header("traceparent").is_some_and(|ours| ours.len() == 55 && ours != trace));
+    for name in ["forwarded", "x-forwarded-for", "via"] {
+        assert!(seen.header(name).is_some(), "{name}");
+    }
+    assert_eq!(seen.header("x-secret"), None);
+}

@@ -331,3 +331,35 @@ fn a_limit_by_claim_counts_only_checked_tokens() {
     assert_eq!(statuses, [200, 200, 429]);
     assert_eq!(shop.ask(&of("bob")).status(), 200);
 }
+
+#[test]
+fn a_preflight_passes_without_a_token_only_where_that_is_set_and_counts_against_limits() {
+    let signer = Signer::ed25519();
+    let issuer = Issuer::with(&[signer.jwk("e")]);
+    for (preflights, expected) in [(false, 401), (true, 200)] {
+        let guard = guarded(issuer.url());
+        let shop = Shop::new(|settings| {
+            guard(settings);
+            settings.routes[0].jwt.as_mut().unwrap().preflights = preflights;
+            let key = RateKey::JwtClaim("sub".to_owned());
+            settings.routes[0].rate_limit = Some(RateLimitSettings {
+                requests: 2,
+                per: Period::Hour,
+                key,
+                ..RateLimitSettings::default()
+            });
+        });
+        let send = |method: &str, headers: &str| {
+            let request = format!("{method} /users/1 HTTP/1.1\r\nhost: shop\r\n{headers}\r\n");
+            shop.fixture.request(&request).status()
+        };
+        let preflight = "origin: https://a\r\naccess-control-request-method: PUT\r\n";
+        assert_eq!(send("OPTIONS", preflight), expected);
+        assert_eq!(send("OPTIONS", "origin: https://a\r\n"), 401);
+        assert_eq!(send("OPTIONS", "access-control-request-method: PUT\r\n"), 401);
+        assert_eq!(send("GET", preflight), 401);
+        if preflights {
+            assert_eq!([send("OPTIONS", preflight), send("OPTIONS", preflight)], [200, 429]);
+        }
+    }
+}

@@ -29,6 +29,8 @@ mod fallback;
 #[cfg(test)]
 mod flags;
 #[cfg(test)]
+mod flags_copy;
+#[cfg(test)]
 mod fleet;
 #[cfg(test)]
 mod foreign;
@@ -66,6 +68,8 @@ mod protection_api;
 mod rate_limits;
 #[cfg(test)]
 mod reload;
+#[cfg(test)]
+mod reload_protection;
 #[cfg(test)]
 mod routes;
 #[cfg(test)]

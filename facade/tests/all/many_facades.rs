@@ -27,6 +27,7 @@ on_both!([
     all_facades_send_a_key_to_the_same_side_also_after_a_restart,
     a_held_write_waits_at_every_facade_and_goes_to_the_new_owner,
     a_switch_waits_for_the_lease_of_a_killed_facade_and_then_goes_on,
+    a_pin_is_served_by_every_facade_as_soon_as_a_change_of_a_flag,
 ]);
 
 fn shared(reads: &str, writes: Side) -> FlagChange {
@@ -111,6 +112,26 @@ fn continue_with_three(fleet: &mut Fleet) {
         dead.iter().for_each(|instance| fleet.store.retire(&instance.instance).unwrap());
         instances.len() == 3 && dead.is_empty()
     });
+}
+
+fn a_pin_is_served_by_every_facade_as_soon_as_a_change_of_a_flag(on: On) {
+    let fleet = Fleet::start(on);
+    let token = fleet.store.set_flag("items", shared("100", Side::Monolith), &who()).unwrap().token;
+    eventually("every facade serves it", || serves_everywhere(&fleet, token));
+    let sides = || fleet.facades.iter().map(|facade| facade.side(7)).collect::<Vec<_>>();
+    assert_eq!(sides(), ["service"; 3]);
+    let mut took = Vec::new();
+    for round in 0..10 {
+        let side = if round % 2 == 0 { Some(Side::Monolith) } else { None };
+        let expected = if round % 2 == 0 { "monolith" } else { "service" };
+        let token = fleet.store.set_pin("items", "7", side, &who()).unwrap().token;
+        let changed = Instant::now();
+        eventually("every facade follows", || sides() == [expected; 3]);
+        took.push(changed.elapsed());
+        eventually("every facade acknowledges it", || serves_everywhere(&fleet, token));
+    }
+    took.sort();
+    assert!(took[5] < Duration::from_millis(300), "{took:?}");
 }
 
 const POST: &str = "POST /moves HTTP/1.1\r\nhost: a\r\ncontent-length: 2\r\n\r\nhi";

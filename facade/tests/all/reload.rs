@@ -10,18 +10,18 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
 use control::{DataMode, FlagChange, Side};
-use facade::settings::{ContextSettings, PinSettings, RouteSettings, Settings, UpstreamSettings};
+use facade::settings::{ContextSettings, RouteSettings, Settings, UpstreamSettings};
 
 use crate::support::{Fixture, Message, Upstream, Wire, eventually, ok, who};
 
 /// A facade, and the settings that it was started with.
-fn start(monolith: SocketAddr, service: SocketAddr) -> (Fixture, Settings) {
+pub(crate) fn start(monolith: SocketAddr, service: SocketAddr) -> (Fixture, Settings) {
     let mut settings = None;
     let fixture = Fixture::with(monolith, service, |given| settings = Some(given.clone()));
     (fixture, settings.unwrap())
 }
 
-fn reload(fixture: &Fixture, settings: &Settings) -> Result<(), String> {
+pub(crate) fn reload(fixture: &Fixture, settings: &Settings) -> Result<(), String> {
     let settings = settings.clone();
     fixture.facade.reloader().reload(|| Ok(settings)).map_err(|error| error.to_string())
 }
@@ -92,6 +92,25 @@ fn a_context_goes_only_when_the_monolith_owns_it_and_may_come_back() {
 }
 
 #[test]
+fn the_last_route_of_a_context_goes_only_when_the_monolith_owns_it() {
+    let (monolith, service) = (Upstream::saying("monolith"), Upstream::saying("service"));
+    let (fixture, settings) = start(monolith.address, service.address);
+    fixture.set("100", Some(Side::Service));
+    let mut two = settings.clone();
+    two.routes.push(RouteSettings { prefix: "/people".to_owned(), ..settings.routes[0].clone() });
+    reload(&fixture, &two).unwrap();
+    two.routes.remove(0);
+    reload(&fixture, &two).unwrap();
+    two.routes.clear();
+    let refused = reload(&fixture, &two).unwrap_err();
+    assert!(refused.contains("context `users` cannot lose its last route"), "{refused}");
+    assert_eq!(fixture.get("/people").text(), "service");
+    fixture.set("100", Some(Side::Monolith));
+    reload(&fixture, &two).unwrap();
+    assert_eq!(fixture.get("/people").text(), "monolith");
+}
+
+#[test]
 fn what_needs_a_restart_is_refused_with_all_the_rest() {
     let (monolith, service) = (Upstream::saying("monolith"), Upstream::saying("service"));
     let (fixture, settings) = start(monolith.address, service.address);
@@ -99,18 +118,17 @@ fn what_needs_a_restart_is_refused_with_all_the_rest() {
     let mut changed = settings.clone();
     changed.workers = 1;
     changed.control.poll_ms = 7;
-    changed.contexts.get_mut("users").unwrap().pins =
-        vec![PinSettings { key: "7".to_owned(), side: "service".to_owned() }];
+    changed.private = vec!["/users/7".to_owned()];
     let refused = reload(&fixture, &changed).unwrap_err();
     assert_eq!(refused, "these settings need a restart: workers, control; the rest was not applied either");
-    let pinned = || fixture.get("/users/7").text();
-    assert_eq!(pinned(), "monolith");
+    let status = || fixture.get("/users/7").status();
+    assert_eq!(status(), 200);
     let view = fixture.facade.reloader().view();
     assert_eq!((view.failures, view.last_error.unwrap().message), (1, refused));
     changed.workers = settings.workers;
     changed.control = settings.control;
     reload(&fixture, &changed).unwrap();
-    assert_eq!(pinned(), "service");
+    assert_eq!(status(), 404);
     let view = fixture.facade.reloader().view();
     assert_eq!((view.reloads, view.last_error), (1, None));
 }

@@ -39,14 +39,22 @@ impl Served {
              [[routes]]\nprefix = '/cart'\ncontext = 'cart'\n[[routes]]\nprefix = '/users'\ncontext = 'users'\n"
         );
         fs::write(folder.path().join("facade.toml"), text).unwrap();
-        let mut process = facade(folder.path()).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
-        let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
-        let mut listener = |word: &str| {
-            let line = lines.next().unwrap().unwrap();
-            line.strip_prefix(word).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
-        };
-        let (address, admin) = (listener("listening http://"), listener("admin http://"));
+        let Serving { process, lines, address, admin } = serve(folder.path());
         Self { folder, process, address, admin, _lines: lines }
+    }
+
+    /// Ends it as a crash does.
+    pub(crate) fn kill(&mut self) {
+        self.process.kill().unwrap();
+        self.process.wait().unwrap();
+    }
+
+    /// Kills it, and starts another one in the same folder.
+    pub(crate) fn start_again(&mut self) {
+        let _ = self.process.kill();
+        self.process.wait().unwrap();
+        let Serving { process, lines, address, admin } = serve(self.folder.path());
+        (self.process, self._lines, self.address, self.admin) = (process, lines, address, admin);
     }
 
     /// Asks the admin API; `request` lacks the headers that every request has.
@@ -73,6 +81,24 @@ impl Served {
         let pid = self.process.id().to_string();
         assert!(Command::new("kill").args([name, &pid]).status().unwrap().success());
     }
+}
+
+struct Serving {
+    process: Child,
+    lines: Lines<BufReader<ChildStdout>>,
+    address: SocketAddr,
+    admin: SocketAddr,
+}
+
+fn serve(folder: &Path) -> Serving {
+    let mut process = facade(folder).arg("serve").stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(process.stdout.take().unwrap()).lines();
+    let mut listener = |word: &str| {
+        let line = lines.next().unwrap().unwrap();
+        line.strip_prefix(word).unwrap_or_else(|| panic!("{line}")).parse().unwrap()
+    };
+    let (address, admin) = (listener("listening http://"), listener("admin http://"));
+    Serving { process, lines, address, admin }
 }
 
 fn facade(folder: &Path) -> Command {

@@ -303,7 +303,6 @@ fn settings(monolith: SocketAddr, service: SocketAddr) -> Settings {
                     KeySource::PathSegment("/users/{key}".to_owned()),
                     KeySource::Header("x-key".to_owned()),
                 ],
-                ..ContextSettings::default()
             },
         )]
         .into(),

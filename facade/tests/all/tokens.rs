@@ -172,7 +172,10 @@ pub(crate) fn guarded(url: String) -> impl FnOnce(&mut Settings) {
 pub(crate) fn guarded_by(jwt: JwtSettings) -> impl FnOnce(&mut Settings) {
     move |settings| {
         settings.jwt.insert("main".to_owned(), jwt);
-        settings.routes[0].jwt =
-            Some(JwtRuleSettings { provider: "main".to_owned(), scopes: vec!["read".to_owned()] });
+        settings.routes[0].jwt = Some(JwtRuleSettings {
+            provider: "main".to_owned(),
+            scopes: vec!["read".to_owned()],
+            ..JwtRuleSettings::default()
+        });
     }
 }

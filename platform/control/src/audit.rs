@@ -43,7 +43,7 @@ pub struct AuditRow {
     pub actor: String,
     /// Why.
     pub reason: String,
-    /// What was done: `set`, `dual-write`, `switch begun`, `flipped`, `switch finished`, `switch aborted`.
+    /// What was done: `set`, `dual-write`, `pin`, `unpin`, `switch begun`, `flipped`, `switch finished`, `switch aborted`.
     pub action: String,
     /// State before.
     pub from_state: String,
@@ -85,6 +85,16 @@ pub(crate) fn record(
     before: &Flag,
     after: &Flag,
 ) -> Result<(), ControlError> {
+    record_states(conn, entry, after, [describe(before), describe(after)])
+}
+
+/// The same for what is told in other words, from and to.
+pub(crate) fn record_states(
+    conn: &mut Conn,
+    entry: &Entry<'_>,
+    after: &Flag,
+    [from, to]: [String; 2],
+) -> Result<(), ControlError> {
     diesel::insert_into(audit::table)
         .values((
             audit::at_ms.eq(after.changed_at_ms),
@@ -93,8 +103,8 @@ pub(crate) fn record(
             audit::actor.eq(&entry.who.actor),
             audit::reason.eq(&entry.who.reason),
             audit::action.eq(entry.action),
-            audit::from_state.eq(describe(before)),
-            audit::to_state.eq(describe(after)),
+            audit::from_state.eq(from),
+            audit::to_state.eq(to),
             audit::forced.eq(entry.forced),
             audit::evidence.eq(&entry.evidence),
         ))

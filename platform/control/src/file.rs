@@ -4,9 +4,10 @@
 //! followed: its flags would be another store's, with tokens that begin anew.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, OnceLock, PoisonError};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
@@ -22,24 +23,37 @@ const MOST_IDLE: usize = 4;
 
 pub(crate) struct File {
     path: PathBuf,
-    /// Device and number of the file that was opened first.
-    identity: (u64, u64),
+    /// Device and number of the file that was opened first; none before that.
+    identity: OnceLock<(u64, u64)>,
     idle: Mutex<Vec<Conn>>,
 }
 
 impl File {
     /// Opens the file, or creates it with its tables.
     pub(crate) fn open(settings: &ControlSettings) -> Result<Self, ControlError> {
-        let path = settings.path.clone();
-        let mut first = connect(&path.display().to_string())?;
-        let cannot = |reason: String| ControlError::CannotOpen { path: path.display().to_string(), reason };
-        schema::ensure_file(&mut first, &path.display().to_string()).map_err(|error| match error {
+        let file = Self::later(settings);
+        file.begin()?;
+        Ok(file)
+    }
+
+    /// A file that is opened by the first call that finds it.
+    pub(crate) fn later(settings: &ControlSettings) -> Self {
+        Self { path: settings.path.clone(), identity: OnceLock::new(), idle: Mutex::default() }
+    }
+
+    fn begin(&self) -> Result<(), ControlError> {
+        let path = self.path.display().to_string();
+        let mut first = connect(&path)?;
+        let cannot = |reason: String| ControlError::CannotOpen { path: path.clone(), reason };
+        schema::ensure_file(&mut first, &path).map_err(|error| match error {
             ControlError::Database(error) => cannot(error.to_string()),
             other => other,
         })?;
-        let found = fs::metadata(&path).map_err(|error| cannot(error.to_string()))?;
-        let identity = (found.dev(), found.ino());
-        Ok(Self { path, identity, idle: Mutex::new(vec![Conn::Sqlite(first)]) })
+        let found = fs::metadata(&self.path).map_err(|error| cannot(error.to_string()))?;
+        // Of two calls that begin at once, both found the same file, or the second is told so when it looks.
+        self.identity.get_or_init(|| (found.dev(), found.ino()));
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(Conn::Sqlite(first));
+        Ok(())
     }
 
     /// A connection of its own for whoever watches: its commits do not wait for the disk, since a sign of life lost in
@@ -54,8 +68,16 @@ impl File {
     /// Refuses if another file has taken the place of the one that was opened, or none.
     pub(crate) fn needs_same(&self) -> Result<(), ControlError> {
         let path = || self.path.display().to_string();
+        let Some(identity) = self.identity.get() else {
+            return match fs::metadata(&self.path) {
+                Err(error) if error.kind() == ErrorKind::NotFound => {
+                    Err(ControlError::Missing { place: path(), what: "there is no such file" })
+                }
+                _ => self.begin(),
+            };
+        };
         match fs::metadata(&self.path) {
-            Ok(found) if (found.dev(), found.ino()) == self.identity => Ok(()),
+            Ok(found) if (found.dev(), found.ino()) == *identity => Ok(()),
             Ok(_) => Err(ControlError::Replaced { path: path(), what: "was replaced by another file" }),
             Err(_) => Err(ControlError::Replaced { path: path(), what: "is gone" }),
         }

@@ -7,6 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ControlError;
+use crate::pins::Pins;
 use crate::routing::{BUCKETS, bucket};
 
 /// One of the two places where a context can live.
@@ -188,6 +189,9 @@ pub struct Flag {
     pub late: bool,
     /// When it was last changed, in milliseconds since 1970.
     pub changed_at_ms: i64,
+    /// Keys whose reads stay at one side. They may be many, so they are listed on their own.
+    #[serde(skip)]
+    pub pins: Pins,
 }
 
 /// A switch of ownership in progress: facades hold the context's writes.
@@ -219,6 +223,7 @@ impl Flag {
             forced: false,
             late: false,
             changed_at_ms: 0,
+            pins: Pins::default(),
         }
     }
 

@@ -10,6 +10,7 @@ use crate::clock::store_now_ms;
 use crate::conn::{Conn, on_each};
 use crate::error::ControlError;
 use crate::flag::{DataMode, Flag, Hold, Side, Weight};
+use crate::pins::{self, Pins};
 use crate::records::{Lag, gate_data, gate_lag};
 use crate::schema::{backfills, flags, lag, verifications};
 use crate::settings::ControlSettings;
@@ -221,6 +222,7 @@ impl TryFrom<FlagRow> for Flag {
             forced: row.forced,
             late: false,
             changed_at_ms: row.changed_at_ms,
+            pins: Pins::default(),
         })
     }
 }
@@ -248,7 +250,7 @@ impl From<&Flag> for FlagRow {
 /// Columns of a lag report: pending, oldest, when.
 type Reported = Option<(i64, i64, i64)>;
 
-/// All flags, each with what its owner last reported of its lag.
+/// All flags, each with its pins and with what its owner last reported of its lag.
 pub(crate) fn load_all(conn: &mut Conn, settings: &ControlSettings) -> Result<Vec<Flag>, ControlError> {
     let rows: Vec<(FlagRow, Reported)> = flags::table
         .left_join(lag::table.on(lag::context.eq(flags::context)))
@@ -256,18 +258,21 @@ pub(crate) fn load_all(conn: &mut Conn, settings: &ControlSettings) -> Result<Ve
         .order(flags::context)
         .load(conn)?;
     let now_ms = store_now_ms(conn)?;
-    let with_lag = |(row, reported): (FlagRow, Reported)| {
+    let mut pinned = pins::of_all(conn)?;
+    let complete = |(row, reported): (FlagRow, Reported)| {
         let reported = reported.map(|(pending, oldest_ms, at_ms)| Lag { pending, oldest_ms, at_ms });
         let late =
             reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms, now_ms));
-        Ok(Flag { late, ..Flag::try_from(row)? })
+        let pins = pinned.remove(&row.context).unwrap_or_default();
+        Ok(Flag { late, pins, ..Flag::try_from(row)? })
     };
-    rows.into_iter().map(with_lag).collect()
+    rows.into_iter().map(complete).collect()
 }
 
 fn find(conn: &mut Conn, context: &str) -> Result<Option<Flag>, ControlError> {
     let row = flags::table.find(context).select(FlagRow::as_select()).first(conn).optional()?;
-    row.map(Flag::try_from).transpose()
+    let Some(row) = row else { return Ok(None) };
+    Ok(Some(Flag { pins: pins::of_context(conn, context)?, ..Flag::try_from(row)? }))
 }
 
 pub(crate) fn get(conn: &mut Conn, context: &str) -> Result<Flag, ControlError> {

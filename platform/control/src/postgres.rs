@@ -3,6 +3,7 @@
 //! Invariants: no call lasts longer than its patience, whatever the server does; no text that leaves here holds the
 //! password.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread;
@@ -36,6 +37,9 @@ pub(crate) struct Server {
     /// Held once by each call under way.
     turns: Arc<()>,
     ahead: Ahead,
+    /// What to do where there are no tables, and whether it was seen that there are.
+    missing: Missing,
+    is_ready: AtomicBool,
 }
 
 /// What to do where there are no tables yet.
@@ -48,9 +52,27 @@ pub(crate) enum Missing {
 impl Server {
     /// Connects, and sees that the tables are there.
     pub(crate) fn open(settings: &ControlSettings, missing: Missing) -> Result<Arc<Self>, ControlError> {
+        let server = Self::later(settings, missing);
+        let opening = Arc::clone(&server);
+        let opened = server.within(move || {
+            opening.keep(Conn::Postgres(opening.connect()?));
+            Ok(())
+        });
+        opened.map_err(|error| match error {
+            ControlError::CannotOpen { .. } | ControlError::Missing { .. } => error,
+            error => ControlError::CannotOpen {
+                path: server.place.clone(),
+                reason: platform::error::chain(&error),
+            },
+        })?;
+        Ok(server)
+    }
+
+    /// A server to which the first call connects.
+    pub(crate) fn later(settings: &ControlSettings, missing: Missing) -> Arc<Self> {
         let url = settings.url.expose();
         let (whole, half) = (settings.answer_timeout_ms, settings.answer_timeout_ms / 2);
-        let server = Arc::new(Self {
+        Arc::new(Self {
             url: with_parameters(url, settings.patience()),
             secret: password(url).to_owned(),
             place: place(url),
@@ -66,22 +88,9 @@ impl Server {
             idle: Mutex::default(),
             turns: Arc::new(()),
             ahead: Ahead::default(),
-        });
-        let opening = Arc::clone(&server);
-        let opened = server.within(move || {
-            let mut conn = opening.connect()?;
-            schema::ensure_server(&mut conn, &opening.place, missing)?;
-            opening.keep(Conn::Postgres(conn));
-            Ok(())
-        });
-        opened.map_err(|error| match error {
-            ControlError::CannotOpen { .. } | ControlError::Missing { .. } => error,
-            error => ControlError::CannotOpen {
-                path: server.place.clone(),
-                reason: platform::error::chain(&error),
-            },
-        })?;
-        Ok(server)
+            missing,
+            is_ready: AtomicBool::new(false),
+        })
     }
 
     /// One transaction on a thread of its own.
@@ -130,12 +139,16 @@ impl Server {
         receiver.recv_timeout(self.patience).unwrap_or_else(|_| Err(self.silent()))
     }
 
-    /// A new connection, ready for use. It may block; call it within [`Self::within`].
+    /// A new connection, ready for use; the first one sees that the tables are there. It may block; call it within [`Self::within`].
     pub(crate) fn connect(&self) -> Result<PgConnection, ControlError> {
         let cannot =
             |error: String| ControlError::NoAnswer { place: self.place.clone(), reason: self.scrub(error) };
         let mut conn = PgConnection::establish(&self.url).map_err(|error| cannot(error.to_string()))?;
         conn.batch_execute(&self.prepare).map_err(|error| cannot(error.to_string()))?;
+        if !self.is_ready.load(Ordering::Acquire) {
+            schema::ensure_server(&mut conn, &self.place, self.missing)?;
+            self.is_ready.store(true, Ordering::Release);
+        }
         Ok(conn)
     }
 

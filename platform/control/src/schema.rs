@@ -1,4 +1,4 @@
-//! The control store's tables: one statement list per database, applied when the store is new.
+//! The control store's tables: one statement list per database, applied when the store is new, and tables that came later.
 //!
 //! Invariant: which form a store has is written in it (`user_version` in a file, the one row of `form` on a server), and a
 //! store of another form is refused.
@@ -78,6 +78,19 @@ CREATE TABLE verifications (
     mapping_hash TEXT NOT NULL,
     evidence TEXT NOT NULL,
     at_ms BIGINT NOT NULL
+);
+";
+
+/// Added to stores that were made before there were any; who does not know of it is not disturbed by it.
+const CREATE_PINS: &str = "
+CREATE TABLE IF NOT EXISTS pins (
+    context TEXT NOT NULL,
+    key TEXT NOT NULL,
+    side TEXT NOT NULL CHECK (side IN ('monolith', 'service')),
+    actor TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    at_ms BIGINT NOT NULL,
+    PRIMARY KEY (context, key)
 );
 ";
 
@@ -231,6 +244,17 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    pins (context, key) {
+        context -> Text,
+        key -> Text,
+        side -> Text,
+        actor -> Text,
+        reason -> Text,
+        at_ms -> BigInt,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(flags, lag);
 
 #[derive(QueryableByName)]
@@ -256,8 +280,9 @@ pub(crate) fn ensure_file(conn: &mut SqliteConnection, path: &str) -> Result<(),
     conn.immediate_transaction(|conn| {
         let found = diesel::sql_query("PRAGMA user_version").get_result::<UserVersion>(conn)?.user_version;
         match found {
-            VERSION => Ok(()),
-            0 => Ok(conn.batch_execute(&format!("{CREATE_SQLITE} PRAGMA user_version = {VERSION};"))?),
+            VERSION => Ok(conn.batch_execute(CREATE_PINS)?),
+            0 => Ok(conn
+                .batch_execute(&format!("{CREATE_SQLITE} {CREATE_PINS} PRAGMA user_version = {VERSION};"))?),
             _ => Err(another_form(found, path)),
         }
     })
@@ -270,7 +295,7 @@ pub(crate) fn ensure_server(
     place: &str,
     missing: Missing,
 ) -> Result<(), ControlError> {
-    if !has_tables(conn)? {
+    if !has_table(conn, "form")? {
         if missing == Missing::Refuse {
             let what = "there is no control store in this database";
             return Err(ControlError::Missing { place: place.to_owned(), what });
@@ -279,26 +304,44 @@ pub(crate) fn ensure_server(
     }
     // In a transaction of its own: within the one that waited, names that were unknown before stay unknown.
     let found = diesel::sql_query("SELECT version FROM form").get_result::<Form>(conn)?.version;
-    if found == VERSION { Ok(()) } else { Err(another_form(found, place)) }
+    if found != VERSION {
+        return Err(another_form(found, place));
+    }
+    if !has_table(conn, "pins")? {
+        alone(conn, |conn| {
+            conn.batch_execute(&format!("SET LOCAL search_path = {NAMESPACE}; {CREATE_PINS}"))
+        })?;
+    }
+    Ok(())
 }
 
 fn create_tables(conn: &mut PgConnection) -> QueryResult<()> {
-    conn.transaction(|conn| {
-        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock(hashtext('{NAMESPACE}'))"))?;
-        if has_tables(conn)? {
+    alone(conn, |conn| {
+        if has_table(conn, "form")? {
             return Ok(());
         }
         conn.batch_execute(&format!(
-            "CREATE SCHEMA IF NOT EXISTS {NAMESPACE}; {CREATE_POSTGRES} INSERT INTO form VALUES (true, {VERSION});"
+            "CREATE SCHEMA IF NOT EXISTS {NAMESPACE}; {CREATE_POSTGRES} {CREATE_PINS} INSERT INTO form VALUES (true, {VERSION});"
         ))
     })
 }
 
+/// One process at a time makes tables.
+fn alone(
+    conn: &mut PgConnection,
+    make: impl FnOnce(&mut PgConnection) -> QueryResult<()>,
+) -> QueryResult<()> {
+    conn.transaction(|conn| {
+        conn.batch_execute(&format!("SELECT pg_advisory_xact_lock(hashtext('{NAMESPACE}'))"))?;
+        make(conn)
+    })
+}
+
 /// By a query like any other: the server's own look-up of names keeps what it knew before the wait for a lock.
-fn has_tables(conn: &mut PgConnection) -> QueryResult<bool> {
+fn has_table(conn: &mut PgConnection, name: &str) -> QueryResult<bool> {
     let question = format!(
         "SELECT EXISTS (SELECT FROM pg_catalog.pg_class JOIN pg_catalog.pg_namespace ON relnamespace = \
-         pg_namespace.oid WHERE nspname = '{NAMESPACE}' AND relname = 'form') AS found"
+         pg_namespace.oid WHERE nspname = '{NAMESPACE}' AND relname = '{name}') AS found"
     );
     Ok(diesel::sql_query(question).get_result::<Found>(conn)?.found)
 }

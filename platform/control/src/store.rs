@@ -47,8 +47,18 @@ impl ControlStore {
         Self::open_or(settings, Missing::Refuse)
     }
 
+    /// A handle to a store that cannot be reached now: it is opened, and never made, by the first call that reaches it.
+    pub fn open_later(settings: &ControlSettings) -> Result<Self, ControlError> {
+        needs_sound(settings)?;
+        let home = match settings.has_url() {
+            true => Home::Server(Server::later(settings, Missing::Refuse)),
+            false => Home::File(Arc::new(File::later(settings))),
+        };
+        Ok(Self { home, settings: Arc::new(settings.clone()) })
+    }
+
     fn open_or(settings: &ControlSettings, missing: Missing) -> Result<Self, ControlError> {
-        settings.check().map_err(|reason| ControlError::CannotOpen { path: settings.place(), reason })?;
+        needs_sound(settings)?;
         let home = match settings.has_url() {
             true => Home::Server(Server::open(settings, missing)?),
             false => Home::File(Arc::new(File::open(settings)?)),
@@ -131,4 +141,8 @@ impl ControlStore {
             Home::Server(server) => server.ahead().ms(),
         }
     }
+}
+
+fn needs_sound(settings: &ControlSettings) -> Result<(), ControlError> {
+    settings.check().map_err(|reason| ControlError::CannotOpen { path: settings.place(), reason })
 }

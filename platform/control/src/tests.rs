@@ -7,6 +7,7 @@ mod away;
 mod concurrency;
 mod home;
 mod moved_file;
+mod pins;
 mod watching;
 
 on_both!([

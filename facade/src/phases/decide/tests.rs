@@ -1,6 +1,6 @@
 //! Which side is chosen, for every kind of flag, pin and wish.
 
-use control::{Flag, Side, Weight};
+use control::{Flag, Pins, Side, Weight};
 use http::HeaderMap;
 use proptest::prelude::*;
 
@@ -8,14 +8,12 @@ use super::{Choice, Why, choose_read, choose_write, outcome};
 use crate::key::Keyed;
 use crate::overrides::{Outcome, Wish};
 use crate::plan::{ContextId, ContextPlan, Plan};
-use crate::settings::{ContextSettings, KeySource, PinSettings, Settings, UpstreamSettings};
+use crate::settings::{ContextSettings, KeySource, Settings, UpstreamSettings};
 
-fn plan(pins: &[(&str, &str)]) -> Plan {
-    let pin = |(key, side): &(&str, &str)| PinSettings { key: (*key).to_owned(), side: (*side).to_owned() };
+fn plan() -> Plan {
     let users = ContextSettings {
         service: "monolith".to_owned(),
         key: vec![KeySource::Header("x-key".to_owned())],
-        pins: pins.iter().map(pin).collect(),
         ..ContextSettings::default()
     };
     let mut settings = Settings {
@@ -46,7 +44,9 @@ fn read(plan: &Plan, flag: &Flag, key: Option<&str>, wish: Wish) -> Choice {
 
 #[test]
 fn a_pin_holds_its_key_in_canary_and_nowhere_else() {
-    let plan = plan(&[("a", "service"), ("b", "monolith")]);
+    let plan = plan();
+    let pins: Pins = [("a", Side::Service), ("b", Side::Monolith)].into_iter().collect();
+    let flag = |points, writes| Flag { pins: pins.clone(), ..flag(points, writes) };
     let side = |flag: &Flag, key| read(&plan, flag, Some(key), Wish::Nothing).side;
     for points in [1, 5_000, 10_000] {
         let canary = flag(points, Side::Monolith);
@@ -62,7 +62,9 @@ fn a_pin_holds_its_key_in_canary_and_nowhere_else() {
 
 #[test]
 fn a_wish_moves_reads_while_the_monolith_owns_the_context_and_never_writes() {
-    let plan = plan(&[("a", "monolith")]);
+    let plan = plan();
+    let pins: Pins = [("a", Side::Monolith)].into_iter().collect();
+    let flag = |points, writes| Flag { pins: pins.clone(), ..flag(points, writes) };
     for points in [0, 5_000, 10_000] {
         for wished in [Side::Monolith, Side::Service] {
             let flag = flag(points, Side::Monolith);
@@ -79,7 +81,7 @@ fn a_wish_moves_reads_while_the_monolith_owns_the_context_and_never_writes() {
 
 #[test]
 fn a_wish_that_does_not_count_changes_nothing() {
-    let plan = plan(&[]);
+    let plan = plan();
     let flag = flag(10_000, Side::Monolith);
     for wish in [Wish::Invalid, Wish::Expired, Wish::Nothing] {
         assert_eq!(read(&plan, &flag, None, wish).why, Why::AllReads);
@@ -93,7 +95,7 @@ proptest! {
         key in "[!-~]{1,40}",
         mut points in proptest::collection::vec(0_u16..=10_000, 2..8),
     ) {
-        let (one, other) = (plan(&[]), plan(&[]));
+        let (one, other) = (plan(), plan());
         points.sort_unstable();
         let mut was_moved = false;
         for points in points {
