@@ -13,6 +13,7 @@ pub(crate) mod grammar;
 
 mod guarded;
 mod head;
+pub(crate) mod http2;
 mod interim;
 mod scanner;
 

@@ -46,6 +46,26 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && is_of(&TOKEN, bytes)
 }
 
+/// Upper-case words, as every method is that is in use; what is not may be read as another one by somebody.
+pub(crate) fn is_usual_method(method: &[u8]) -> bool {
+    method.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(byte))
+}
+
+/// Compares names as servers do that pass headers on as variables, where a dash is an underscore.
+pub(crate) fn is_named(name: &[u8], expected: &[u8]) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.iter().map(fold).eq(expected.iter().copied())
+}
+
+/// A name with an underscore where one that frames a body has its dash.
+pub(crate) fn looks_like_framing(name: &[u8]) -> bool {
+    match name.len() {
+        14 => name.contains(&b'_') && is_named(name, b"content-length"),
+        17 => name.contains(&b'_') && is_named(name, b"transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// A field's name and what follows its colon; none where something else than a colon ends the name.
 pub(crate) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = line.iter().position(|byte| !is_in(&TOKEN, *byte))?;

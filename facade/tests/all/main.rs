@@ -35,6 +35,8 @@ mod forwarded;
 #[cfg(test)]
 mod forwarding;
 #[cfg(test)]
+mod frames;
+#[cfg(test)]
 mod handover;
 #[cfg(test)]
 mod http2;
@@ -66,6 +68,12 @@ mod status;
 mod strictness;
 #[cfg(test)]
 mod strictness_fuzz;
+#[cfg(test)]
+mod strictness_http2;
+#[cfg(test)]
+mod strictness_http2_cases;
+#[cfg(test)]
+mod strictness_http2_frames;
 #[cfg(test)]
 mod strictness_table;
 #[cfg(test)]
