@@ -21,6 +21,7 @@ mod translate;
 pub(crate) mod upgrade;
 mod watch;
 mod watched;
+pub(crate) mod websocket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

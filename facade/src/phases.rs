@@ -23,6 +23,7 @@ use hyper::body::Incoming;
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
+use crate::client::websocket::Tunnel;
 use crate::client::{expect, limits, upgrade};
 use crate::headers;
 use crate::protect::marks::Marks;
@@ -54,9 +55,16 @@ pub(crate) async fn answer(
     let upload = Upload::new(incoming, &parts);
     ticket.received = upload.as_ref().map(|upload| upload.received());
     let mut marks = Marks::default();
+    let tunnel = parts.extensions.get::<Tunnel>().cloned();
     let done = match within {
         Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket, &mut marks).await,
         Err(refusal) => Err(Refused { refusal, routed: false }),
+    };
+    let done = match (tunnel, done) {
+        (Some(tunnel), Ok(answer)) => {
+            tunnel.settle(answer).map_err(|refusal| Refused { refusal, routed: true })
+        }
+        (_, done) => done,
     };
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),

@@ -92,3 +92,5 @@ mod upgrades;
 mod upstreams;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod websocket_http2;
