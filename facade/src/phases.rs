@@ -15,7 +15,7 @@ pub(crate) mod route;
 use std::rc::Rc;
 
 use control::Side;
-use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
 use http::{Request, Response, request};
 use hyper::body::Incoming;
@@ -116,6 +116,7 @@ async fn through(
 ) -> Result<Answer, Refused> {
     let unrouted = |refusal| Refused { refusal, routed: false };
     admit::admit(client, &parts).map_err(unrouted)?;
+    expect::settle(&mut parts, upload).map_err(unrouted)?;
     worker.plan.forwarded.check_loop(&parts.headers).map_err(unrouted)?;
     let address = worker.plan.forwarded.client(&client.hop, &parts.headers);
     ticket.came_from(&address);
@@ -143,9 +144,6 @@ async fn through(
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, &worker.plan.clients.body);
-    if !body.is_awaited() {
-        parts.headers.remove(EXPECT);
-    }
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
     match ticket.context {
         Some(context) if canary && is_repeatable => {

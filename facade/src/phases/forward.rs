@@ -4,8 +4,10 @@
 //! sent on had served others before (RFC 9110 §9.2.2: end of file on such a connection proves nothing either way).
 
 use std::error::Error;
+use std::future::poll_fn;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderMap, HeaderValue, UPGRADE};
@@ -280,7 +282,14 @@ async fn exchange(
     };
     match sent {
         None => Err(Attempt::Failed(Failure::Silent)),
-        Some(Ok(response)) => receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed),
+        Some(Ok(response)) => {
+            let mut answer = receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed)?;
+            if let Some(body) = answer.rest.as_mut().filter(|body| !body.is_end_stream()) {
+                let seen = poll_fn(|cx| Poll::Ready(body.look(cx))).await;
+                seen.map_err(|error| Attempt::Failed(broken(&error)))?;
+            }
+            Ok(answer)
+        }
         Some(Err(mut error)) => Err(match error.take_message() {
             Some(request) => Attempt::Unsent(Box::new(request)),
             None => Attempt::Failed(broken(&error.into_error())),
