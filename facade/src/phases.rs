@@ -115,7 +115,10 @@ async fn through(
     marks: &mut Marks,
 ) -> Result<Answer, Refused> {
     let unrouted = |refusal| Refused { refusal, routed: false };
-    admit::admit(client, &parts).map_err(unrouted)?;
+    if let Err(refusal) = admit::admit(client, &parts) {
+        ticket.stands_for(client.door.asked(&parts.uri));
+        return Err(unrouted(refusal));
+    }
     expect::settle(&mut parts, upload).map_err(unrouted)?;
     worker.plan.forwarded.check_loop(&parts.headers).map_err(unrouted)?;
     let address = worker.plan.forwarded.client(&client.hop, &parts.headers);

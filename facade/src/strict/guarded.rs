@@ -14,7 +14,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::strict::scanner::{Scanner, Stop};
-use crate::strict::{Door, Fault, Limits, STAND_IN};
+use crate::strict::{Asked, Door, Fault, Limits, STAND_IN};
 
 /// How long, and how many bytes, a refused client is listened to after its answer: closing earlier would reset the
 /// connection, and the answer could be lost on the way.
@@ -109,7 +109,8 @@ impl<S> Guarded<S> {
             None => {}
             Some(Stop::Upgrade) => self.mode = Mode::Deciding,
             Some(Stop::Head { fault, is_head }) => {
-                let _ = self.door.fault.set(fault);
+                let asked = Asked::read(self.held.get(passed..).unwrap_or_default());
+                let _ = self.door.fault.set((fault, asked));
                 self.held.truncate(passed);
                 let method = if is_head { "HEAD" } else { "GET" };
                 self.held.extend_from_slice(format!("{method} {STAND_IN} HTTP/1.1\r\n\r\n").as_bytes());
