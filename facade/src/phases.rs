@@ -17,7 +17,7 @@ use std::rc::Rc;
 use control::Side;
 use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Refusal};
@@ -140,6 +140,8 @@ async fn through(
     if let Some(overrides) = &worker.plan.overrides {
         overrides.strip(&mut parts.headers);
     }
+    // HTTP/1.0 knows no interim answers, and hyper cannot send them over HTTP/2.
+    let hints = (parts.version == Version::HTTP_11).then_some(&*client.door);
     headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
     if let Some(protocols) = protocols {
         upgrade::ask(&mut parts.headers, protocols);
@@ -152,14 +154,14 @@ async fn through(
         Some(context) if canary && is_repeatable => {
             let head = Head::take(parts);
             // Boxed, as are other rare turns on the way: every request's future has room for all that is not.
-            Box::pin(fallback::read(worker, context, upstream, head, ticket)).await.map_err(failed)
+            Box::pin(fallback::read(worker, context, upstream, head, hints, ticket)).await.map_err(failed)
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
             let mut request = Request::from_parts(parts, body);
             expect::listen(&mut request);
             let limit = worker.plan.limits.header;
-            let sent = forward::forward(worker, upstream, request, head.as_ref(), limit).await;
+            let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;
             sent.map_err(|failure| failed(failure.refusal(worker, upstream)))
         }
     }

@@ -16,6 +16,7 @@ mod guarded;
 mod head;
 pub(crate) mod http2;
 mod interim;
+mod relay;
 mod scanner;
 
 use std::sync::OnceLock;
@@ -28,6 +29,7 @@ use http::uri::Uri;
 pub(crate) use asked::Asked;
 pub(crate) use guarded::Guarded;
 pub(crate) use interim::Interim;
+pub(crate) use relay::Relay;
 
 use crate::answer::Refusal;
 
@@ -88,6 +90,8 @@ pub(crate) struct Door {
     /// A reader waits for the answer to a request to upgrade.
     is_waiting: AtomicBool,
     reader: AtomicWaker,
+    /// Interim answers for the client.
+    pub(crate) hints: Relay,
 }
 
 impl Door {

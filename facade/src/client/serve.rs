@@ -32,7 +32,7 @@ use crate::client::stream::Stream;
 use crate::client::traffic::Order;
 use crate::client::watched::Watched;
 use crate::client::websocket::Tunnel;
-use crate::client::{Client, Scheme, refuse, tls, translate, upgrade};
+use crate::client::{Client, Scheme, hints, refuse, tls, translate, upgrade};
 use crate::phases;
 use crate::strict::Guarded;
 
@@ -277,6 +277,9 @@ async fn answer(
     });
     let worker = reception.workers.get();
     let mut response = phases::answer(worker, Rc::clone(&client), request).await;
+    if client.door.hints.is_filled() {
+        Box::pin(hints::are_sent(&client.door)).await;
+    }
     client.door.answered(response.status());
     if number >= reception.plan().requests_per_connection {
         client.traffic.tell(Order::Drain);

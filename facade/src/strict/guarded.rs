@@ -9,7 +9,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
@@ -33,6 +33,8 @@ pub(crate) struct Guarded<S> {
     held: BytesMut,
     passed: usize,
     lingering: Option<Box<Lingering>>,
+    /// Interim answers that are being written.
+    hints: Option<Box<Bytes>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,7 @@ impl<S> Guarded<S> {
             held: BytesMut::new(),
             passed: 0,
             lingering: None,
+            hints: None,
         }
     }
 
@@ -219,16 +222,40 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Writes interim answers. It is begun only where hyper flushes, because then nothing of it is left to be written.
+    fn poll_hints(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let door = &self.door;
+        let hints = self.hints.get_or_insert_with(|| Box::new(door.hints.take().into()));
+        while !hints.is_empty() {
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, hints))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            hints.advance(written);
+        }
+        self.hints = None;
+        self.door.hints.emptied();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.hints.is_some() {
+            ready!(self.poll_hints(cx))?;
+        }
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.hints.is_some() {
+            ready!(self.poll_hints(cx))?;
+        }
         Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, pieces)
     }
 
@@ -236,7 +263,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         self.inner.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.door.hints.is_filled() {
+            ready!(self.poll_hints(cx))?;
+        }
         Pin::new(&mut self.get_mut().inner).poll_flush(cx)
     }
 

@@ -115,6 +115,10 @@ fn ask(facade: SocketAddr, method: &str) -> String {
     let mut answer = Vec::new();
     // A reset is a cut as well.
     let _ = stream.read_to_end(&mut answer);
+    while answer.starts_with(b"HTTP/1.1 1") {
+        let Some(end) = find(&answer, b"\r\n\r\n") else { return "cut".to_owned() };
+        answer.drain(..end + 4);
+    }
     let Some(end) = find(&answer, b"\r\n\r\n") else { return "cut".to_owned() };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let (status, rest) = (head.get(9..12).unwrap_or_default().to_owned(), &answer[end + 4..]);

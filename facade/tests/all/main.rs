@@ -19,6 +19,8 @@ mod draining;
 #[cfg(test)]
 mod early_answers;
 #[cfg(test)]
+mod early_hints;
+#[cfg(test)]
 mod expectations;
 #[cfg(test)]
 mod failures;
