@@ -30,7 +30,8 @@ pub(crate) fn settle(parts: &mut request::Parts, upload: Option<&Rc<Upload>>) ->
         parts.version != Version::HTTP_10 && !parts.headers.get_all(EXPECT).iter().all(is_continue);
     if is_unknown {
         let detail = "the only expectation that this server meets is 100-continue";
-        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, detail));
+        // Whoever expects something may wait for the answer before it sends its body, if it sends it at all.
+        return Err(Refusal::new(StatusCode::EXPECTATION_FAILED, detail).closing());
     }
     if !upload.is_some_and(|upload| upload.is_awaited()) {
         parts.headers.remove(EXPECT);

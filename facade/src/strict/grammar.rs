@@ -135,11 +135,13 @@ pub(crate) fn is_plain_host(host: &[u8]) -> bool {
     };
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
     let is_port = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [] | [b':'] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && length(digits).is_some_and(|port| port <= 65_535),
         _ => false,
     };
-    !name.is_empty() && name.iter().all(is_name) && is_port
+    // A name of empty parts is no name, and a path to whoever keeps files by host.
+    let has_parts = !name.starts_with(b".") && !name.windows(2).any(|pair| pair == b"..");
+    !name.is_empty() && has_parts && name.iter().all(is_name) && is_port
 }
 
 /// Digits only, and within what a counter can hold.
@@ -281,9 +283,10 @@ mod tests {
         for host in ["shop", "shop:80", "shop.example.:8080", "127.0.0.1:1", "[::1]", "[::1]:80", "a_b"] {
             assert!(is_plain_host(host.as_bytes()), "{host}");
         }
-        for host in
-            ["", "a/b", "u@a", "a b", "a,b", "a:b", ":80", "a:80:80", "[::1", "[::1]x", "a:999999", "a?b"]
-        {
+        for host in [
+            "", "..", ".a", "a..b", "a:65536", "a/b", "u@a", "a b", "a,b", "a:b", ":80", "a:80:80", "[::1",
+            "[::1]x", "a:999999", "a?b",
+        ] {
             assert!(!is_plain_host(host.as_bytes()), "{host}");
         }
     }

@@ -78,16 +78,19 @@ fn an_expectation_of_http_1_0_does_not_count() {
 fn an_expectation_that_nobody_meets_is_refused() {
     let upstream = Upstream::saying("thanks");
     let fixture = Fixture::new(upstream.address, Upstream::nobody());
-    let mut wire = fixture.connect();
     for expectation in ["the-unexpected", "100-continue, the-unexpected"] {
+        let mut wire = fixture.connect();
+        // The body is held back until the answer is there.
         wire.send(format!(
-            "PUT / HTTP/1.1\r\nhost: shop\r\nexpect: {expectation}\r\ncontent-length: 4\r\n\r\nbody"
+            "PUT / HTTP/1.1\r\nhost: shop\r\nexpect: {expectation}\r\ncontent-length: 4\r\n\r\n"
         ));
+        let sent = Instant::now();
         let refusal = wire.message().unwrap();
         assert_eq!(
             (refusal.status(), refusal.header("content-type"), refusal.header("connection")),
-            (417, Some("application/problem+json"), None)
+            (417, Some("application/problem+json"), Some("close"))
         );
+        assert!(sent.elapsed() < Duration::from_millis(1_500), "it was waited for");
     }
     let url = format!("http://{}/", fixture.facade.address());
     let out =
