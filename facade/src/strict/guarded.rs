@@ -226,13 +226,20 @@ impl<S: AsyncWrite + Unpin> Guarded<S> {
     /// Writes interim answers. It is begun only where hyper flushes, because then nothing of it is left to be written.
     fn poll_hints(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let door = &self.door;
-        let hints = self.hints.get_or_insert_with(|| Box::new(door.hints.take().into()));
-        while !hints.is_empty() {
+        loop {
+            // Taken again after each writing: more may have come while the client did not read.
+            let hints = self.hints.get_or_insert_with(|| Box::new(door.hints.take().into()));
+            if hints.is_empty() {
+                break;
+            }
             let written = ready!(Pin::new(&mut self.inner).poll_write(cx, hints))?;
             if written == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
             hints.advance(written);
+            if hints.is_empty() {
+                self.hints = None;
+            }
         }
         self.hints = None;
         self.door.hints.emptied();
