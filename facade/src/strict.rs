@@ -83,7 +83,8 @@ fn is_stand_in(uri: &Uri) -> bool {
 /// by means that other threads could use because hyper hands upgraded streams on only if they could go to another.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    fault: OnceLock<(Fault, Asked)>,
+    /// Boxed, because idle connections keep their door.
+    fault: OnceLock<Box<(Fault, Asked)>>,
     /// Answers whose head is decided.
     answers: AtomicU64,
     upgraded: AtomicBool,
@@ -97,13 +98,13 @@ pub(crate) struct Door {
 impl Door {
     /// The refusal that a request stands in for.
     pub(crate) fn refusal(&self, uri: &Uri) -> Option<Refusal> {
-        let (fault, _) = self.fault.get()?;
+        let (fault, _) = self.fault.get()?.as_ref();
         is_stand_in(uri).then(|| fault.refusal())
     }
 
     /// What could be read of the request that was refused.
     pub(crate) fn asked(&self, uri: &Uri) -> Option<&Asked> {
-        let (_, asked) = self.fault.get()?;
+        let (_, asked) = self.fault.get()?.as_ref();
         is_stand_in(uri).then_some(asked)
     }
 

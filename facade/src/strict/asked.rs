@@ -24,8 +24,6 @@ impl Asked {
         let mut words = line.split(|byte| *byte == b' ');
         let method = words.next().and_then(|word| Method::from_bytes(word).ok());
         let target = words.next().and_then(|word| Uri::try_from(word).ok());
-        // A user's name and password stand in no log.
-        let target = target.filter(|uri| !uri.authority().is_some_and(|host| host.as_str().contains('@')));
         Self {
             method: method.unwrap_or_else(|| Method::from_bytes(UNREADABLE.as_bytes()).unwrap_or_default()),
             target: target.unwrap_or_else(|| Uri::from_static(UNREADABLE)),
@@ -44,7 +42,6 @@ mod tests {
             ("GET /a?b=1 HTTP/1.1\r\nbad\r\n\r\n", "GET", "/a?b=1"),
             ("\r\nPOST /a HTTP/9.9\r\n", "POST", "/a"),
             ("GET /a b c\r\n", "GET", "/a"),
-            ("GET http://u:p@a/ HTTP/1.1\r\n", "GET", "-"),
             ("GET\r\n", "GET", "-"),
             ("G@T /a HTTP/1.1\r\n", "-", "/a"),
             ("GET /a\u{1}b HTTP/1.1\r\n", "GET", "-"),

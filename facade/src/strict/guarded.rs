@@ -113,7 +113,7 @@ impl<S> Guarded<S> {
             Some(Stop::Upgrade) => self.mode = Mode::Deciding,
             Some(Stop::Head { fault, is_head }) => {
                 let asked = Asked::read(self.held.get(passed..).unwrap_or_default());
-                let _ = self.door.fault.set((fault, asked));
+                let _ = self.door.fault.set(Box::new((fault, asked)));
                 self.held.truncate(passed);
                 let method = if is_head { "HEAD" } else { "GET" };
                 self.held.extend_from_slice(format!("{method} {STAND_IN} HTTP/1.1\r\n\r\n").as_bytes());
