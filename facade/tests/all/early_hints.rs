@@ -1,4 +1,6 @@
 //! Interim answers of upstreams (RFC 9110 §15.2), 103 Early Hints above all, on their way to clients.
+//!
+//! Invariant: an answer is the same with and without the hints before it.
 
 use std::sync::{Mutex, mpsc};
 

@@ -84,13 +84,11 @@ fn an_expectation_that_nobody_meets_is_refused() {
         wire.send(format!(
             "PUT / HTTP/1.1\r\nhost: shop\r\nexpect: {expectation}\r\ncontent-length: 4\r\n\r\n"
         ));
-        let sent = Instant::now();
         let refusal = wire.message().unwrap();
         assert_eq!(
             (refusal.status(), refusal.header("content-type"), refusal.header("connection")),
             (417, Some("application/problem+json"), Some("close"))
         );
-        assert!(sent.elapsed() < Duration::from_millis(1_500), "it was waited for");
     }
     let url = format!("http://{}/", fixture.facade.address());
     let out =

@@ -32,7 +32,7 @@ pub(crate) const ALL: u8 = END_STREAM | END_HEADERS;
 /// The stream of the request behind every case.
 pub(crate) const NEXT: u32 = 101;
 /// Without a byte for so long, nothing more comes.
-const SILENCE: Duration = Duration::from_millis(1_500);
+const SILENCE: Duration = Duration::from_secs(5);
 const CODES: [&str; 14] = [
     "NO_ERROR",
     "PROTOCOL_ERROR",

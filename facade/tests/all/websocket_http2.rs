@@ -1,4 +1,6 @@
 //! WebSocket over HTTP/2 (RFC 8441), spoken by Node; the upstream sees an upgrade.
+//!
+//! Invariant: nothing but a proven 101 opens a tunnel.
 
 use crate::foreign::{node, node_client};
 use crate::support::{Fixture, Upstream, ok};
