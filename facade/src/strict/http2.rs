@@ -2,7 +2,7 @@
 //!
 //! Invariant: what passes is written to an upstream as one request, which reads it as we do.
 
-use http::header::{CONTENT_LENGTH, HeaderMap};
+use http::header::{CONTENT_LENGTH, HOST, HeaderMap, TRANSFER_ENCODING};
 use http::{StatusCode, request};
 
 use crate::strict::{Fault, grammar};
@@ -29,9 +29,19 @@ fn target(parts: &request::Parts) -> Result<(), Fault> {
     }
 }
 
-/// Names and characters have been looked at by hyper; whitespace around a value has not (RFC 9113 §8.2.1).
+/// Whether trailers say nothing of how the message is framed or routed, and are well-formed.
+pub(crate) fn are_sound(trailers: &HeaderMap) -> bool {
+    let framing = [CONTENT_LENGTH, TRANSFER_ENCODING, HOST];
+    fields(trailers).is_ok() && !framing.iter().any(|name| trailers.contains_key(name))
+}
+
+/// hyper has looked at the characters of values, but not for whitespace around them (RFC 9113 §8.2.1), and at those of
+/// names, but lets a quotation mark pass.
 fn fields(headers: &HeaderMap) -> Result<(), Fault> {
     for (name, value) in headers {
+        if !grammar::is_token(name.as_str().as_bytes()) {
+            return Err(Fault::bad("a header's name is not a word"));
+        }
         if let [b' ' | b'\t', ..] | [.., b' ' | b'\t'] = value.as_bytes() {
             return Err(Fault::bad("a header's value begins or ends with a space"));
         }

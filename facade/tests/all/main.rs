@@ -77,6 +77,8 @@ mod strictness_http2_cases;
 #[cfg(test)]
 mod strictness_http2_frames;
 #[cfg(test)]
+mod strictness_http2_fuzz;
+#[cfg(test)]
 mod strictness_table;
 #[cfg(test)]
 mod support;

@@ -168,6 +168,7 @@ fn names() -> Vec<Case> {
         class.case("name-with-a-colon", MALFORMED, get(&[("x:a", "1")])),
         class.case("name-with-crlf", MALFORMED, get(&[("x: 1\r\ntransfer-encoding", "chunked")])),
         class.case("name-beyond-ascii", MALFORMED, get(&[("x-\u{e9}", "1")])),
+        class.case("name-with-a-quotation-mark", MALFORMED, get(&[("x\"a", "1")])),
         class.case("name-with-nul", MALFORMED, get(&[("x\0", "1")])),
         class
             .case(

@@ -29,6 +29,8 @@ fn states() -> Vec<Case> {
     let class = Class("Frames in the wrong state", "9113 §5.1");
     let tail = Class("Trailers", "9113 §8.1");
     let of = |list: &[Field]| join(&[post(&[]), data("body"), trailers(list)]);
+    // Announced, because hyper writes no others.
+    let quoted = join(&[post(&[("trailer", "x\"a")]), data("body"), trailers(&[("x\"a", "1")])]);
     vec![
         class.case("data-after-the-end", ENDED, join(&[get(&[]), last("late")])),
         class.case(
@@ -73,6 +75,9 @@ fn states() -> Vec<Case> {
             of(&[(":path", "/smuggled")]),
         )
         .why("hyper drops it; it reaches nobody"),
+        tail.case("quotation-mark-in-trailers", MALFORMED, quoted),
+        tail.case("space-around-a-trailer", MALFORMED, of(&[("x", " 1")])),
+        tail.case("host-in-trailers", MALFORMED, of(&[("host", "b")])),
         tail.case("upper-case-in-trailers", MALFORMED, of(&[("X-Upper", "1")])),
         tail.case("connection-in-trailers", MALFORMED, of(&[("connection", "close")])),
         tail.case("transfer-encoding-in-trailers", MALFORMED, of(&[("transfer-encoding", "chunked")])),
