@@ -124,11 +124,6 @@ impl RequestBody {
         })
     }
 
-    /// Whether the client waits to be told to send it.
-    pub(crate) fn is_awaited(&self) -> bool {
-        matches!(self, Self::Client(body) if body.gate.is_some())
-    }
-
     /// Opens the gate in front of a body that is waited for.
     pub(crate) fn asked(&self) -> Option<Arc<Asked>> {
         match self {
@@ -191,6 +186,8 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
+    /// What came with the head.
+    first: Option<Frame<Bytes>>,
     lease: Option<Lease>,
     patience: Patience,
     ended: bool,
@@ -198,13 +195,27 @@ pub(crate) struct UpstreamBody {
 
 impl UpstreamBody {
     pub(crate) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
-        Self { incoming, lease: Some(lease), patience: Patience::new(idle), ended: false }
+        Self { incoming, first: None, lease: Some(lease), patience: Patience::new(idle), ended: false }
+    }
+
+    /// Looks at what came with the head, without waiting for more: if that is broken already, the client can still be
+    /// told. What comes later cannot be waited for, or an event stream's head would be late.
+    pub(crate) fn look(&mut self, cx: &mut Context<'_>) -> Result<(), hyper::Error> {
+        match Pin::new(&mut self.incoming).poll_frame(cx) {
+            Poll::Ready(Some(first)) => self.first = Some(first?),
+            Poll::Ready(None) => self.ended = true,
+            Poll::Pending => (),
+        }
+        Ok(())
     }
 
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        if let Some(first) = self.first.take() {
+            return Poll::Ready(Some(Ok(first)));
+        }
         match Pin::new(&mut self.incoming).poll_frame(cx) {
             Poll::Ready(frame) => {
                 self.patience.something_came();
@@ -220,19 +231,39 @@ impl UpstreamBody {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.incoming.size_hint()
+        let rest = self.incoming.size_hint();
+        match self.first.as_ref().and_then(Frame::data_ref) {
+            Some(first) => plus(&rest, first.len()),
+            None => rest,
+        }
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.is_read()
+    }
+
+    /// Whether nothing more comes over the connection.
+    fn is_read(&self) -> bool {
         self.ended || self.incoming.is_end_stream()
     }
+}
+
+/// A size and that of what is held of it.
+fn plus(rest: &SizeHint, held: usize) -> SizeHint {
+    let held = u64::try_from(held).unwrap_or(u64::MAX);
+    let mut hint = SizeHint::new();
+    hint.set_lower(rest.lower().saturating_add(held));
+    if let Some(upper) = rest.upper() {
+        hint.set_upper(upper.saturating_add(held));
+    }
+    hint
 }
 
 impl Drop for UpstreamBody {
     fn drop(&mut self) {
         // A connection whose answer was not read to its end is of no use to the next request: it closes here.
         if let Some(lease) = self.lease.take()
-            && (self.ended || self.incoming.is_end_stream())
+            && self.is_read()
         {
             lease.give_back();
         }
@@ -281,14 +312,13 @@ impl Body for ResponseBody {
     fn size_hint(&self) -> SizeHint {
         let rest = self.rest.as_ref().map_or_else(|| SizeHint::with_exact(0), UpstreamBody::size_hint);
         let held: usize = self.held.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
-        let held = u64::try_from(held).unwrap_or(u64::MAX);
-        let mut hint = SizeHint::new();
-        hint.set_lower(rest.lower().saturating_add(held));
+        let hint = plus(&rest, held);
         // A length that is known goes out as Content-Length, and then there is no place for trailers.
-        let has_trailers = self.held.iter().any(Frame::is_trailers);
-        if let Some(upper) = rest.upper().filter(|_| !has_trailers) {
-            hint.set_upper(upper.saturating_add(held));
+        if !self.held.iter().any(Frame::is_trailers) {
+            return hint;
         }
-        hint
+        let mut open = SizeHint::new();
+        open.set_lower(hint.lower());
+        open
     }
 }

@@ -8,6 +8,7 @@
 pub(crate) mod accept;
 pub(crate) mod certificates;
 pub(crate) mod expect;
+pub(crate) mod hints;
 pub(crate) mod limits;
 pub(crate) mod measure;
 pub(crate) mod plan;
@@ -21,6 +22,7 @@ mod translate;
 pub(crate) mod upgrade;
 mod watch;
 mod watched;
+pub(crate) mod websocket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};

@@ -15,14 +15,15 @@ pub(crate) mod route;
 use std::rc::Rc;
 
 use control::Side;
-use http::header::{CONNECTION, EXPECT, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
-use http::{Request, Response, request};
+use http::{Request, Response, Version, request};
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{RequestBody, ResponseBody};
 use crate::client::Client;
+use crate::client::websocket::Tunnel;
 use crate::client::{expect, limits, upgrade};
 use crate::headers;
 use crate::protect::marks::Marks;
@@ -55,9 +56,16 @@ pub(crate) async fn answer(
     let upload = Upload::new(incoming, &parts);
     ticket.received = upload.as_ref().map(|upload| upload.received());
     let mut marks = Marks::default();
+    let tunnel = parts.extensions.get::<Tunnel>().cloned();
     let done = match within {
         Ok(()) => through(&worker, &client, parts, upload.as_ref(), &mut ticket, &mut marks).await,
         Err(refusal) => Err(Refused { refusal, routed: false }),
+    };
+    let done = match (tunnel, done) {
+        (Some(tunnel), Ok(answer)) => {
+            tunnel.settle(answer).map_err(|refusal| Refused { refusal, routed: true })
+        }
+        (_, done) => done,
     };
     let (mut answer, routed) = match done {
         Ok(answer) => (answer, true),
@@ -108,7 +116,11 @@ async fn through(
     marks: &mut Marks,
 ) -> Result<Answer, Refused> {
     let unrouted = |refusal| Refused { refusal, routed: false };
-    admit::admit(client, &parts).map_err(unrouted)?;
+    if let Err(refusal) = admit::admit(client, &parts) {
+        ticket.stands_for(client.door.asked(&parts.uri));
+        return Err(unrouted(refusal));
+    }
+    expect::settle(&mut parts, upload).map_err(unrouted)?;
     worker.plan.forwarded.check_loop(&parts.headers).map_err(unrouted)?;
     let address = worker.plan.forwarded.client(&client.hop, &parts.headers);
     ticket.came_from(&address);
@@ -128,6 +140,8 @@ async fn through(
     if let Some(overrides) = &worker.plan.overrides {
         overrides.strip(&mut parts.headers);
     }
+    // HTTP/1.0 knows no interim answers, and hyper cannot send them over HTTP/2.
+    let hints = (parts.version == Version::HTTP_11).then_some(&*client.door);
     headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
     if let Some(protocols) = protocols {
         upgrade::ask(&mut parts.headers, protocols);
@@ -135,22 +149,19 @@ async fn through(
     let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, &worker.plan.clients.body);
-    if !body.is_awaited() {
-        parts.headers.remove(EXPECT);
-    }
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
     match ticket.context {
         Some(context) if canary && is_repeatable => {
             let head = Head::take(parts);
             // Boxed, as are other rare turns on the way: every request's future has room for all that is not.
-            Box::pin(fallback::read(worker, context, upstream, head, ticket)).await.map_err(failed)
+            Box::pin(fallback::read(worker, context, upstream, head, hints, ticket)).await.map_err(failed)
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
             let mut request = Request::from_parts(parts, body);
             expect::listen(&mut request);
             let limit = worker.plan.limits.header;
-            let sent = forward::forward(worker, upstream, request, head.as_ref(), limit).await;
+            let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;
             sent.map_err(|failure| failed(failure.refusal(worker, upstream)))
         }
     }

@@ -57,12 +57,16 @@ pub(crate) fn is_prefix(prefix: &str) -> bool {
     prefix.starts_with('/') && prefix != "/" && prefix.bytes().all(is_plain) && normal(prefix) == prefix
 }
 
-/// Backslashes as slashes, slashes single, segments without parameters; dots stay.
+/// Backslashes as slashes, slashes single, segments without parameters and without what begins a query once it is
+/// decoded, or is cut off by who trims; dots stay.
 fn plain(path: &str) -> String {
     let mut plain = String::with_capacity(path.len());
     for segment in path.split(['/', '\\']).filter(|segment| !segment.is_empty()) {
         plain.push('/');
-        plain.push_str(segment.split_once(';').map_or(segment, |(name, _)| name));
+        let name = segment.split([';', '?', '#']).next().unwrap_or_default();
+        plain.push_str(
+            name.trim_matches(|letter: char| letter.is_ascii_whitespace() || letter.is_ascii_control()),
+        );
     }
     plain
 }
@@ -96,6 +100,11 @@ mod tests {
             "/%5Creplica",
             "/a//internal/x",
             "/a%2finternal",
+            "/replica%3Fx",
+            "/replica%23",
+            "/replica%20",
+            "/replica%0a/users",
+            "/x/..%2f%09replica",
         ] {
             assert!(private.find(path).is_some(), "{path}");
         }

@@ -9,11 +9,14 @@
 //! trailer line) is complete and has passed; behind a refusal nothing more is read as HTTP.
 
 pub(crate) mod answers;
+mod asked;
 pub(crate) mod grammar;
 
 mod guarded;
 mod head;
+pub(crate) mod http2;
 mod interim;
+mod relay;
 mod scanner;
 
 use std::sync::OnceLock;
@@ -23,8 +26,10 @@ use futures_util::task::AtomicWaker;
 use http::StatusCode;
 use http::uri::Uri;
 
+pub(crate) use asked::Asked;
 pub(crate) use guarded::Guarded;
 pub(crate) use interim::Interim;
+pub(crate) use relay::Relay;
 
 use crate::answer::Refusal;
 
@@ -70,24 +75,37 @@ impl Fault {
     }
 }
 
+fn is_stand_in(uri: &Uri) -> bool {
+    uri.scheme().is_none() && uri.authority().is_some_and(|authority| authority == STAND_IN)
+}
+
 /// What a guarded connection and the answering of its requests tell each other. Both are on one thread; it is shared
 /// by means that other threads could use because hyper hands upgraded streams on only if they could go to another.
 #[derive(Debug, Default)]
 pub(crate) struct Door {
-    fault: OnceLock<Fault>,
+    /// Boxed, because idle connections keep their door.
+    fault: OnceLock<Box<(Fault, Asked)>>,
     /// Answers whose head is decided.
     answers: AtomicU64,
     upgraded: AtomicBool,
     /// A reader waits for the answer to a request to upgrade.
     is_waiting: AtomicBool,
     reader: AtomicWaker,
+    /// Interim answers for the client.
+    pub(crate) hints: Relay,
 }
 
 impl Door {
     /// The refusal that a request stands in for.
     pub(crate) fn refusal(&self, uri: &Uri) -> Option<Refusal> {
-        let fault = self.fault.get()?;
-        (uri.scheme().is_none() && uri.authority()? == STAND_IN).then(|| fault.refusal())
+        let (fault, _) = self.fault.get()?.as_ref();
+        is_stand_in(uri).then(|| fault.refusal())
+    }
+
+    /// What could be read of the request that was refused.
+    pub(crate) fn asked(&self, uri: &Uri) -> Option<&Asked> {
+        let (_, asked) = self.fault.get()?.as_ref();
+        is_stand_in(uri).then_some(asked)
     }
 
     /// To be told of every answer: after an upgrade the bytes are no longer HTTP.

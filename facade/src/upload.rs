@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::body::BodyFault;
+use crate::strict::http2;
 
 /// Bytes that are read only to be thrown away.
 const MOST_DISCARDED: u64 = 4 * 1024 * 1024;
@@ -90,6 +91,12 @@ impl Upload {
         }
         if !matches!(frame, Some(Ok(_))) {
             *state = State::Ended;
+        }
+        // Those of HTTP/1 have been read before hyper read them.
+        if let Some(Ok(frame)) = &frame
+            && frame.trailers_ref().is_some_and(|trailers| !http2::are_sound(trailers))
+        {
+            return Poll::Ready(Some(Err(BodyFault::Broken)));
         }
         Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyFault::Broken)))
     }

@@ -73,12 +73,22 @@ impl Writer {
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>, line: &Line) {
-        let target = line.target.to_string();
+        let target = told(&line.target);
         let target = mask(&target, &self.masked);
         match self.format {
             AccessLogFormat::Common => common(out, line, &target),
             _ => json(out, line, &target),
         }
+    }
+}
+
+/// The target as it was asked for. A user's name and password, which a refused request may have, stand in no log.
+fn told(target: &Uri) -> String {
+    match target.authority() {
+        Some(host) if host.as_str().contains('@') => {
+            target.path_and_query().map_or("-", |path| path.as_str()).to_owned()
+        }
+        _ => target.to_string(),
     }
 }
 
@@ -230,6 +240,13 @@ mod tests {
             "\n"
         );
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn a_users_password_is_not_told() {
+        let target = Uri::from_static("http://ann:s3cret@shop/a?b");
+        let line = written(AccessLogFormat::Json, &Line { target, ..Line::sample() });
+        assert!(line.contains(r#""target":"/a?b""#) && !line.contains("s3cret"), "{line}");
     }
 
     #[test]

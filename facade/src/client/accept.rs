@@ -123,6 +123,7 @@ fn http2(plan: &ClientPlan) -> http2::Builder<LocalExecutor> {
     http2
         .timer(TokioTimer::new())
         .max_concurrent_streams(plan.http2.streams)
+        .enable_connect_protocol()
         .max_header_list_size(u32::try_from(plan.header_bytes).unwrap_or(u32::MAX))
         .max_pending_accept_reset_streams(plan.http2.cancelled_streams)
         .keep_alive_interval(plan.http2.ping)

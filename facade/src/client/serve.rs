@@ -31,7 +31,8 @@ use crate::client::stats::count;
 use crate::client::stream::Stream;
 use crate::client::traffic::Order;
 use crate::client::watched::Watched;
-use crate::client::{Client, Scheme, refuse, tls, translate, upgrade};
+use crate::client::websocket::Tunnel;
+use crate::client::{Client, Scheme, hints, refuse, tls, translate, upgrade};
 use crate::phases;
 use crate::strict::Guarded;
 
@@ -270,16 +271,28 @@ async fn answer(
 ) -> Result<Response<Served>, Infallible> {
     let number = client.traffic.begin();
     let under_way = UnderWay(Rc::clone(&client));
-    let upgrade = request.headers().contains_key(UPGRADE).then(|| hyper::upgrade::on(&mut request));
+    let upgrade = request.headers().contains_key(UPGRADE).then(|| {
+        let is_tunnel = request.extensions().get::<Tunnel>().is_some();
+        (hyper::upgrade::on(&mut request), is_tunnel)
+    });
     let worker = reception.workers.get();
     let mut response = phases::answer(worker, Rc::clone(&client), request).await;
+    if client.door.hints.is_filled() {
+        Box::pin(hints::are_sent(&client.door)).await;
+    }
     client.door.answered(response.status());
     if number >= reception.plan().requests_per_connection {
         client.traffic.tell(Order::Drain);
     }
     match upgrade {
-        Some(upgrade) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            upgrade::start(&reception, &client, upgrade, &mut response);
+        Some((upgrade, false)) if response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            client.traffic.upgrade();
+            upgrade::start(&reception, upgrade, &mut response, Rc::clone(&client));
+        }
+        Some((upgrade, true)) if response.status().is_success() => {
+            // The stream is under way for as long as the tunnel is, or the connection would count as idle.
+            client.traffic.begin();
+            upgrade::start(&reception, upgrade, &mut response, UnderWay(Rc::clone(&client)));
         }
         _ if client.traffic.order() >= Order::Drain => {
             response.headers_mut().insert(CONNECTION, CLOSE);

@@ -3,14 +3,19 @@
 //! Invariant: a request is told apart by nothing but its version afterwards; so every phase knows one shape only.
 
 use http::header::{CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
-use http::{Request, Uri};
+use http::{Method, Request, Uri};
 use http_body::Body;
+
+use crate::client::websocket;
 
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 
 pub(crate) fn to_http1<B: Body>(request: &mut Request<B>) {
     let has_unknown_length =
         !request.body().is_end_stream() && !request.headers().contains_key(CONTENT_LENGTH);
+    if request.method() == Method::CONNECT {
+        websocket::to_upgrade(request);
+    }
     name_host(request);
     let headers = request.headers_mut();
     join_cookies(headers);

@@ -20,9 +20,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 
 use crate::answer::Answer;
-use crate::client::Client;
 use crate::client::accept::Reception;
 use crate::client::stats::count;
+use crate::client::websocket::Tunnel;
 use crate::headers;
 use crate::protect::forwarded::ForwardedPlan;
 
@@ -35,7 +35,7 @@ const LAST_WORDS: Duration = Duration::from_secs(10);
 /// switched to that would take further requests past every rule here.
 pub(crate) fn wanted(parts: &request::Parts) -> Option<HeaderValue> {
     let is_asked = parts.headers.contains_key(UPGRADE)
-        && parts.version == Version::HTTP_11
+        && (parts.version == Version::HTTP_11 || parts.extensions.get::<Tunnel>().is_some())
         && tokens(&parts.headers, CONNECTION).any(|option| option.eq_ignore_ascii_case(b"upgrade"));
     if !is_asked {
         return None;
@@ -87,16 +87,15 @@ fn items(list: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     list.as_bytes().split(|byte| *byte == b',').map(<[u8]>::trim_ascii).filter(|item| !item.is_empty())
 }
 
-/// Joins both sides once the client has its 101.
+/// Joins both sides once the client has its answer. What is `kept` is dropped when they part.
 pub(crate) fn start<B>(
     reception: &Rc<Reception>,
-    client: &Rc<Client>,
     of_client: OnUpgrade,
     response: &mut Response<B>,
+    kept: impl Sized + 'static,
 ) {
     let of_upstream = hyper::upgrade::on(response);
-    client.traffic.upgrade();
-    let (reception, client) = (Rc::clone(reception), Rc::clone(client));
+    let reception = Rc::clone(reception);
     tokio::task::spawn_local(async move {
         let (near, far) = match tokio::try_join!(of_client, of_upstream) {
             Ok(both) => both,
@@ -104,7 +103,7 @@ pub(crate) fn start<B>(
         };
         let _open = Open::new(&reception);
         tunnel(near, far, reception.plan().upgrade_idle).await;
-        drop(client);
+        drop(kept);
     });
 }
 

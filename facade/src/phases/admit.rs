@@ -10,7 +10,8 @@ use http::{Method, StatusCode, Version, request};
 
 use crate::answer::Refusal;
 use crate::client::Client;
-use crate::strict::grammar::{is_path_and_query, is_plain_host};
+use crate::strict::grammar::is_plain_host;
+use crate::strict::{Fault, http2};
 
 pub(crate) fn admit(client: &Client, parts: &request::Parts) -> Result<(), Refusal> {
     match client.door.refusal(&parts.uri) {
@@ -26,10 +27,8 @@ fn check(parts: &request::Parts) -> Result<(), Refusal> {
     }
     let host = host(&parts.headers, parts.version)?;
     // HTTP/1 has been asked the same of its bytes.
-    if parts.version == Version::HTTP_2
-        && !parts.uri.path_and_query().is_none_or(|path| is_path_and_query(path.as_str().as_bytes()))
-    {
-        return Err(bad("the path has a character that must be percent-encoded, or a broken escape"));
+    if parts.version == Version::HTTP_2 {
+        http2::check(parts).map_err(Fault::refusal)?;
     }
     target(&parts.uri, &parts.method, host)
 }

@@ -14,6 +14,7 @@ use crate::body::BoxError;
 use crate::phases::forward::{Head, forward};
 use crate::phases::record::Ticket;
 use crate::plan::{ContextId, FallbackPlan, UpstreamId};
+use crate::strict::Door;
 use crate::worker::Worker;
 
 pub(crate) async fn read(
@@ -21,11 +22,12 @@ pub(crate) async fn read(
     context: ContextId,
     service: UpstreamId,
     head: Head,
+    hints: Option<&Door>,
     ticket: &mut Ticket,
 ) -> Result<Answer, Refusal> {
     let limits = &worker.plan.limits;
     let request = head.clone().into_request();
-    let reason = match forward(worker, service, request, Some(&head), limits.canary_header).await {
+    let reason = match forward(worker, service, request, Some(&head), hints, limits.canary_header).await {
         Err(failure) => failure.to_string(),
         Ok(answer) if worker.plan.fallback.statuses.contains(&answer.parts.status) => {
             format!("it answered {}", answer.parts.status.as_u16())
@@ -41,7 +43,7 @@ pub(crate) async fn read(
     (ticket.side, ticket.fell_back) = (Side::Monolith, true);
     let monolith = worker.plan.monolith;
     let request = head.clone().into_request();
-    let answer = forward(worker, monolith, request, Some(&head), limits.header).await;
+    let answer = forward(worker, monolith, request, Some(&head), hints, limits.header).await;
     answer.map_err(|failure| failure.refusal(worker, monolith))
 }
 

@@ -4,8 +4,11 @@
 //! sent on had served others before (RFC 9110 §9.2.2: end of file on such a connection proves nothing either way).
 
 use std::error::Error;
+use std::future::poll_fn;
+use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
+use std::task::Poll;
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderMap, HeaderValue, UPGRADE};
@@ -16,10 +19,11 @@ use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{BodyFault, RequestBody, UpstreamBody};
+use crate::client::hints::Hints;
 use crate::client::upgrade;
 use crate::headers;
 use crate::plan::UpstreamId;
-use crate::strict;
+use crate::strict::{self, Door};
 use crate::upload::Upload;
 use crate::upstream::Balancer;
 use crate::upstream::balance::Chosen;
@@ -77,6 +81,8 @@ struct Trip<'a> {
     worker: &'a Worker,
     balancer: &'a Balancer,
     copy: Option<&'a Head>,
+    /// Where interim answers go.
+    hints: Option<&'a Door>,
     limit: Duration,
     deadline: Option<Instant>,
 }
@@ -86,6 +92,7 @@ pub(crate) async fn forward(
     upstream: UpstreamId,
     request: Request<RequestBody>,
     copy: Option<&Head>,
+    hints: Option<&Door>,
     limit: Duration,
 ) -> Result<Answer, Failure> {
     let Ok(permit) = worker.adaptive.try_enter(upstream.0) else {
@@ -93,7 +100,7 @@ pub(crate) async fn forward(
     };
     // How long a client takes to send its body says nothing of the upstream.
     let tells = matches!(request.body(), RequestBody::Empty);
-    let sent = send(worker, upstream, request, copy, limit).await;
+    let sent = send(worker, upstream, request, copy, hints, limit).await;
     match &sent {
         Ok(_) if tells => permit.answered(),
         Err(Failure::Silent | Failure::Connect(ConnectError::TimedOut)) => permit.timed_out(),
@@ -107,6 +114,7 @@ async fn send(
     upstream: UpstreamId,
     mut request: Request<RequestBody>,
     copy: Option<&Head>,
+    hints: Option<&Door>,
     limit: Duration,
 ) -> Result<Answer, Failure> {
     let Some(balancer) = worker.balancer(upstream) else {
@@ -127,7 +135,7 @@ async fn send(
         request.headers_mut().insert(HOST, host);
     }
     let deadline = worker.plan.limits.total.map(|total| Instant::now() + total);
-    let trip = Trip { worker, balancer, copy, limit, deadline };
+    let trip = Trip { worker, balancer, copy, hints, limit, deadline };
     let done = match chosen.pool.take_idle(&mut place) {
         Some(lease) => match trip.exchange(&chosen, lease, request).await {
             Ok(answer) => Ok(answer),
@@ -262,7 +270,7 @@ impl Trip<'_> {
         lease: Lease,
         request: Request<RequestBody>,
     ) -> Result<Answer, Attempt> {
-        let answer = exchange(self.worker, lease, request, self.limit, self.deadline).await?;
+        let answer = exchange(self.worker, lease, request, self.hints, self.limit, self.deadline).await?;
         match self.balancer.shared.counts(answer.parts.status.as_u16()) {
             false => chosen.pool.instance.succeeded(chosen.era),
             true => self.balancer.shared.failed(chosen, Kind::Status, answer.parts.status.as_str()),
@@ -293,12 +301,21 @@ async fn exchange(
     worker: &Worker,
     mut lease: Lease,
     request: Request<RequestBody>,
+    hints: Option<&Door>,
     limit: Duration,
     deadline: Option<Instant>,
 ) -> Result<Answer, Attempt> {
     let upload = request.body().upload();
     let protocols = request.headers().get(UPGRADE).cloned();
-    let sending = lease.sender.try_send_request(request);
+    let mut hints = hints.map(|door| Hints::new(&lease.relay, door, &worker.plan.forwarded));
+    let mut sending = pin!(lease.sender.try_send_request(request));
+    let sending = poll_fn(|cx| {
+        let sent = sending.as_mut().poll(cx);
+        if let Some(hints) = &mut hints {
+            hints.poll(cx);
+        }
+        sent
+    });
     let sent = match upload {
         None => {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -308,7 +325,14 @@ async fn exchange(
     };
     match sent {
         None => Err(Attempt::Failed(Failure::Silent)),
-        Some(Ok(response)) => receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed),
+        Some(Ok(response)) => {
+            let mut answer = receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed)?;
+            if let Some(body) = answer.rest.as_mut().filter(|body| !body.is_end_stream()) {
+                let seen = poll_fn(|cx| Poll::Ready(body.look(cx))).await;
+                seen.map_err(|error| Attempt::Failed(broken(&error)))?;
+            }
+            Ok(answer)
+        }
         Some(Err(mut error)) => Err(match error.take_message() {
             Some(request) => Attempt::Unsent(Box::new(request)),
             None => Attempt::Failed(broken(&error.into_error())),

@@ -15,6 +15,7 @@ use crate::metrics::{Flight, Outcome};
 use crate::phases::identify::Identity;
 use crate::plan::{ContextId, UpstreamId};
 use crate::protect::forwarded::ClientAddress;
+use crate::strict::Asked;
 use crate::worker::Worker;
 
 /// Goes with a request from its head to the end of its answer; the drop records it.
@@ -65,6 +66,14 @@ impl Ticket {
         if let Some(line) = &mut self.line {
             line.request_id = Some(identity.request_id.clone());
             line.traceparent = identity.traceparent.clone();
+        }
+    }
+
+    /// The request that was refused before it could be one, as far as it could be read.
+    pub(crate) fn stands_for(&mut self, asked: Option<&Asked>) {
+        if let (Some(line), Some(asked)) = (&mut self.line, asked) {
+            line.method.clone_from(&asked.method);
+            line.target.clone_from(&asked.target);
         }
     }
 

@@ -46,6 +46,26 @@ pub(crate) fn is_token(bytes: &[u8]) -> bool {
     !bytes.is_empty() && is_of(&TOKEN, bytes)
 }
 
+/// Upper-case words, as every method is that is in use; what is not may be read as another one by somebody.
+pub(crate) fn is_usual_method(method: &[u8]) -> bool {
+    method.iter().all(|byte| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(byte))
+}
+
+/// Compares names as servers do that pass headers on as variables, where a dash is an underscore.
+pub(crate) fn is_named(name: &[u8], expected: &[u8]) -> bool {
+    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
+    name.iter().map(fold).eq(expected.iter().copied())
+}
+
+/// A name with an underscore where one that frames a body has its dash.
+pub(crate) fn looks_like_framing(name: &[u8]) -> bool {
+    match name.len() {
+        14 => name.contains(&b'_') && is_named(name, b"content-length"),
+        17 => name.contains(&b'_') && is_named(name, b"transfer-encoding"),
+        _ => false,
+    }
+}
+
 /// A field's name and what follows its colon; none where something else than a colon ends the name.
 pub(crate) fn split_field(line: &[u8]) -> Option<(&[u8], &[u8])> {
     let end = line.iter().position(|byte| !is_in(&TOKEN, *byte))?;
@@ -115,11 +135,13 @@ pub(crate) fn is_plain_host(host: &[u8]) -> bool {
     };
     let is_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~:".contains(byte);
     let is_port = match port {
-        [] => true,
-        [b':', digits @ ..] => digits.len() <= 5 && digits.iter().all(u8::is_ascii_digit),
+        [] | [b':'] => true,
+        [b':', digits @ ..] => digits.len() <= 5 && length(digits).is_some_and(|port| port <= 65_535),
         _ => false,
     };
-    !name.is_empty() && name.iter().all(is_name) && is_port
+    // A name of empty parts is no name, and a path to whoever keeps files by host.
+    let has_parts = !name.starts_with(b".") && !name.windows(2).any(|pair| pair == b"..");
+    !name.is_empty() && has_parts && name.iter().all(is_name) && is_port
 }
 
 /// Digits only, and within what a counter can hold.
@@ -261,9 +283,10 @@ mod tests {
         for host in ["shop", "shop:80", "shop.example.:8080", "127.0.0.1:1", "[::1]", "[::1]:80", "a_b"] {
             assert!(is_plain_host(host.as_bytes()), "{host}");
         }
-        for host in
-            ["", "a/b", "u@a", "a b", "a,b", "a:b", ":80", "a:80:80", "[::1", "[::1]x", "a:999999", "a?b"]
-        {
+        for host in [
+            "", "..", ".a", "a..b", "a:65536", "a/b", "u@a", "a b", "a,b", "a:b", ":80", "a:80:80", "[::1",
+            "[::1]x", "a:999999", "a?b",
+        ] {
             assert!(!is_plain_host(host.as_bytes()), "{host}");
         }
     }

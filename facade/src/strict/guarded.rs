@@ -9,12 +9,12 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Buf, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::strict::scanner::{Scanner, Stop};
-use crate::strict::{Door, Fault, Limits, STAND_IN};
+use crate::strict::{Asked, Door, Fault, Limits, STAND_IN};
 
 /// How long, and how many bytes, a refused client is listened to after its answer: closing earlier would reset the
 /// connection, and the answer could be lost on the way.
@@ -33,6 +33,8 @@ pub(crate) struct Guarded<S> {
     held: BytesMut,
     passed: usize,
     lingering: Option<Box<Lingering>>,
+    /// Interim answers that are being written.
+    hints: Option<Box<Bytes>>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -65,6 +67,7 @@ impl<S> Guarded<S> {
             held: BytesMut::new(),
             passed: 0,
             lingering: None,
+            hints: None,
         }
     }
 
@@ -109,7 +112,8 @@ impl<S> Guarded<S> {
             None => {}
             Some(Stop::Upgrade) => self.mode = Mode::Deciding,
             Some(Stop::Head { fault, is_head }) => {
-                let _ = self.door.fault.set(fault);
+                let asked = Asked::read(self.held.get(passed..).unwrap_or_default());
+                let _ = self.door.fault.set(Box::new((fault, asked)));
                 self.held.truncate(passed);
                 let method = if is_head { "HEAD" } else { "GET" };
                 self.held.extend_from_slice(format!("{method} {STAND_IN} HTTP/1.1\r\n\r\n").as_bytes());
@@ -218,16 +222,47 @@ impl<S: AsyncRead + Unpin> AsyncRead for Guarded<S> {
     }
 }
 
+impl<S: AsyncWrite + Unpin> Guarded<S> {
+    /// Writes interim answers. It is begun only where hyper flushes, because then nothing of it is left to be written.
+    fn poll_hints(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let door = &self.door;
+        loop {
+            // Taken again after each writing: more may have come while the client did not read.
+            let hints = self.hints.get_or_insert_with(|| Box::new(door.hints.take().into()));
+            if hints.is_empty() {
+                break;
+            }
+            let written = ready!(Pin::new(&mut self.inner).poll_write(cx, hints))?;
+            if written == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            hints.advance(written);
+            if hints.is_empty() {
+                self.hints = None;
+            }
+        }
+        self.hints = None;
+        self.door.hints.emptied();
+        Poll::Ready(Ok(()))
+    }
+}
+
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
-    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.hints.is_some() {
+            ready!(self.poll_hints(cx))?;
+        }
         Pin::new(&mut self.get_mut().inner).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
-        self: Pin<&mut Self>,
+        mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         pieces: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if self.hints.is_some() {
+            ready!(self.poll_hints(cx))?;
+        }
         Pin::new(&mut self.get_mut().inner).poll_write_vectored(cx, pieces)
     }
 
@@ -235,7 +270,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Guarded<S> {
         self.inner.is_write_vectored()
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.door.hints.is_filled() {
+            ready!(self.poll_hints(cx))?;
+        }
         Pin::new(&mut self.get_mut().inner).poll_flush(cx)
     }
 

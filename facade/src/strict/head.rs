@@ -5,7 +5,8 @@
 use http::StatusCode;
 
 use crate::strict::grammar::{
-    is_field_text, is_path_and_query, is_plain_host, is_token, length, split_field, trim,
+    is_field_text, is_named, is_path_and_query, is_plain_host, is_token, is_usual_method, length,
+    split_field, trim,
 };
 use crate::strict::{Fault, Limits};
 
@@ -91,8 +92,7 @@ impl Head {
         if target.len() > limits.target {
             return Err(too_long());
         }
-        let is_usual = |byte: &u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"-_".contains(byte);
-        if !method.iter().all(is_usual) || matches!(method, b"CONNECT" | b"TRACE") {
+        if !is_usual_method(method) || matches!(method, b"CONNECT" | b"TRACE") {
             return Err(Fault::with(StatusCode::NOT_IMPLEMENTED, "this server does not serve the method"));
         }
         check_target(method, target)
@@ -172,12 +172,6 @@ impl Head {
         };
         Ok(Message { body, asks_to_upgrade: self.asks_to_upgrade && !self.is_http_10 })
     }
-}
-
-/// Compares names as servers do that pass headers on as variables, where a dash is an underscore.
-fn is_named(name: &[u8], expected: &[u8]) -> bool {
-    let fold = |byte: &u8| if *byte == b'_' { b'-' } else { byte.to_ascii_lowercase() };
-    name.iter().map(fold).eq(expected.iter().copied())
 }
 
 /// A path, an absolute URL, or `*` with OPTIONS (RFC 9112 §3.2).

@@ -1,4 +1,4 @@
-//! An upstream's stream that ends when an answer does not come for all its interim ones.
+//! An upstream's stream that hands out interim answers, and ends when an answer does not come for all of them.
 //!
 //! hyper skips 1xx answers, however many there are. Everything else that never ends is bounded by its buffer.
 //!
@@ -6,10 +6,12 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::strict::Relay;
 use crate::strict::grammar::find;
 
 /// Bytes of interim answers before one final answer.
@@ -25,6 +27,7 @@ pub(crate) struct Interim<S> {
     /// An interim answer that is not complete.
     partial: Vec<u8>,
     seen: usize,
+    relay: Arc<Relay>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,8 +41,8 @@ enum State {
 }
 
 impl<S> Interim<S> {
-    pub(crate) fn new(inner: S) -> Self {
-        Self { inner, state: State::Answered, partial: Vec::new(), seen: 0 }
+    pub(crate) fn new(inner: S, relay: Arc<Relay>) -> Self {
+        Self { inner, state: State::Answered, partial: Vec::new(), seen: 0, relay }
     }
 
     fn sent(&mut self) {
@@ -62,8 +65,12 @@ impl<S> Interim<S> {
                 return Ok(());
             }
             let Some(end) = find(&self.partial, b"\r\n\r\n") else { break };
-            self.partial.drain(..end + 4);
-            self.seen += end + 4;
+            let head: Vec<u8> = self.partial.drain(..end + 4).collect();
+            self.seen += head.len();
+            // A 100 is for whoever waits to send a body; hyper tells.
+            if !head.get(CLASS..).is_some_and(|rest| rest.starts_with(b"100")) {
+                self.relay.put(&head);
+            }
         }
         if self.seen + self.partial.len() > MOST_INTERIM {
             return Err(io::Error::new(io::ErrorKind::InvalidData, "interim answers without end"));
@@ -134,7 +141,7 @@ mod tests {
     const FINAL: &[u8] = b"HTTP/1.1 200 OK\r\n\r\n";
 
     fn after(pieces: &[&[u8]]) -> State {
-        let mut interim = Interim::new(());
+        let mut interim = Interim::new((), Arc::default());
         interim.sent();
         pieces.iter().for_each(|piece| interim.received(piece).unwrap());
         interim.state
@@ -155,7 +162,7 @@ mod tests {
 
     #[test]
     fn interim_answers_end_at_a_limit_that_counts_for_one_exchange() {
-        let mut interim = Interim::new(());
+        let mut interim = Interim::new((), Arc::default());
         for _ in 0..10 {
             interim.sent();
             for _ in 0..MOST_INTERIM / HINT.len() {

@@ -16,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::timeout;
 
 use crate::body::RequestBody;
-use crate::strict;
+use crate::strict::{self, Relay};
 use crate::upstream::instance::{Cells, Instance, add};
 use crate::upstream::shared::Place;
 
@@ -49,6 +49,7 @@ pub(crate) struct Pool {
 #[derive(Debug)]
 struct Idle {
     sender: SendRequest<RequestBody>,
+    relay: Arc<Relay>,
     since: u32,
 }
 
@@ -56,6 +57,8 @@ struct Idle {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) sender: SendRequest<RequestBody>,
+    /// Where its interim answers come out.
+    pub(crate) relay: Arc<Relay>,
     flight: Flight,
     /// Kept for its drop.
     _place: Place,
@@ -101,9 +104,9 @@ impl Pool {
             if found.sender.is_closed() {
                 idle.remove(position);
             } else if found.sender.is_ready() {
-                let sender = idle.remove(position)?.sender;
+                let Idle { sender, relay, .. } = idle.remove(position)?;
                 self.count_idle(idle.len());
-                return Some(Lease { sender, flight: Flight::begin(self), _place: place.take() });
+                return Some(Lease { sender, relay, flight: Flight::begin(self), _place: place.take() });
             }
             // One that is neither has just been given back: its task has yet to run.
         }
@@ -118,8 +121,9 @@ impl Pool {
                 Err(_) => return Err(ConnectError::TimedOut),
             };
         stream.set_nodelay(true).map_err(ConnectError::Failed)?;
+        let relay = Arc::<Relay>::default();
         let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(strict::Interim::new(stream)))
+            .handshake(TokioIo::new(strict::Interim::new(stream, Arc::clone(&relay))))
             .await
             .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         tokio::task::spawn_local(async move {
@@ -127,7 +131,7 @@ impl Pool {
             let _ = connection.with_upgrades().await;
         });
         add(&self.cells.connections);
-        Ok(Lease { sender, flight, _place: place.take() })
+        Ok(Lease { sender, relay, flight, _place: place.take() })
     }
 
     /// Serves on under other settings.
@@ -165,11 +169,11 @@ impl Pool {
 impl Lease {
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
-        let Self { sender, flight, .. } = self;
+        let Self { sender, relay, flight, .. } = self;
         let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
         if pool.keeps.get() && !sender.is_closed() && idle.len() < MOST_IDLE {
-            idle.push_back(Idle { sender, since: pool.sweep.get() });
+            idle.push_back(Idle { sender, relay, since: pool.sweep.get() });
             pool.count_idle(idle.len());
         }
     }

@@ -60,6 +60,31 @@ fn each_request_is_one_json_line_with_its_ids_and_no_secret() {
 }
 
 #[test]
+fn a_request_that_is_refused_as_malformed_is_told_with_what_could_be_read_of_it() {
+    let served = started("json");
+    for (bytes, method, target, status) in [
+        ("POST /cart?token=s3cret HTTP/1.1\r\nbad\r\n\r\n", "POST", "/cart?token=***", 400),
+        ("GET /cart HTTP/3.0\r\n\r\n", "GET", "/cart", 505),
+        ("TRACE /cart HTTP/1.1\r\nhost: a\r\n\r\n", "TRACE", "/cart", 501),
+        ("GET /a\tb HTTP/1.1\r\n\r\n", "GET", "-", 400),
+    ] {
+        let mut wire = Wire::connect(served.address);
+        wire.send(bytes);
+        assert_eq!(wire.message().unwrap().status(), status, "{bytes:?}");
+        drop(wire);
+        let lines = || fs::read_to_string(file(&served)).unwrap_or_default();
+        let is_told = || {
+            lines().lines().any(|line| {
+                let line: Value = serde_json::from_str(line).unwrap_or_default();
+                (&line["method"], &line["target"], &line["status"])
+                    == (&method.into(), &target.into(), &status.into())
+            })
+        };
+        eventually(&format!("{bytes:?} is told"), is_told);
+    }
+}
+
+#[test]
 fn a_hangup_lets_a_renamed_file_go() {
     let served = started("common");
     get(&served, "/cart", "");

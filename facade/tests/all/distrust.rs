@@ -115,6 +115,10 @@ fn ask(facade: SocketAddr, method: &str) -> String {
     let mut answer = Vec::new();
     // A reset is a cut as well.
     let _ = stream.read_to_end(&mut answer);
+    while answer.starts_with(b"HTTP/1.1 1") {
+        let Some(end) = find(&answer, b"\r\n\r\n") else { return "cut".to_owned() };
+        answer.drain(..end + 4);
+    }
     let Some(end) = find(&answer, b"\r\n\r\n") else { return "cut".to_owned() };
     let head = String::from_utf8_lossy(&answer[..end]).to_ascii_lowercase();
     let (status, rest) = (head.get(9..12).unwrap_or_default().to_owned(), &answer[end + 4..]);
@@ -177,4 +181,15 @@ fn answers_of_upstreams_are_distrusted() {
         }
     }
     assert!(wrong.is_empty(), "\n{wrong}");
+}
+
+#[test]
+fn a_body_that_is_broken_from_the_first_is_a_refusal_and_no_cut() {
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\nnonsense\r\n";
+    let upstream = Upstream::answering(move |_| answer.as_bytes().to_vec());
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let refusal = fixture.request("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 0\r\n\r\n");
+    let kind = refusal.header("content-type");
+    assert_eq!((refusal.status(), kind), (502, Some("application/problem+json")));
+    assert_eq!(upstream.seen().len(), 1, "what is unsafe is sent once");
 }

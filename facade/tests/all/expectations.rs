@@ -74,6 +74,47 @@ fn an_expectation_of_http_1_0_does_not_count() {
     assert_eq!(upstream.seen()[0].header("expect"), None);
 }
 
+#[test]
+fn an_expectation_that_nobody_meets_is_refused() {
+    let upstream = Upstream::saying("thanks");
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    for expectation in ["the-unexpected", "100-continue, the-unexpected"] {
+        let mut wire = fixture.connect();
+        // The body is held back until the answer is there.
+        wire.send(format!(
+            "PUT / HTTP/1.1\r\nhost: shop\r\nexpect: {expectation}\r\ncontent-length: 4\r\n\r\n"
+        ));
+        let refusal = wire.message().unwrap();
+        assert_eq!(
+            (refusal.status(), refusal.header("content-type"), refusal.header("connection")),
+            (417, Some("application/problem+json"), Some("close"))
+        );
+    }
+    let url = format!("http://{}/", fixture.facade.address());
+    let out =
+        curl(&["--http2-prior-knowledge", "-H", "expect: x", "-o", "/dev/null", "-w", "%{http_code}", &url]);
+    assert_eq!(out, "417");
+    assert!(upstream.seen().is_empty());
+}
+
+#[test]
+fn the_head_of_an_answer_does_not_wait_for_its_body() {
+    let (go_on, may_go_on) = mpsc::channel::<()>();
+    let may_go_on = Mutex::new(may_go_on);
+    let upstream = Upstream::raw(move |mut wire| {
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n");
+        may_go_on.lock().unwrap().recv().unwrap();
+        wire.send("2\r\nhi\r\n0\r\n\r\n");
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let mut wire = fixture.connect();
+    wire.send("GET / HTTP/1.1\r\nhost: shop\r\n\r\n");
+    assert_eq!(wire.head().unwrap().status(), 200);
+    go_on.send(()).unwrap();
+    assert_eq!(wire.chunk().unwrap(), b"hi");
+}
+
 const EVENTS: &str = "
     const server = require('http').createServer((_, response) => {
         response.writeHead(200, {'content-type': 'text/event-stream'});

@@ -21,6 +21,8 @@ mod draining;
 #[cfg(test)]
 mod early_answers;
 #[cfg(test)]
+mod early_hints;
+#[cfg(test)]
 mod expectations;
 #[cfg(test)]
 mod failures;
@@ -38,6 +40,8 @@ mod foreign;
 mod forwarded;
 #[cfg(test)]
 mod forwarding;
+#[cfg(test)]
+mod frames;
 #[cfg(test)]
 mod handover;
 #[cfg(test)]
@@ -81,6 +85,14 @@ mod strictness;
 #[cfg(test)]
 mod strictness_fuzz;
 #[cfg(test)]
+mod strictness_http2;
+#[cfg(test)]
+mod strictness_http2_cases;
+#[cfg(test)]
+mod strictness_http2_frames;
+#[cfg(test)]
+mod strictness_http2_fuzz;
+#[cfg(test)]
 mod strictness_table;
 #[cfg(test)]
 mod support;
@@ -98,3 +110,5 @@ mod upgrades;
 mod upstreams;
 #[cfg(test)]
 mod vectors;
+#[cfg(test)]
+mod websocket_http2;

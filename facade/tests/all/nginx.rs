@@ -22,6 +22,15 @@ pub(crate) struct Nginx {
 impl Nginx {
     /// None where it is not installed.
     pub(crate) fn start(upstream: SocketAddr) -> Option<Self> {
+        Self::listening(upstream, "")
+    }
+
+    /// Speaks HTTP/2 in cleartext to clients that know it beforehand.
+    pub(crate) fn start_http2(upstream: SocketAddr) -> Option<Self> {
+        Self::listening(upstream, " http2")
+    }
+
+    fn listening(upstream: SocketAddr, protocol: &str) -> Option<Self> {
         let (program, version) = ["nginx", "/usr/sbin/nginx"].into_iter().find_map(|program| {
             let said = Command::new(program).arg("-v").output().ok()?;
             let said = String::from_utf8_lossy(&said.stderr).into_owned();
@@ -39,7 +48,7 @@ impl Nginx {
                client_header_timeout 2s; client_body_timeout 1s; lingering_timeout 100ms; lingering_time 200ms;\n\
                upstream counting {{ server {upstream}; keepalive 8; }}\n\
                server {{\n\
-                 listen {address};\n\
+                 listen {address}{protocol};\n\
                  location / {{\n\
                    proxy_pass http://counting; proxy_http_version 1.1; proxy_set_header Connection \"\";\n\
                  }}\n\

@@ -15,7 +15,7 @@ const CASES_PER_THREAD: u64 = 400;
 const NEXT: &str = "GET /next HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n";
 
 /// What mutations put in, besides single bytes.
-const PIECES: [&str; 24] = [
+pub(crate) const PIECES: [&str; 24] = [
     "\r\n",
     "\n",
     "\r",
@@ -43,7 +43,7 @@ const PIECES: [&str; 24] = [
 ];
 
 /// SplitMix64: small, and the same everywhere.
-struct Random(u64);
+pub(crate) struct Random(pub(crate) u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
@@ -54,11 +54,11 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    fn below(&mut self, end: usize) -> usize {
+    pub(crate) fn below(&mut self, end: usize) -> usize {
         usize::try_from(self.next() % u64::try_from(end.max(1)).unwrap()).unwrap()
     }
 
-    fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
+    pub(crate) fn pick<'a>(&mut self, from: &[&'a str]) -> &'a str {
         from[self.below(from.len())]
     }
 }

@@ -238,6 +238,7 @@ fn rewrite(cases: &[Case], version: &str, nginx: &BTreeMap<String, String>) {
             nginx.get(id).map_or("", String::as_str)
         );
     }
+    page.push_str(&crate::strictness_http2::page());
     let path = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../docs/strictness.md");
     fs::write(path, page).unwrap();
 }

@@ -10,7 +10,7 @@ const ASK: &str = "GET /chat HTTP/1.1\r\nhost: shop\r\nconnection: keep-alive, U
 const SWITCH: &str = "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n";
 
 /// Answers the handshake, then sends back what it gets.
-const ECHO: &str = "
+pub(crate) const ECHO: &str = "
     const server = require('http').createServer((_, response) => { response.statusCode = 426; response.end('no'); });
     server.on('upgrade', (request, socket, head) => {
         const key = request.headers['sec-websocket-key'] + '258EAFA5-E914-47DA-95CA-C5AB0DC85B11';
@@ -21,6 +21,15 @@ const ECHO: &str = "
         socket.pipe(socket);
     });
     server.listen(0, '127.0.0.1', () => console.log(server.address().port));";
+
+/// An upstream's 101 to a request with this key, with the proof that it was read.
+pub(crate) fn switch(key: &str) -> String {
+    use base64::Engine;
+    let mixed = format!("{key}258EAFA5-E914-47DA-95CA-C5AB0DC85B11");
+    let proof = ring::digest::digest(&ring::digest::SHA1_FOR_LEGACY_USE_ONLY, mixed.as_bytes());
+    let proof = base64::engine::general_purpose::STANDARD.encode(proof);
+    SWITCH.replace("\r\n\r\n", &format!("\r\nsec-websocket-accept: {proof}\r\n\r\n"))
+}
 
 /// Sends the request and reads the 101.
 fn upgraded(wire: &mut Wire) {

@@ -141,3 +141,30 @@ async fn a_stream_is_not_taken_back_in_the_middle_or_after_a_refusal() {
     }
     let _ = ends().server.into_inner();
 }
+
+#[tokio::test]
+async fn hints_are_written_at_a_flush_however_slowly_they_are_read() {
+    let (client, server) = duplex(5);
+    let door = Arc::new(Door::default());
+    let mut server = Guarded::new(server, Limits::default(), Arc::clone(&door));
+    let reading = tokio::spawn(async move {
+        let mut text = String::new();
+        let mut client = client;
+        client.read_to_string(&mut text).await.unwrap();
+        text
+    });
+    server.write_all(b"before").await.unwrap();
+    door.hints.put(b"first hint, ");
+    {
+        let mut flushing = Box::pin(server.flush());
+        // Some of the first is written by then, and the second one comes.
+        let waits = std::future::poll_fn(|cx| Poll::Ready(flushing.as_mut().poll(cx).is_pending())).await;
+        assert!(waits);
+        door.hints.put(b"second hint, ");
+        flushing.await.unwrap();
+    }
+    assert!(!door.hints.is_filled() && door.hints.take().is_empty());
+    server.write_all(b"after").await.unwrap();
+    drop(server);
+    assert_eq!(reading.await.unwrap(), "beforefirst hint, second hint, after");
+}
