@@ -43,7 +43,7 @@ pub(crate) async fn answer(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Response<Box<ResponseBody>> {
     let (mut parts, incoming) = request.into_parts();
     let mut ticket = Ticket::begin(&worker, &client, &parts);
     // Before anything is added to it.
@@ -105,7 +105,7 @@ async fn through(
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
     marks: &mut Marks,
-) -> Result<Answer, Refused> {
+) -> Result<Box<Answer>, Refused> {
     let unrouted = |refusal| Refused { refusal, routed: false };
     admit::admit(client, &parts).map_err(unrouted)?;
     worker.plan.forwarded.check_loop(&parts.headers).map_err(unrouted)?;
@@ -147,7 +147,7 @@ async fn through(
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
-            let mut request = Request::from_parts(parts, body);
+            let mut request = Box::new(Request::from_parts(parts, body));
             expect::listen(&mut request);
             let limit = worker.plan.limits.header;
             let sent = forward::forward(worker, upstream, request, head.as_ref(), limit).await;

@@ -83,10 +83,10 @@ struct Trip<'a> {
 pub(crate) async fn forward(
     worker: &Worker,
     upstream: UpstreamId,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     copy: Option<&Head>,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let Ok(permit) = worker.adaptive.try_enter(upstream.0) else {
         worker.stats.protect.concurrency_limited(upstream.0);
         return Err(Failure::Shed);
@@ -105,10 +105,10 @@ pub(crate) async fn forward(
 async fn send(
     worker: &Worker,
     upstream: UpstreamId,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     copy: Option<&Head>,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let Some(balancer) = worker.balancer(upstream) else {
         return Err(Failure::Broken("no such upstream".to_owned()));
     };
@@ -148,10 +148,10 @@ async fn send(
 
 impl Trip<'_> {
     /// A connection that had served others before failed: that proves nothing of the instance.
-    async fn again(&self, pool: &Rc<Pool>, attempt: Attempt, place: Place) -> Result<Answer, Failure> {
+    async fn again(&self, pool: &Rc<Pool>, attempt: Attempt, place: Place) -> Result<Box<Answer>, Failure> {
         let request = match (attempt, self.copy) {
-            (Attempt::Unsent(unsent), _) => *unsent,
-            (Attempt::Failed(Failure::Broken(_)), Some(copy)) => copy.clone().into_request(),
+            (Attempt::Unsent(unsent), _) => unsent,
+            (Attempt::Failed(Failure::Broken(_)), Some(copy)) => Box::new(copy.clone().into_request()),
             (Attempt::Failed(failure), _) => {
                 self.failed(pool, &failure);
                 return Err(failure);
@@ -165,10 +165,10 @@ impl Trip<'_> {
     async fn anew(
         &self,
         pool: &Rc<Pool>,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         mut place: Place,
         mut attempt: u32,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Box<Answer>, Failure> {
         let mut pool = pool;
         loop {
             let (failure, unsent) = match self.connect(pool, &mut place).await {
@@ -177,14 +177,14 @@ impl Trip<'_> {
                     Ok(answer) => return Ok(answer),
                     Err(Attempt::Unsent(unsent)) => {
                         let reason = "the connection closed before the request was sent".to_owned();
-                        (Failure::Broken(reason), Some(*unsent))
+                        (Failure::Broken(reason), Some(unsent))
                     }
                     Err(Attempt::Failed(failure)) => (failure, None),
                 },
             };
             self.failed(pool, &failure);
             let may_repeat = matches!(failure, Failure::Broken(_) | Failure::Silent);
-            let copy = || self.copy.filter(|_| may_repeat).map(|copy| copy.clone().into_request());
+            let copy = || self.copy.filter(|_| may_repeat).map(|copy| Box::new(copy.clone().into_request()));
             let Some(again) = unsent.or_else(copy) else { return Err(failure) };
             let Some(next) = self.next(pool, &failure, attempt).await else { return Err(failure) };
             add(&next.cells.retries);
@@ -228,7 +228,11 @@ impl Trip<'_> {
         }
     }
 
-    async fn exchange(&self, lease: Lease, request: Request<RequestBody>) -> Result<Answer, Attempt> {
+    async fn exchange(
+        &self,
+        lease: Lease,
+        request: Box<Request<RequestBody>>,
+    ) -> Result<Box<Answer>, Attempt> {
         let pool = Rc::clone(lease.pool());
         let answer = exchange(self.worker, lease, request, self.limit, self.deadline).await?;
         match self.balancer.shared.counts(answer.parts.status.as_u16()) {
@@ -264,13 +268,13 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 async fn exchange(
     worker: &Worker,
     mut lease: Lease,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     limit: Duration,
     deadline: Option<Instant>,
-) -> Result<Answer, Attempt> {
+) -> Result<Box<Answer>, Attempt> {
     let upload = request.body().upload();
     let protocols = request.headers().get(UPGRADE).cloned();
-    let sending = lease.sender.try_send_request(request);
+    let sending = lease.sender.try_send_request(*request);
     let sent = match upload {
         None => {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
@@ -314,7 +318,7 @@ fn receive(
     lease: Lease,
     response: Response<Incoming>,
     protocols: Option<&HeaderValue>,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let (mut parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::switched(parts, protocols, &worker.plan.forwarded)
