@@ -11,7 +11,8 @@ use serde::Serialize;
 use crate::body::{ResponseBody, UpstreamBody};
 use crate::phases::record::Ticket;
 
-/// A head, what is there of the body, and what is still to come.
+/// A head, what is there of the body, and what is still to come. Goes from phase to phase in a box: moving it so often
+/// costs more than that.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) parts: response::Parts,
@@ -20,12 +21,12 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    pub(crate) fn streaming(parts: response::Parts, body: UpstreamBody) -> Self {
-        Self { parts, held: VecDeque::new(), rest: Some(body) }
+    pub(crate) fn streaming(parts: response::Parts, body: UpstreamBody) -> Box<Self> {
+        Box::new(Self { parts, held: VecDeque::new(), rest: Some(body) })
     }
 
-    pub(crate) fn into_response(self, ticket: Ticket) -> Response<ResponseBody> {
-        Response::from_parts(self.parts, ResponseBody::new(self.held, self.rest, ticket))
+    pub(crate) fn into_response(self, ticket: Ticket) -> Response<Box<ResponseBody>> {
+        Response::from_parts(self.parts, Box::new(ResponseBody::new(self.held, self.rest, ticket)))
     }
 }
 
@@ -75,7 +76,7 @@ impl Refusal {
         self.status
     }
 
-    pub(crate) fn into_answer(self, request_id: &HeaderValue) -> Answer {
+    pub(crate) fn into_answer(self, request_id: &HeaderValue) -> Box<Answer> {
         let document = Document {
             type_: "about:blank",
             title: self.status.canonical_reason().unwrap_or("Error"),
@@ -93,6 +94,6 @@ impl Refusal {
         if self.closes {
             parts.headers.insert(CONNECTION, HeaderValue::from_static("close"));
         }
-        Answer { parts, held: VecDeque::from([Frame::data(Bytes::from(text))]), rest: None }
+        Box::new(Answer { parts, held: VecDeque::from([Frame::data(Bytes::from(text))]), rest: None })
     }
 }

@@ -41,6 +41,21 @@ pub(crate) fn to_upstream(
     claims: Option<&Claims>,
 ) {
     let headers = &mut parts.headers;
+    if headers.keys().any(ends_here) {
+        to_one_hop(headers);
+    }
+    plan.rewrite(headers, hop);
+    if let Some(Claims(checked)) = claims {
+        for (name, value) in &checked.headers {
+            headers.insert(name.clone(), value.clone());
+        }
+    }
+    plan.append_via(headers, parts.version);
+    parts.version = Version::HTTP_11;
+}
+
+/// Takes out what concerns the client's connection, and says of the next one what has to be said.
+fn to_one_hop(headers: &mut HeaderMap) {
     let chunked = headers.contains_key(TRANSFER_ENCODING);
     let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
     strip_hop(headers);
@@ -54,21 +69,15 @@ pub(crate) fn to_upstream(
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, TE_OPTION);
     }
-    plan.rewrite(headers, hop);
-    if let Some(Claims(checked)) = claims {
-        for (name, value) in &checked.headers {
-            headers.insert(name.clone(), value.clone());
-        }
-    }
-    plan.append_via(headers, parts.version);
-    parts.version = Version::HTTP_11;
 }
 
 /// Makes an upstream's answer head into ours.
 pub(crate) fn to_client(parts: &mut response::Parts, plan: &ForwardedPlan) {
-    obey_connection(&mut parts.headers);
-    strip_hop(&mut parts.headers);
-    parts.headers.remove(PROXY_AUTHENTICATE);
+    if parts.headers.keys().any(ends_here) {
+        obey_connection(&mut parts.headers);
+        strip_hop(&mut parts.headers);
+        parts.headers.remove(PROXY_AUTHENTICATE);
+    }
     plan.append_via(&mut parts.headers, parts.version);
     parts.version = Version::HTTP_11;
 }
@@ -81,6 +90,22 @@ fn strip_hop(headers: &mut HeaderMap) {
     headers.remove(TE);
     headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
+}
+
+/// Whether a header goes no further than to us. One look at all names costs less than to look each of these up.
+fn ends_here(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy"
+    )
 }
 
 /// `Host` and `Content-Length` stay even when named: without them the next server reads another message.

@@ -44,7 +44,7 @@ pub(crate) async fn answer(
     worker: Rc<Worker>,
     client: Rc<Client>,
     request: Request<Incoming>,
-) -> Response<ResponseBody> {
+) -> Response<Box<ResponseBody>> {
     let (mut parts, incoming) = request.into_parts();
     let mut ticket = Ticket::begin(&worker, &client, &parts);
     // Before anything is added to it.
@@ -63,7 +63,7 @@ pub(crate) async fn answer(
     };
     let done = match (tunnel, done) {
         (Some(tunnel), Ok(answer)) => {
-            tunnel.settle(answer).map_err(|refusal| Refused { refusal, routed: true })
+            tunnel.settle(*answer).map(Box::new).map_err(|refusal| Refused { refusal, routed: true })
         }
         (_, done) => done,
     };
@@ -114,7 +114,7 @@ async fn through(
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
     marks: &mut Marks,
-) -> Result<Answer, Refused> {
+) -> Result<Box<Answer>, Refused> {
     let unrouted = |refusal| Refused { refusal, routed: false };
     if let Err(refusal) = admit::admit(client, &parts) {
         ticket.stands_for(client.door.asked(&parts.uri));
@@ -158,7 +158,7 @@ async fn through(
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
-            let mut request = Request::from_parts(parts, body);
+            let mut request = Box::new(Request::from_parts(parts, body));
             expect::listen(&mut request);
             let limit = worker.plan.limits.header;
             let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;

@@ -3,9 +3,7 @@
 //! Invariant: a path that an upstream could read as a private one is private: whether it decodes once or again,
 //! resolves dots or not, and whatever it takes for a slash or the end of a segment.
 
-use std::borrow::Cow;
-
-use crate::routing::{claims, decode, normal, resolve};
+use crate::routing::{claims, decode, is_plain, normal, resolve};
 
 /// Upstreams decode once; one that hands the path on may do so again.
 const MOST_DECODINGS: usize = 4;
@@ -27,7 +25,7 @@ impl PrivatePaths {
         if self.prefixes.is_empty() {
             return None;
         }
-        if matches!(normal(path), Cow::Borrowed(_)) && !path.contains([';', '\\']) {
+        if is_plain(path) {
             return self.claiming(path);
         }
         let mut reading = path.to_owned();

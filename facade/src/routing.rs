@@ -27,7 +27,7 @@ use crate::plan::{ContextId, UpstreamId};
 use tree::Tree;
 
 pub(crate) use conditions::{HeaderCondition, Host, Methods, Wanted, host_of};
-pub(crate) use path::{claims, decode, normal, readings, resolve};
+pub(crate) use path::{claims, decode, is_plain, normal, readings, resolve};
 pub(crate) use pattern::Pattern;
 pub(crate) use template::Template;
 

@@ -120,7 +120,9 @@ async fn http1<S>(reception: Rc<Reception>, client: Rc<Client>, mut stream: Watc
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    while let Some(idle) = requests(&reception, &client, stream).await {
+    loop {
+        reception.watch.wakes_up();
+        let Some(idle) = requests(&reception, &client, stream).await else { return };
         let Some(woken) = rest(&client, idle).await else { return };
         stream = woken;
     }
@@ -322,14 +324,13 @@ pub(crate) struct Served {
 
 /// Whether an answer has its connection for itself.
 #[derive(Debug)]
-#[expect(clippy::large_enum_variant, reason = "a box would cost every request over HTTP/1 an allocation")]
 enum Kind {
-    Alone(ResponseBody),
+    Alone(Box<ResponseBody>),
     Shared(Rc<Stream>),
 }
 
 impl Kind {
-    fn new(body: ResponseBody, reception: &Reception, client: &Client) -> Self {
+    fn new(body: Box<ResponseBody>, reception: &Reception, client: &Client) -> Self {
         if !client.traffic.shares() || body.is_end_stream() {
             return Self::Alone(body);
         }

@@ -18,7 +18,7 @@ use crate::body::{BoxError, ResponseBody};
 #[derive(Debug)]
 pub(crate) struct Stream {
     /// None once it was taken away.
-    body: RefCell<Option<ResponseBody>>,
+    body: RefCell<Option<Box<ResponseBody>>>,
     /// The client has to read on first; otherwise it is the upstream that is waited for.
     is_unread: Cell<bool>,
     /// Frames that were taken.
@@ -26,7 +26,7 @@ pub(crate) struct Stream {
 }
 
 impl Stream {
-    pub(crate) fn new(body: ResponseBody) -> Self {
+    pub(crate) fn new(body: Box<ResponseBody>) -> Self {
         Self { body: RefCell::new(Some(body)), is_unread: Cell::new(true), epoch: Cell::new(0) }
     }
 
@@ -42,11 +42,11 @@ impl Stream {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.body.borrow().as_ref().is_some_and(ResponseBody::is_end_stream)
+        self.body.borrow().as_ref().is_some_and(|body| body.is_end_stream())
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.body.borrow().as_ref().map_or_else(SizeHint::default, ResponseBody::size_hint)
+        self.body.borrow().as_ref().map_or_else(SizeHint::default, |body| body.size_hint())
     }
 
     pub(crate) fn epoch(&self) -> u32 {

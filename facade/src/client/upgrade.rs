@@ -58,12 +58,12 @@ pub(crate) fn switched(
     mut parts: response::Parts,
     asked: Option<&HeaderValue>,
     plan: &ForwardedPlan,
-) -> Option<Answer> {
+) -> Option<Box<Answer>> {
     let protocol = granted(asked?, &parts.headers)?;
     headers::to_client(&mut parts, plan);
     parts.headers.insert(CONNECTION, UPGRADE_OPTION);
     parts.headers.insert(UPGRADE, protocol);
-    Some(Answer { parts, held: VecDeque::new(), rest: None })
+    Some(Box::new(Answer { parts, held: VecDeque::new(), rest: None }))
 }
 
 fn granted(asked: &HeaderValue, answer: &HeaderMap) -> Option<HeaderValue> {

@@ -1,17 +1,18 @@
 //! Looks through a worker's connections now and then, and ends those that take too long.
 //!
 //! One look at all of them in place of a timer for each: a request sets no timer, and ten thousand idle connections
-//! cost one short walk per second.
+//! cost one short walk per second. Where many connections come or wake up at once there is another look after every so
+//! many of them, so that buffers are held by a bounded number of idle connections, however fast they come.
 //!
 //! Invariant: a connection outlives its patience by one look at most.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 use crate::client::plan::ClientPlan;
 use crate::client::stats::{ClientStats, count};
@@ -25,6 +26,9 @@ const RECENT: Duration = Duration::from_secs(1);
 const NEW: Duration = Duration::from_secs(2);
 /// When a connection that waits for its next request lets go of its buffers.
 const REST: Duration = Duration::from_secs(1);
+/// After so many connections that took buffers comes a look at once, and those rest that were idle at the look before,
+/// too. Many enough that a look, which walks over all connections, costs each of them little.
+const MANY: u32 = 1024;
 /// How long a connection may take to end once told.
 const LAST_WORDS: Duration = Duration::from_secs(5);
 const SHORTEST_TICK: Duration = Duration::from_millis(5);
@@ -36,6 +40,9 @@ const DRAINING_TICK: Duration = Duration::from_millis(20);
 pub(crate) struct Watch {
     entries: RefCell<Vec<Entry>>,
     streams: RefCell<Vec<StreamEntry>>,
+    /// Connections that took buffers since the last look that came of it.
+    woken: Cell<u32>,
+    are_many: Notify,
     stats: Arc<ClientStats>,
     head: Duration,
     keep_alive: Duration,
@@ -65,6 +72,8 @@ impl Watch {
         Rc::new(Self {
             entries: RefCell::default(),
             streams: RefCell::default(),
+            woken: Cell::new(0),
+            are_many: Notify::new(),
             stats: Arc::clone(stats),
             head: plan.head,
             keep_alive: plan.keep_alive,
@@ -77,6 +86,15 @@ impl Watch {
         let entry =
             Entry { traffic: Arc::clone(traffic), epoch: traffic.epoch(), since: Instant::now(), told: None };
         self.entries.borrow_mut().push(entry);
+    }
+
+    /// A connection takes buffers.
+    pub(crate) fn wakes_up(&self) {
+        self.woken.set(self.woken.get() + 1);
+        if self.woken.get() >= MANY {
+            self.woken.set(0);
+            self.are_many.notify_one();
+        }
     }
 
     /// From now on this answer is looked at.
@@ -92,6 +110,7 @@ impl Watch {
         loop {
             tokio::select! {
                 () = tokio::time::sleep(tick) => self.look(Entry::judge),
+                () = self.are_many.notified() => self.look(Entry::judge_among_many),
                 _ = drain.wait_for(|drain| *drain) => break,
             }
         }
@@ -166,6 +185,23 @@ impl Entry {
         }
         match over(quiet, watch.keep_alive, Order::Close, &watch.stats.idle) {
             Order::None if quiet >= REST => Order::Rest,
+            order => order,
+        }
+    }
+
+    fn judge_among_many(&mut self, watch: &Watch, now: Instant) -> Order {
+        let is_idle = self.traffic.in_flight() == 0 && !self.traffic.is_reading();
+        match self.judge(watch, now) {
+            // Nothing has come since an earlier look.
+            Order::None
+                if is_idle
+                    && !self.traffic.is_blocked()
+                    && !self.traffic.is_new()
+                    && self.told.is_none()
+                    && self.since < now =>
+            {
+                Order::Rest
+            }
             order => order,
         }
     }

@@ -3,6 +3,7 @@
 //! Invariant: bytes come out in the order in which they came in, those read in advance first.
 
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -11,6 +12,9 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use crate::client::traffic::Traffic;
+
+/// So many bytes in several pieces are written as one: to copy them costs less than the kernel's way of gathering them.
+const GATHERED: usize = 2048;
 
 /// The stream under a connection.
 #[derive(Debug)]
@@ -67,6 +71,12 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
         cx: &mut Context<'_>,
         slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if slices.iter().map(|slice| slice.len()).sum::<usize>() <= GATHERED {
+            let mut room = [MaybeUninit::uninit(); GATHERED];
+            let mut gathered = ReadBuf::uninit(&mut room);
+            slices.iter().for_each(|slice| gathered.put_slice(slice));
+            return self.poll_write(cx, gathered.filled());
+        }
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
         self.traffic.wrote(&polled);
         polled

@@ -24,9 +24,9 @@ pub(crate) async fn read(
     head: Head,
     hints: Option<&Door>,
     ticket: &mut Ticket,
-) -> Result<Answer, Refusal> {
+) -> Result<Box<Answer>, Refusal> {
     let limits = &worker.plan.limits;
-    let request = head.clone().into_request();
+    let request = Box::new(head.clone().into_request());
     let reason = match forward(worker, service, request, Some(&head), hints, limits.canary_header).await {
         Err(failure) => failure.to_string(),
         Ok(answer) if worker.plan.fallback.statuses.contains(&answer.parts.status) => {
@@ -42,20 +42,24 @@ pub(crate) async fn read(
     worker.stats.fell_back(context);
     (ticket.side, ticket.fell_back) = (Side::Monolith, true);
     let monolith = worker.plan.monolith;
-    let request = head.clone().into_request();
+    let request = Box::new(head.clone().into_request());
     let answer = forward(worker, monolith, request, Some(&head), hints, limits.header).await;
     answer.map_err(|failure| failure.refusal(worker, monolith))
 }
 
 /// Reads a small answer to its end. What is large, or trickles, or never ends, goes on as it comes.
-async fn hold(answer: Answer, plan: &FallbackPlan) -> Result<Answer, BoxError> {
-    let Answer { parts, mut held, rest: Some(mut body) } = answer else { return Ok(answer) };
+async fn hold(mut answer: Box<Answer>, plan: &FallbackPlan) -> Result<Box<Answer>, BoxError> {
+    let Some(mut body) = answer.rest.take() else { return Ok(answer) };
     let most = plan.hold_bytes;
     let is_large = usize::try_from(body.size_hint().lower()).map_or(true, |length| length > most);
-    let is_endless =
-        parts.headers.get(CONTENT_TYPE).is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
+    let is_endless = answer
+        .parts
+        .headers
+        .get(CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/event-stream"));
     if is_large || is_endless {
-        return Ok(Answer { parts, held, rest: Some(body) });
+        answer.rest = Some(body);
+        return Ok(answer);
     }
     let deadline = Instant::now() + plan.hold;
     let mut size = 0;
@@ -65,10 +69,10 @@ async fn hold(answer: Answer, plan: &FallbackPlan) -> Result<Answer, BoxError> {
             Ok(Some(frame)) => {
                 let frame = frame?;
                 size += frame.data_ref().map_or(0, bytes::Bytes::len);
-                held.push_back(frame);
+                answer.held.push_back(frame);
             }
         }
     }
-    let rest = (!body.is_end_stream()).then_some(body);
-    Ok(Answer { parts, held, rest })
+    answer.rest = (!body.is_end_stream()).then_some(body);
+    Ok(answer)
 }

@@ -90,11 +90,11 @@ struct Trip<'a> {
 pub(crate) async fn forward(
     worker: &Worker,
     upstream: UpstreamId,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     copy: Option<&Head>,
     hints: Option<&Door>,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let Ok(permit) = worker.adaptive.try_enter(upstream.0) else {
         return Err(Failure::Shed);
     };
@@ -112,11 +112,11 @@ pub(crate) async fn forward(
 async fn send(
     worker: &Worker,
     upstream: UpstreamId,
-    mut request: Request<RequestBody>,
+    mut request: Box<Request<RequestBody>>,
     copy: Option<&Head>,
     hints: Option<&Door>,
     limit: Duration,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let Some(balancer) = worker.balancer(upstream) else {
         return Err(Failure::Broken("no such upstream".to_owned()));
     };
@@ -156,23 +156,23 @@ async fn send(
 
 impl Trip<'_> {
     /// A connection that had served others before failed. If it broke, that proves nothing of the instance.
-    async fn again(&self, chosen: Chosen, attempt: Attempt) -> Result<Answer, Failure> {
+    async fn again(&self, chosen: Chosen, attempt: Attempt) -> Result<Box<Answer>, Failure> {
         let (request, next) = match (attempt, self.copy) {
             // Nothing of it reached anybody, so the upstream is not asked twice: there is nothing to pay for, and what
             // follows goes over a new connection, so that this happens once at most.
-            (Attempt::Unsent(unsent), _) => (*unsent, self.other(chosen)),
+            (Attempt::Unsent(unsent), _) => (unsent, self.other(chosen)),
             (Attempt::Failed(failure @ Failure::Broken(_)), Some(copy)) => {
                 if !self.may_repeat(1) || !self.pay() {
                     return Err(failure);
                 }
-                (copy.clone().into_request(), self.other(chosen))
+                (Box::new(copy.clone().into_request()), self.other(chosen))
             }
             (Attempt::Failed(failure), copy) => {
                 self.failed(&chosen, &failure);
                 let is_silent = matches!(failure, Failure::Silent);
                 let Some(copy) = copy.filter(|_| is_silent) else { return Err(failure) };
                 let Some(next) = self.next(&chosen, &failure, 1).await else { return Err(failure) };
-                (copy.clone().into_request(), next)
+                (Box::new(copy.clone().into_request()), next)
             }
         };
         add(&next.pool.cells.retries);
@@ -189,10 +189,10 @@ impl Trip<'_> {
     async fn anew(
         &self,
         mut chosen: Chosen,
-        mut request: Request<RequestBody>,
+        mut request: Box<Request<RequestBody>>,
         mut place: Place,
         mut attempt: u32,
-    ) -> Result<Answer, Failure> {
+    ) -> Result<Box<Answer>, Failure> {
         loop {
             let (failure, unsent) = match self.connect(&chosen, &mut place).await {
                 Err(error) => (Failure::Connect(error), Some(request)),
@@ -200,14 +200,14 @@ impl Trip<'_> {
                     Ok(answer) => return Ok(answer),
                     Err(Attempt::Unsent(unsent)) => {
                         let reason = "the connection closed before the request was sent".to_owned();
-                        (Failure::Broken(reason), Some(*unsent))
+                        (Failure::Broken(reason), Some(unsent))
                     }
                     Err(Attempt::Failed(failure)) => (failure, None),
                 },
             };
             self.failed(&chosen, &failure);
             let may_repeat = matches!(failure, Failure::Broken(_) | Failure::Silent);
-            let copy = || self.copy.filter(|_| may_repeat).map(|copy| copy.clone().into_request());
+            let copy = || self.copy.filter(|_| may_repeat).map(|copy| Box::new(copy.clone().into_request()));
             let Some(again) = unsent.or_else(copy) else { return Err(failure) };
             let Some(next) = self.next(&chosen, &failure, attempt).await else { return Err(failure) };
             add(&next.pool.cells.retries);
@@ -268,8 +268,8 @@ impl Trip<'_> {
         &self,
         chosen: &Chosen,
         lease: Lease,
-        request: Request<RequestBody>,
-    ) -> Result<Answer, Attempt> {
+        request: Box<Request<RequestBody>>,
+    ) -> Result<Box<Answer>, Attempt> {
         let answer = exchange(self.worker, lease, request, self.hints, self.limit, self.deadline).await?;
         match self.balancer.shared.counts(answer.parts.status.as_u16()) {
             false => chosen.pool.instance.succeeded(chosen.era),
@@ -300,15 +300,15 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 async fn exchange(
     worker: &Worker,
     mut lease: Lease,
-    request: Request<RequestBody>,
+    request: Box<Request<RequestBody>>,
     hints: Option<&Door>,
     limit: Duration,
     deadline: Option<Instant>,
-) -> Result<Answer, Attempt> {
+) -> Result<Box<Answer>, Attempt> {
     let upload = request.body().upload();
     let protocols = request.headers().get(UPGRADE).cloned();
     let mut hints = hints.map(|door| Hints::new(&lease.relay, door, &worker.plan.forwarded));
-    let mut sending = pin!(lease.sender.try_send_request(request));
+    let mut sending = pin!(lease.sender.try_send_request(*request));
     let sending = poll_fn(|cx| {
         let sent = sending.as_mut().poll(cx);
         if let Some(hints) = &mut hints {
@@ -366,7 +366,7 @@ fn receive(
     lease: Lease,
     response: Response<Incoming>,
     protocols: Option<&HeaderValue>,
-) -> Result<Answer, Failure> {
+) -> Result<Box<Answer>, Failure> {
     let (mut parts, incoming) = response.into_parts();
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
         return upgrade::switched(parts, protocols, &worker.plan.forwarded)

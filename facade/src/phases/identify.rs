@@ -2,7 +2,6 @@
 //! new one; the trace is the client's where that is valid, else a new one.
 
 use std::cell::{Cell, RefCell};
-use std::fmt::Write;
 
 use bytes::{Bytes, BytesMut};
 use http::HeaderMap;
@@ -10,7 +9,7 @@ use http::header::{Entry, HeaderName, HeaderValue};
 use uuid::Uuid;
 
 use crate::settings::TraceBegin;
-use crate::trace::Traces;
+use crate::trace::{Traces, hexadecimal};
 
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Characters of an id: as many as of a UUID without dashes.
@@ -42,7 +41,7 @@ impl Identities {
 /// Makes ids: half of one is this worker's own random number, the other half counts.
 #[derive(Debug)]
 struct RequestIds {
-    prefix: u64,
+    prefix: [u8; LENGTH / 2],
     next: Cell<u64>,
     made: RefCell<Bytes>,
 }
@@ -50,7 +49,7 @@ struct RequestIds {
 impl RequestIds {
     fn new() -> Self {
         let (prefix, next) = Uuid::new_v4().as_u64_pair();
-        Self { prefix, next: Cell::new(next), made: RefCell::default() }
+        Self { prefix: hexadecimal(prefix), next: Cell::new(next), made: RefCell::default() }
     }
 
     fn next(&self) -> HeaderValue {
@@ -67,8 +66,8 @@ impl RequestIds {
         for _ in 0..BATCH {
             let number = self.next.get();
             self.next.set(number.wrapping_add(1));
-            // Writing into a buffer that grows cannot fail.
-            let _ = write!(batch, "{:016x}{number:016x}", self.prefix);
+            batch.extend_from_slice(&self.prefix);
+            batch.extend_from_slice(&hexadecimal(number));
         }
         batch.freeze()
     }

@@ -16,19 +16,28 @@ pub(crate) fn claims(prefix: &str, path: &str) -> bool {
 /// (`;v=1`), `.` and `..` resolved, slashes single (RFC 3986 §3.3, §6.2.2). Only for matching: what is forwarded is
 /// what the client wrote.
 pub(crate) fn normal(path: &str) -> Cow<'_, str> {
+    if is_normal(path) { Cow::Borrowed(path) } else { Cow::Owned(resolve(&decode(path, is_unreserved))) }
+}
+
+/// Whether a path has one reading, which is the path itself: most have, and then there is nothing to work out.
+pub(crate) fn is_plain(path: &str) -> bool {
+    is_normal(path) && !path.as_bytes().contains(&b'\\')
+}
+
+fn is_normal(path: &str) -> bool {
     let mut previous = 0;
-    let plain = path.bytes().all(|byte| {
-        let odd = matches!(byte, b'%' | b';') || (previous == b'/' && (byte == b'/' || byte == b'.'));
+    path.bytes().all(|byte| {
+        let odd = matches!(byte, b'%' | b';') || (previous == b'/' && matches!(byte, b'/' | b'.'));
         previous = byte;
         !odd
-    });
-    if plain { Cow::Borrowed(path) } else { Cow::Owned(resolve(&decode(path, is_unreserved))) }
+    })
 }
 
 /// A path in its further readings, for upstreams that also decode what is reserved, do so again, or take a backslash
 /// for a slash. Of a path without `%` and backslash there are none.
 pub(crate) fn readings(path: &str) -> impl Iterator<Item = String> {
-    let mut next = path.contains(['%', '\\']).then(|| path.to_owned());
+    let has = |byte: u8| path.as_bytes().contains(&byte);
+    let mut next = (has(b'%') || has(b'\\')).then(|| path.to_owned());
     let mut left = MOST_DECODINGS;
     std::iter::from_fn(move || {
         let decoded = decode(next.as_deref()?, |byte| byte.is_ascii());

@@ -9,9 +9,12 @@ use harness::load::open_loop::{OpenLoop, percentile};
 use super::peers::{PATH, Peer, Setup, facade, nginx, upstream};
 use super::{Measured, folder, median, proxy};
 
-/// Rounds per server, of so many seconds each: 20 s of load in all.
-const ROUNDS: usize = 5;
-const SECONDS: u32 = 4;
+/// Rounds per server, of so many seconds each: 20 s of load in all. Short, so that both sides of a round meet the same
+/// machine, and many, so that what else ran meanwhile is not in the median.
+const ROUNDS: usize = 20;
+const SECONDS: u32 = 1;
+/// How long each is asked without pause first.
+const WARM_UP: u32 = 4;
 const CONNECTIONS: u32 = 32;
 
 pub(super) fn against_nginx(binaries: &Binaries) -> Result<Measured> {
@@ -33,7 +36,7 @@ pub(super) fn against_nginx(binaries: &Binaries) -> Result<Measured> {
 /// Requests a second that it answers when asked without pause.
 fn most(peer: &Peer) -> Result<f64> {
     proxy::wrk(&peer.url, 1)?;
-    Ok(proxy::wrk(&peer.url, SECONDS)? as f64 / f64::from(SECONDS))
+    Ok(proxy::wrk(&peer.url, WARM_UP)? as f64 / f64::from(WARM_UP))
 }
 
 fn p99(peer: &Peer, rate: f64) -> Result<Duration> {
