@@ -5,7 +5,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Version, request, response};
 
@@ -33,20 +33,19 @@ pub(crate) fn obey_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a client's request head into ours; [`obey_connection`] came before.
+/// Makes a client's request head into ours; [`obey_connection`] came before. True if its answer may have trailers.
 pub(crate) fn to_upstream(
     parts: &mut request::Parts,
     plan: &ForwardedPlan,
     hop: &Hop,
     claims: Option<&Claims>,
-) {
+) -> bool {
     let headers = &mut parts.headers;
-    let chunked = headers.contains_key(TRANSFER_ENCODING);
-    let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
-    strip_hop(headers);
+    let wants_trailers = headers.get_all(TE).iter().any(|value| lists(value, "trailers"));
+    let framing = strip_hop(headers);
     headers.remove(PROXY_AUTHORIZATION);
     headers.remove(HTTPOXY);
-    if chunked {
+    if framing == Framing::Chunked {
         // Said aloud because hyper sends no body with a GET of unknown length unless the head announces one.
         headers.insert(TRANSFER_ENCODING, CHUNKED);
     }
@@ -61,7 +60,10 @@ pub(crate) fn to_upstream(
         }
     }
     plan.append_via(headers, parts.version);
+    // Over HTTP/2 they are a frame of their own, which needs no asking for.
+    let takes_trailers = wants_trailers || parts.version == Version::HTTP_2;
     parts.version = Version::HTTP_11;
+    takes_trailers
 }
 
 /// Makes an upstream's answer head into ours.
@@ -73,14 +75,25 @@ pub(crate) fn to_client(parts: &mut response::Parts, plan: &ForwardedPlan) {
     parts.version = Version::HTTP_11;
 }
 
-/// Removes the headers that are known to concern one connection only.
-fn strip_hop(headers: &mut HeaderMap) {
+#[derive(Debug, PartialEq, Eq)]
+enum Framing {
+    Chunked,
+    /// Without a place for trailers.
+    Other,
+}
+
+/// Removes the headers that are known to concern one connection only, and an announcement of trailers that cannot come.
+fn strip_hop(headers: &mut HeaderMap) -> Framing {
     headers.remove(CONNECTION);
     headers.remove(KEEP_ALIVE);
     headers.remove(PROXY_CONNECTION);
     headers.remove(TE);
-    headers.remove(TRANSFER_ENCODING);
     headers.remove(UPGRADE);
+    if headers.remove(TRANSFER_ENCODING).is_some() {
+        return Framing::Chunked;
+    }
+    headers.remove(TRAILER);
+    Framing::Other
 }
 
 /// `Host` and `Content-Length` stay even when named: without them the next server reads another message.
