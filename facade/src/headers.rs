@@ -16,6 +16,11 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// CGI-like upstreams turn this header into `HTTP_PROXY`, which their HTTP clients then obey.
 const HTTPOXY: HeaderName = HeaderName::from_static("proxy");
+/// What concerns one connection only; `Trailer` does where there is no place for trailers.
+static HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING, TRAILER];
+const CHUNKED_BIT: u8 = 1 << 5;
+const TRAILERS_PLACE: usize = 6;
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
@@ -83,17 +88,29 @@ enum Framing {
 }
 
 /// Removes the headers that are known to concern one connection only, and an announcement of trailers that cannot come.
+/// One pass over the names tells which of them are there: most are not, and to look for each in turn costs more.
 fn strip_hop(headers: &mut HeaderMap) -> Framing {
-    headers.remove(CONNECTION);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TE);
-    headers.remove(UPGRADE);
-    if headers.remove(TRANSFER_ENCODING).is_some() {
-        return Framing::Chunked;
+    let found = headers.keys().fold(0, |found, name| found | hop_bit(name));
+    for (place, name) in HOP.iter().enumerate().filter(|(place, _)| found >> place & 1 == 1) {
+        if place != TRAILERS_PLACE || found & CHUNKED_BIT == 0 {
+            headers.remove(name);
+        }
     }
-    headers.remove(TRAILER);
-    Framing::Other
+    if found & CHUNKED_BIT == 0 { Framing::Other } else { Framing::Chunked }
+}
+
+/// The bit of the name's place in [`HOP`].
+fn hop_bit(name: &HeaderName) -> u8 {
+    match name.as_str() {
+        "connection" => 1,
+        "keep-alive" => 1 << 1,
+        "proxy-connection" => 1 << 2,
+        "te" => 1 << 3,
+        "upgrade" => 1 << 4,
+        "transfer-encoding" => CHUNKED_BIT,
+        "trailer" => 1 << TRAILERS_PLACE,
+        _ => 0,
+    }
 }
 
 /// `Host` and `Content-Length` stay even when named: without them the next server reads another message.
@@ -154,6 +171,17 @@ mod tests {
             assert!(!headers.contains_key(gone), "{gone}");
         }
         assert_eq!(headers["x-kept"], "3");
+    }
+
+    #[test]
+    fn each_header_of_one_connection_has_its_own_bit() {
+        for (place, name) in HOP.iter().enumerate() {
+            assert_eq!(hop_bit(name), 1 << place, "{name}");
+            let is_there = through(&[(name.as_str(), "x")]).contains_key(name);
+            assert_eq!(is_there, *name == TRANSFER_ENCODING, "{name}");
+        }
+        assert_eq!(hop_bit(&HOST), 0);
+        assert!(through(&[("transfer-encoding", "chunked"), ("trailer", "x")]).contains_key("trailer"));
     }
 
     #[test]
