@@ -139,7 +139,11 @@ impl Wire {
     }
 
     pub(crate) fn is_closed(&mut self) -> bool {
-        matches!(self.reader.read(&mut [0]), Ok(0) | Err(_))
+        match self.reader.read(&mut [0]) {
+            Ok(read) => read == 0,
+            // Patience that ran out says the opposite.
+            Err(error) => error.kind() != ErrorKind::WouldBlock,
+        }
     }
 }
 
