@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderValue, RETRY_AFTER, TRAILER};
 use http::{Response, StatusCode, response};
 use http_body::Frame;
 use serde::Serialize;
@@ -23,6 +23,13 @@ pub(crate) struct Answer {
 impl Answer {
     pub(crate) fn streaming(parts: response::Parts, body: UpstreamBody) -> Box<Self> {
         Box::new(Self { parts, held: VecDeque::new(), rest: Some(body) })
+    }
+
+    /// For a status that has none, although its framing would have room for it: not every client reads it then.
+    pub(crate) fn drop_content(&mut self) {
+        self.rest = None;
+        self.parts.headers.remove(CONTENT_LENGTH);
+        self.parts.headers.remove(TRAILER);
     }
 
     pub(crate) fn into_response(self, ticket: Ticket) -> Response<Box<ResponseBody>> {

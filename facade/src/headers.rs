@@ -5,7 +5,7 @@
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{Version, request, response};
 
@@ -16,6 +16,11 @@ const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 /// CGI-like upstreams turn this header into `HTTP_PROXY`, which their HTTP clients then obey.
 const HTTPOXY: HeaderName = HeaderName::from_static("proxy");
+/// What concerns one connection only; `Trailer` does where there is no place for trailers.
+static HOP: [HeaderName; 7] =
+    [CONNECTION, KEEP_ALIVE, PROXY_CONNECTION, TE, UPGRADE, TRANSFER_ENCODING, TRAILER];
+const CHUNKED_BIT: u8 = 1 << 5;
+const TRAILERS_PLACE: usize = 6;
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
 const TRAILERS: HeaderValue = HeaderValue::from_static("trailers");
 const TE_OPTION: HeaderValue = HeaderValue::from_static("te");
@@ -33,17 +38,15 @@ pub(crate) fn obey_connection(headers: &mut HeaderMap) {
     }
 }
 
-/// Makes a client's request head into ours; [`obey_connection`] came before.
+/// Makes a client's request head into ours; [`obey_connection`] came before. True if its answer may have trailers.
 pub(crate) fn to_upstream(
     parts: &mut request::Parts,
     plan: &ForwardedPlan,
     hop: &Hop,
     claims: Option<&Claims>,
-) {
+) -> bool {
     let headers = &mut parts.headers;
-    if headers.keys().any(ends_here) {
-        to_one_hop(headers);
-    }
+    let wants_trailers = to_one_hop(headers);
     plan.rewrite(headers, hop);
     if let Some(Claims(checked)) = claims {
         for (name, value) in &checked.headers {
@@ -51,17 +54,23 @@ pub(crate) fn to_upstream(
         }
     }
     plan.append_via(headers, parts.version);
+    // Over HTTP/2 they are a frame of their own, which needs no asking for.
+    let takes_trailers = wants_trailers || parts.version == Version::HTTP_2;
     parts.version = Version::HTTP_11;
+    takes_trailers
 }
 
-/// Takes out what concerns the client's connection, and says of the next one what has to be said.
-fn to_one_hop(headers: &mut HeaderMap) {
-    let chunked = headers.contains_key(TRANSFER_ENCODING);
-    let wants_trailers = headers.get(TE).is_some_and(|value| lists(value, "trailers"));
-    strip_hop(headers);
+/// Takes out what concerns the client's connection, and says of the next one what has to be said. Returns whether the
+/// client asks for trailers.
+fn to_one_hop(headers: &mut HeaderMap) -> bool {
+    if !headers.keys().any(ends_here) {
+        return false;
+    }
+    let wants_trailers = headers.get_all(TE).iter().any(|value| lists(value, "trailers"));
+    let framing = strip_hop(headers);
     headers.remove(PROXY_AUTHORIZATION);
     headers.remove(HTTPOXY);
-    if chunked {
+    if framing == Framing::Chunked {
         // Said aloud because hyper sends no body with a GET of unknown length unless the head announces one.
         headers.insert(TRANSFER_ENCODING, CHUNKED);
     }
@@ -69,6 +78,7 @@ fn to_one_hop(headers: &mut HeaderMap) {
         headers.insert(TE, TRAILERS);
         headers.insert(CONNECTION, TE_OPTION);
     }
+    wants_trailers
 }
 
 /// Makes an upstream's answer head into ours.
@@ -82,14 +92,37 @@ pub(crate) fn to_client(parts: &mut response::Parts, plan: &ForwardedPlan) {
     parts.version = Version::HTTP_11;
 }
 
-/// Removes the headers that are known to concern one connection only.
-fn strip_hop(headers: &mut HeaderMap) {
-    headers.remove(CONNECTION);
-    headers.remove(KEEP_ALIVE);
-    headers.remove(PROXY_CONNECTION);
-    headers.remove(TE);
-    headers.remove(TRANSFER_ENCODING);
-    headers.remove(UPGRADE);
+#[derive(Debug, PartialEq, Eq)]
+enum Framing {
+    Chunked,
+    /// Without a place for trailers.
+    Other,
+}
+
+/// Removes the headers that are known to concern one connection only, and an announcement of trailers that cannot come.
+/// One pass over the names tells which of them are there: most are not, and to look for each in turn costs more.
+fn strip_hop(headers: &mut HeaderMap) -> Framing {
+    let found = headers.keys().fold(0, |found, name| found | hop_bit(name));
+    for (place, name) in HOP.iter().enumerate().filter(|(place, _)| found >> place & 1 == 1) {
+        if place != TRAILERS_PLACE || found & CHUNKED_BIT == 0 {
+            headers.remove(name);
+        }
+    }
+    if found & CHUNKED_BIT == 0 { Framing::Other } else { Framing::Chunked }
+}
+
+/// The bit of the name's place in [`HOP`].
+fn hop_bit(name: &HeaderName) -> u8 {
+    match name.as_str() {
+        "connection" => 1,
+        "keep-alive" => 1 << 1,
+        "proxy-connection" => 1 << 2,
+        "te" => 1 << 3,
+        "upgrade" => 1 << 4,
+        "transfer-encoding" => CHUNKED_BIT,
+        "trailer" => 1 << TRAILERS_PLACE,
+        _ => 0,
+    }
 }
 
 /// Whether a header goes no further than to us. One look at all names costs less than to look each of these up.
@@ -102,6 +135,7 @@ fn ends_here(name: &HeaderName) -> bool {
             | "te"
             | "transfer-encoding"
             | "upgrade"
+            | "trailer"
             | "proxy-authenticate"
             | "proxy-authorization"
             | "proxy"
@@ -166,6 +200,17 @@ mod tests {
             assert!(!headers.contains_key(gone), "{gone}");
         }
         assert_eq!(headers["x-kept"], "3");
+    }
+
+    #[test]
+    fn each_header_of_one_connection_has_its_own_bit() {
+        for (place, name) in HOP.iter().enumerate() {
+            assert_eq!(hop_bit(name), 1 << place, "{name}");
+            let is_there = through(&[(name.as_str(), "x")]).contains_key(name);
+            assert_eq!(is_there, *name == TRANSFER_ENCODING, "{name}");
+        }
+        assert_eq!(hop_bit(&HOST), 0);
+        assert!(through(&[("transfer-encoding", "chunked"), ("trailer", "x")]).contains_key("trailer"));
     }
 
     #[test]

@@ -15,7 +15,7 @@ pub(crate) mod route;
 use std::rc::Rc;
 
 use control::Side;
-use http::header::{CONNECTION, HeaderName, HeaderValue};
+use http::header::{CONNECTION, HeaderName, HeaderValue, TRAILER};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
 use http::{Request, Response, Version, request};
 use hyper::body::Incoming;
@@ -83,6 +83,10 @@ pub(crate) async fn answer(
     if ticket.fell_back {
         answer.parts.headers.insert(FALLBACK, MONOLITH);
     }
+    if !ticket.takes_trailers {
+        // Nobody waits in vain for what hyper will not send.
+        answer.parts.headers.remove(TRAILER);
+    }
     marks.apply(&mut answer.parts.headers);
     answer.parts.headers.entry(identify::REQUEST_ID).or_insert(request_id);
     if upload.is_some_and(|upload| upload.is_awaited()) {
@@ -142,7 +146,8 @@ async fn through(
     }
     // HTTP/1.0 knows no interim answers, and hyper cannot send them over HTTP/2.
     let hints = (parts.version == Version::HTTP_11).then_some(&*client.door);
-    headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
+    ticket.takes_trailers =
+        headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
     if let Some(protocols) = protocols {
         upgrade::ask(&mut parts.headers, protocols);
     }

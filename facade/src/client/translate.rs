@@ -3,6 +3,7 @@
 //! Invariant: a request is told apart by nothing but its version afterwards; so every phase knows one shape only.
 
 use http::header::{CONTENT_LENGTH, COOKIE, Entry, HOST, HeaderMap, HeaderValue, TRANSFER_ENCODING};
+use http::uri::Scheme;
 use http::{Method, Request, Uri};
 use http_body::Body;
 
@@ -33,11 +34,19 @@ fn name_host<B>(request: &mut Request<B>) {
     match request.headers_mut().entry(HOST) {
         Entry::Vacant(entry) => {
             entry.insert(host);
+            if !has_our_scheme(request.uri()) {
+                return;
+            }
             let path = request.uri().path_and_query().cloned();
             *request.uri_mut() = path.map_or_else(|| Uri::from_static("/"), Uri::from);
         }
         Entry::Occupied(_) => (),
     }
+}
+
+/// With any other the target stays as it is, to be refused: who reads it may be a gateway to something else.
+fn has_our_scheme(uri: &Uri) -> bool {
+    uri.scheme().is_none_or(|scheme| *scheme == Scheme::HTTP || *scheme == Scheme::HTTPS)
 }
 
 /// A cookie may come in pieces; HTTP/1.1 knows one header of them (RFC 9113 §8.2.3).

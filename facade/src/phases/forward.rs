@@ -308,6 +308,7 @@ async fn exchange(
     let upload = request.body().upload();
     let protocols = request.headers().get(UPGRADE).cloned();
     let mut hints = hints.map(|door| Hints::new(&lease.relay, door, &worker.plan.forwarded));
+    lease.relay.begin();
     let mut sending = pin!(lease.sender.try_send_request(*request));
     let sending = poll_fn(|cx| {
         let sent = sending.as_mut().poll(cx);
@@ -330,6 +331,9 @@ async fn exchange(
             if let Some(body) = answer.rest.as_mut().filter(|body| !body.is_end_stream()) {
                 let seen = poll_fn(|cx| Poll::Ready(body.look(cx))).await;
                 seen.map_err(|error| Attempt::Failed(broken(&error)))?;
+            }
+            if answer.parts.status == StatusCode::RESET_CONTENT {
+                answer.drop_content();
             }
             Ok(answer)
         }

@@ -30,6 +30,8 @@ pub(crate) struct Ticket {
     pub(crate) fell_back: bool,
     /// Whether the route named the upstream, so that neither side was chosen.
     pub(crate) is_sideless: bool,
+    /// Whether the client reads trailers.
+    pub(crate) takes_trailers: bool,
     /// None until there is an answer.
     pub(crate) status: Option<u16>,
     /// Of a write: a switch of ownership waits for it.
@@ -53,6 +55,7 @@ impl Ticket {
             side: Side::Monolith,
             fell_back: false,
             is_sideless: false,
+            takes_trailers: false,
             status: None,
             write: None,
             received: None,

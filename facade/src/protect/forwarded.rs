@@ -14,6 +14,7 @@ use ipnet::IpNet;
 use crate::answer::Refusal;
 use crate::protect::chain::{Element, X_FORWARDED_FOR, of_forwarded, of_x_forwarded_for};
 use crate::settings::{ForwardedSettings, ForwardedSource};
+use crate::strict::grammar::{is_plain_host, length, trim};
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
@@ -236,15 +237,17 @@ impl ForwardedPlan {
         let host = headers.get(HOST).cloned();
         let proto = Some(HeaderValue::from_static(hop.proto));
         let settings = &self.settings;
-        // What a trusted proxy has said stays; what it has not said is what we see.
-        for (is_on, name, value) in [
-            (settings.x_forwarded_host, X_FORWARDED_HOST, host),
-            (settings.x_forwarded_proto, X_FORWARDED_PROTO, proto),
-            (settings.x_forwarded_port, X_FORWARDED_PORT, Some(hop.port.clone())),
+        // What a trusted proxy has said stays; what it has not said, or said so that it may be taken for something else,
+        // is what we see.
+        for (is_on, name, is_sound, value) in [
+            (settings.x_forwarded_host, X_FORWARDED_HOST, is_plain_host as fn(&[u8]) -> bool, host),
+            (settings.x_forwarded_proto, X_FORWARDED_PROTO, is_proto, proto),
+            (settings.x_forwarded_port, X_FORWARDED_PORT, is_port, Some(hop.port.clone())),
         ] {
-            if !is_on {
-                headers.remove(name);
-            } else if let (Entry::Vacant(entry), Some(value)) = (headers.entry(name), value) {
+            if !is_on || !are_all(headers, &name, is_sound) {
+                headers.remove(&name);
+            }
+            if let (true, Entry::Vacant(entry), Some(value)) = (is_on, headers.entry(name), value) {
                 entry.insert(value);
             }
         }
@@ -323,6 +326,21 @@ impl Hop {
         *made = Some((host, value.clone()));
         value
     }
+}
+
+/// Whether each item of a header's lists is of a kind.
+fn are_all(headers: &HeaderMap, name: &HeaderName, is_sound: fn(&[u8]) -> bool) -> bool {
+    let items = headers.get_all(name).iter().flat_map(|value| value.as_bytes().split(|byte| *byte == b','));
+    items.map(trim).all(is_sound)
+}
+
+/// Proxies name the protocols of WebSocket, too.
+fn is_proto(proto: &[u8]) -> bool {
+    [&b"http"[..], b"https", b"ws", b"wss"].iter().any(|known| proto.eq_ignore_ascii_case(known))
+}
+
+fn is_port(port: &[u8]) -> bool {
+    length(port).is_some_and(|port| (1..=65_535).contains(&port))
 }
 
 fn bare(node: Option<IpAddr>) -> String {

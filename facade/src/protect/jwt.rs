@@ -20,6 +20,8 @@ use crate::settings::{Algorithm, JwtSettings};
 
 /// Bytes that a secret of HS256 has at least (RFC 7518 §3.2).
 const SHORTEST_SECRET: usize = 32;
+/// Of the year 9999 (RFC 3339 §1 knows no later one).
+const LAST_SECOND: u64 = 253_402_300_799;
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// An issuer of tokens.
@@ -48,12 +50,14 @@ pub(crate) enum Fault {
     Issuer,
     Audience,
     Claim,
+    /// `exp` or `nbf` is there, and says no time.
+    Date,
     Scope,
     NoKeys,
 }
 
 impl Fault {
-    pub(crate) const WORDS: [&str; 12] = [
+    pub(crate) const WORDS: [&str; 13] = [
         "missing",
         "malformed",
         "algorithm",
@@ -64,6 +68,7 @@ impl Fault {
         "issuer",
         "audience",
         "claim",
+        "date",
         "scope",
         "no_keys",
     ];
@@ -81,6 +86,7 @@ impl Fault {
             Self::Issuer => "the token is of another issuer",
             Self::Audience => "the token is for another audience",
             Self::Claim => "the token lacks a claim",
+            Self::Date => "the token's exp or nbf is no date in seconds",
             Self::Scope => "the token lacks a scope",
             Self::NoKeys => "tokens cannot be checked at the moment",
         }
@@ -196,13 +202,13 @@ impl Provider {
     /// When the token is dead, if it lives.
     fn check_claims(&self, claims: &Map<String, Value>, now: u64) -> Result<u64, Fault> {
         let settings = &self.settings;
-        let expires = claims.get("exp").and_then(seconds).ok_or(Fault::Claim)?;
+        let expires = seconds(claims.get("exp").ok_or(Fault::Claim)?).ok_or(Fault::Date)?;
         let dead_at = expires.saturating_add(settings.leeway_s);
         if dead_at <= now {
             return Err(Fault::Expired);
         }
         if let Some(begins) = claims.get("nbf")
-            && seconds(begins).ok_or(Fault::Claim)? > now.saturating_add(settings.leeway_s)
+            && seconds(begins).ok_or(Fault::Date)? > now.saturating_add(settings.leeway_s)
         {
             return Err(Fault::NotYetValid);
         }
@@ -284,11 +290,12 @@ fn json<T: serde::de::DeserializeOwned>(part: &str) -> Result<T, Fault> {
     serde_json::from_slice(&bytes).map_err(|_| Fault::Malformed)
 }
 
-/// A NumericDate; it may have a fraction (RFC 7519 §2), which is cut off.
+/// A NumericDate; it may have a fraction (RFC 7519 §2), which is cut off. What is before 1970 is as past as 1970, and
+/// what is beyond the year 9999 was meant as something else: milliseconds, as a rule, or a token that never ends.
 fn seconds(value: &Value) -> Option<u64> {
-    let whole = value.as_u64();
     // A cast of a float saturates.
-    whole.or_else(|| value.as_f64().filter(|seconds| *seconds >= 0.0).map(|seconds| seconds as u64))
+    let seconds = value.as_u64().or_else(|| value.as_f64().map(|seconds| seconds as u64));
+    seconds.filter(|seconds| *seconds <= LAST_SECOND)
 }
 
 /// Unix time in seconds.

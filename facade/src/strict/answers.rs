@@ -1,14 +1,20 @@
-//! What an upstream's answer may look like once hyper has parsed it (RFC 9112 §6.3).
+//! What an upstream's answer may look like once hyper has parsed it (RFC 9110 §15, RFC 9112 §6.3).
 //!
-//! Invariant: an answer that passes has one framing; a client's reader and ours agree on its end.
+//! Invariant: an answer that passes has a status and one framing; a client's reader and ours agree on its end.
 
 use http::header::{CONTENT_LENGTH, HeaderMap, TRANSFER_ENCODING};
 use http::response;
 
 use crate::strict::grammar;
 
+/// What lies beyond is to be taken for a failure of the server (RFC 9110 §15).
+const HIGHEST_STATUS: u16 = 599;
+
 /// Why an answer is none.
 pub(crate) fn check(parts: &response::Parts) -> Result<(), &'static str> {
+    if parts.status.as_u16() > HIGHEST_STATUS {
+        return Err("its answer's status is beyond 599");
+    }
     let length = single(&parts.headers)?;
     let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
     let Some(coding) = codings.next() else { return Ok(()) };

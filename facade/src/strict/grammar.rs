@@ -3,6 +3,8 @@
 //! Invariant: pure functions of bytes; where the RFC leaves a choice, what two servers may read differently is not
 //! in the alphabet.
 
+use std::net::Ipv6Addr;
+
 /// A set of bytes.
 type Alphabet = [bool; 256];
 
@@ -126,7 +128,7 @@ pub(crate) fn is_plain_host(host: &[u8]) -> bool {
         Some(rest) => {
             let Some(end) = memchr::memchr(b']', rest) else { return false };
             let (address, port) = rest.split_at(end);
-            if !address.iter().all(|byte| byte.is_ascii_hexdigit() || b":.".contains(byte)) {
+            if !std::str::from_utf8(address).is_ok_and(|address| address.parse::<Ipv6Addr>().is_ok()) {
                 return false;
             }
             (address, port.get(1..).unwrap_or_default())
@@ -280,12 +282,43 @@ mod tests {
 
     #[test]
     fn a_host_is_a_name_and_a_port() {
-        for host in ["shop", "shop:80", "shop.example.:8080", "127.0.0.1:1", "[::1]", "[::1]:80", "a_b"] {
+        for host in [
+            "shop",
+            "shop:80",
+            "shop.example.:8080",
+            "127.0.0.1:1",
+            "[::1]",
+            "[::1]:80",
+            "[::ffff:192.0.2.1]",
+            "a_b",
+        ] {
             assert!(is_plain_host(host.as_bytes()), "{host}");
         }
         for host in [
-            "", "..", ".a", "a..b", "a:65536", "a/b", "u@a", "a b", "a,b", "a:b", ":80", "a:80:80", "[::1",
-            "[::1]x", "a:999999", "a?b",
+            "",
+            "..",
+            ".a",
+            "a..b",
+            "a:65536",
+            "a/b",
+            "u@a",
+            "a b",
+            "a,b",
+            "a:b",
+            ":80",
+            "a:80:80",
+            "[::1",
+            "[::1]x",
+            "a:999999",
+            "a?b",
+            "[1:2:3:4:5:6:7:8:9]",
+            "[1:2]",
+            "[:::1]",
+            "[12345::]",
+            "[1.2.3.4]",
+            "[a]",
+            "[fe80::1%eth0]",
+            "[]",
         ] {
             assert!(!is_plain_host(host.as_bytes()), "{host}");
         }

@@ -19,11 +19,27 @@ const MOST_WAITING: usize = 16 * 1024;
 pub(crate) struct Relay {
     /// The only thing that is looked at as long as there are none.
     is_filled: AtomicBool,
+    /// A request is about to be sent.
+    begins: AtomicBool,
     heads: Mutex<Vec<u8>>,
     task: AtomicWaker,
 }
 
 impl Relay {
+    /// Says that what the upstream sends next is the head of an answer.
+    pub(crate) fn begin(&self) {
+        self.begins.store(true, Relaxed);
+    }
+
+    /// Whether an exchange has begun since this was asked last.
+    pub(crate) fn has_begun(&self) -> bool {
+        let has_begun = self.begins.load(Relaxed);
+        if has_begun {
+            self.begins.store(false, Relaxed);
+        }
+        has_begun
+    }
+
     pub(crate) fn is_filled(&self) -> bool {
         self.is_filled.load(Relaxed)
     }

@@ -110,6 +110,50 @@ fn trailers_pass_both_ways() {
     );
     assert_eq!(answer.trailers, [("x-sum".to_owned(), "8".to_owned())]);
     assert_eq!(upstream.seen()[0].header("te"), Some("trailers"));
+    assert_eq!(
+        (upstream.seen()[0].header("trailer"), answer.header("trailer")),
+        (Some("x-sum"), Some("x-sum"))
+    );
+}
+
+#[test]
+fn trailers_are_announced_only_where_they_can_come() {
+    let upstream = Upstream::answering(|request| {
+        let framing = match request.first_line.contains("/chunked") {
+            true => "transfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n2\r\nhi\r\n0\r\nx-sum: 8\r\n\r\n",
+            false => "content-length: 2\r\ntrailer: x-sum\r\n\r\nhi",
+        };
+        format!("HTTP/1.1 200 OK\r\n{framing}").into_bytes()
+    });
+    let fixture = in_front_of(&upstream);
+    let ask = |path: &str, more: &str| {
+        let answer = fixture.request(&format!("GET {path} HTTP/1.1\r\nhost: shop\r\n{more}\r\n"));
+        assert_eq!(answer.text(), "hi");
+        (answer.header("trailer").is_some(), !answer.trailers.is_empty())
+    };
+    let wanted = "connection: te\r\nte: deflate\r\nte: trailers\r\n";
+    assert_eq!(ask("/chunked", wanted), (true, true));
+    assert_eq!(ask("/chunked", ""), (false, false));
+    assert_eq!(ask("/chunked", "connection: te\r\nte: deflate\r\n"), (false, false));
+    assert_eq!(ask("/whole", wanted), (false, false));
+
+    let post = "POST / HTTP/1.1\r\nhost: shop\r\n";
+    fixture.request(&format!("{post}trailer: x-sum\r\ncontent-length: 2\r\n\r\nhi"));
+    assert_eq!(upstream.seen().last().unwrap().header("trailer"), None);
+}
+
+#[test]
+fn trailers_that_were_not_announced_are_dropped() {
+    let upstream = Upstream::saying("hello");
+    let fixture = in_front_of(&upstream);
+    let post = |announced: &str| {
+        let head = format!("POST / HTTP/1.1\r\nhost: shop\r\ntransfer-encoding: chunked\r\n{announced}");
+        let body = "2\r\nhi\r\n0\r\nx-sum: 7\r\nx-other: 8\r\n\r\n";
+        assert_eq!(fixture.request(&format!("{head}\r\n{body}")).status(), 200);
+        upstream.seen().pop().unwrap().trailers
+    };
+    assert_eq!(post(""), []);
+    assert_eq!(post("trailer: X-Sum\r\n"), [("x-sum".to_owned(), "7".to_owned())]);
 }
 
 #[test]

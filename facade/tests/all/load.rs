@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use facade::settings::{AdaptiveSettings, Priority, RouteSettings};
 
@@ -135,6 +135,7 @@ fn a_canary_read_that_its_service_has_no_room_for_is_answered_by_the_monolith() 
 
 #[test]
 fn an_upstream_that_gets_slow_is_sent_less() {
+    const CLIENTS: u32 = 16;
     let latency_ms = Arc::new(AtomicU64::new(5));
     let slowness = Arc::clone(&latency_ms);
     let upstream = Upstream::answering(move |_| {
@@ -147,15 +148,16 @@ fn an_upstream_that_gets_slow_is_sent_less() {
         settings.adaptive = AdaptiveSettings {
             upstreams: vec!["monolith".to_owned()],
             min: 2,
-            initial: 16,
-            max: 16,
+            initial: CLIENTS,
+            max: CLIENTS,
             window_ms: 50,
             tolerance_percent: 200,
         };
     });
     let (address, is_over) = (fixture.facade.address(), Arc::new(AtomicBool::new(false)));
     let (served, refused) = (Arc::new(AtomicU64::new(0)), Arc::new(AtomicU64::new(0)));
-    let clients: Vec<_> = (0..16)
+    let began = Instant::now();
+    let clients: Vec<_> = (0..CLIENTS)
         .map(|_| {
             let (is_over, served, refused) =
                 (Arc::clone(&is_over), Arc::clone(&served), Arc::clone(&refused));
@@ -170,8 +172,12 @@ fn an_upstream_that_gets_slow_is_sent_less() {
         })
         .collect();
     eventually("its usual latency is known", || served.load(Ordering::SeqCst) > 400);
+    // Slow is what takes much longer than before, and on a busy machine everything takes long. As many requests as there
+    // are clients were always under way, so their number tells what one took.
+    let answered = served.load(Ordering::SeqCst) + refused.load(Ordering::SeqCst);
+    let usual_ms = began.elapsed().as_millis() * u128::from(CLIENTS) / u128::from(answered);
+    latency_ms.store(u64::try_from(usual_ms * 20).unwrap().max(200), Ordering::SeqCst);
     let before = refused.load(Ordering::SeqCst);
-    latency_ms.store(200, Ordering::SeqCst);
     eventually("requests are refused", || refused.load(Ordering::SeqCst) > before);
     is_over.store(true, Ordering::SeqCst);
     clients.into_iter().for_each(|client| client.join().unwrap());

@@ -152,7 +152,19 @@ fn pseudo() -> Vec<Case> {
         ),
         class.case("authority-with-a-path", MALFORMED, only(&[method, scheme, path, (":authority", "a/b")])),
         class.case("authority-with-a-space", MALFORMED, only(&[method, scheme, path, (":authority", "a b")])),
+        class.case("authority-no-ipv6", MALFORMED, only(&[method, scheme, path, (":authority", "[1:2]")])),
         class.case("authority-list", MALFORMED, only(&[method, scheme, path, (":authority", "a,b")])),
+        class.case(
+            "scheme-of-something-else",
+            MALFORMED,
+            only(&[method, (":scheme", "ftp"), path, authority]),
+        ),
+        class.case(
+            "scheme-of-something-else-and-host",
+            MALFORMED,
+            only(&[method, (":scheme", "file"), path, authority, ("host", "a")]),
+        ),
+        class.case("scheme-https-in-cleartext", FINE, only(&[method, (":scheme", "https"), path, authority])),
         class.case("scheme-with-crlf", MALFORMED, only(&[method, (":scheme", "http\r\nx"), path, authority])),
         class.case("scheme-of-a-url", MALFORMED, only(&[method, (":scheme", "http://b/?"), path, authority])),
     ]

@@ -42,6 +42,41 @@ const FOR: ForwardedSource = ForwardedSource::XForwardedFor;
 const RFC: ForwardedSource = ForwardedSource::Forwarded;
 
 #[test]
+fn what_a_trusted_proxy_says_so_that_it_may_be_taken_for_something_else_is_what_we_see() {
+    let nets = ["10.0.0.0/8"];
+    for (name, bad, seen) in [
+        ("x-forwarded-host", "evil\"; for=9.9.9.9", "shop"),
+        ("x-forwarded-host", "a/b", "shop"),
+        ("x-forwarded-host", "front, ", "shop"),
+        ("x-forwarded-host", "", "shop"),
+        ("x-forwarded-proto", "https;x=y", "http"),
+        ("x-forwarded-proto", "javascript", "http"),
+        ("x-forwarded-port", "99999", "8080"),
+        ("x-forwarded-port", "0", "8080"),
+        ("x-forwarded-port", "+443", "8080"),
+    ] {
+        let headers = rewritten(&nets, FOR, "10.0.0.1", &[("host", "shop"), (name, bad)]);
+        assert_eq!(headers.get_all(name).iter().collect::<Vec<_>>(), [seen], "{name}: {bad}");
+    }
+    for (name, good) in [
+        ("x-forwarded-host", "front.example:8443"),
+        ("x-forwarded-host", "[2001:db8::1], inner"),
+        ("x-forwarded-proto", "HTTPS"),
+        ("x-forwarded-proto", "wss,http"),
+        ("x-forwarded-port", "443, 80"),
+    ] {
+        let headers = rewritten(&nets, FOR, "10.0.0.1", &[("host", "shop"), (name, good)]);
+        assert_eq!(headers[name], good);
+    }
+    let twice = [("host", "shop"), ("x-forwarded-host", "front"), ("x-forwarded-host", "e;vil")];
+    assert_eq!(rewritten(&nets, FOR, "10.0.0.1", &twice)["x-forwarded-host"], "shop");
+    let quoted = [("host", "shop"), ("forwarded", "for=192.0.2.9;host=\"e;vil\";proto=\"x y\"")];
+    let headers = rewritten(&nets, RFC, "10.0.0.1", &quoted);
+    assert_eq!(headers["x-forwarded-host"], "shop");
+    assert_eq!(headers["x-forwarded-proto"], "http");
+}
+
+#[test]
 fn the_client_is_the_first_that_is_not_trusted_from_the_right() {
     let nets = ["10.0.0.0/8", "::1/128"];
     for (peer, chain, expected) in [
