@@ -13,6 +13,7 @@
 pub mod backfill;
 pub mod cli;
 pub mod dual_write;
+pub mod engine;
 pub mod error;
 pub mod extraction;
 pub mod fail_point;
