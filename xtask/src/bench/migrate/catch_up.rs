@@ -113,7 +113,7 @@ fn writer(world: &World) -> Result<std::process::Child> {
     let mut command = Command::new(folder.map_or("pgbench".to_owned(), |folder| format!("{folder}/pgbench")));
     command.args(["--no-vacuum", "--client", "4", "--time", "600", "--rate", &WRITES_PER_SECOND.to_string()]);
     command.arg("--file").arg(script).arg(world.source.url()).stdout(Stdio::null()).stderr(Stdio::null());
-    Ok(command.spawn().context("cannot start pgbench")?)
+    command.spawn().context("cannot start pgbench")
 }
 
 pub(super) fn connect(url: &str) -> Result<Client> {
