@@ -16,7 +16,7 @@ pub mod mapping;
 pub mod prune;
 
 pub use driver::{
-    Batch, Bound, Claim, Dirty, Driver, Guard, KeyRange, Lease, Outcome, Phase, Position, Rows, Source,
-    StreamRow, Target, Touched,
+    Batch, Bound, CaptureState, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange, Lease,
+    LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
 };
 pub use mapping::{Join, Mapping, Stream};

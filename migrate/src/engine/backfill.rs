@@ -65,7 +65,12 @@ impl<'a, D: Driver> Copier<'a, D> {
         self.points.pass("chunk_leased")?;
         let mapping = self.stream.mappings.get(lease.mapping).ok_or_else(|| no_stream(self.stream))?;
         for _ in 0..TRIES {
-            match self.chunk(&row, mapping, &lease)? {
+            let copied = self.chunk(&row, mapping, &lease);
+            if !matches!(copied, Ok(_) | Err(MigrateError::Crashed(_))) {
+                // If the target is what failed, the lease runs out by itself.
+                let _ = self.target.release_chunk(&lease);
+            }
+            match copied? {
                 Some(Outcome::Written(rows)) => {
                     self.points.pass("chunk_done")?;
                     return Ok(Step::Copied(rows));
