@@ -43,6 +43,11 @@ impl<'a, D: Driver> Follower<'a, D> {
         Ok(Self { stream, source, target, claim, points, piece })
     }
 
+    /// Its claim's token.
+    pub fn token(&self) -> i64 {
+        self.claim.token
+    }
+
     /// Applies everything that changed up to now.
     pub fn batch(&mut self) -> Result<Caught, MigrateError> {
         let caught = self.batch_in_snapshot();
@@ -122,14 +127,14 @@ impl<'a, D: Driver> Follower<'a, D> {
     }
 }
 
-pub(super) fn superseded(stream: &Stream) -> MigrateError {
+pub(crate) fn superseded(stream: &Stream) -> MigrateError {
     MigrateError::refused(
         format!("another process has taken the stream {} over", stream.name),
         "let that one go on; `migrate status` shows it",
     )
 }
 
-pub(super) fn no_stream(stream: &Stream) -> MigrateError {
+pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     MigrateError::refused(
         format!("nothing was ever copied in the stream {}", stream.name),
         "start with `migrate run`",
