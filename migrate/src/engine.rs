@@ -14,7 +14,9 @@ pub mod compare;
 pub mod driver;
 pub mod mapping;
 pub mod prune;
+pub mod repair;
 pub mod run;
+pub mod verify;
 
 pub use driver::{
     Batch, Bound, CaptureState, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange, Lease,

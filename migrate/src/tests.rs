@@ -5,6 +5,7 @@
 
 mod application;
 mod backfilling;
+mod comparing;
 mod control_path;
 mod interleaving;
 mod model;

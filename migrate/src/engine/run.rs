@@ -25,6 +25,8 @@ use housekeeping::Housekeeper;
 use retry::{Next, keep_on};
 use shared::Shared;
 
+pub(crate) use retry::pause;
+pub(crate) use start::needs_same_mapping;
 pub use start::{Adopt, begin};
 pub use state::{RunReport, RunState};
 pub use steering::{Pause, Steering};

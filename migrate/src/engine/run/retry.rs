@@ -58,7 +58,7 @@ pub(super) fn keep_on<S>(
 }
 
 /// Doubles with every failure; between half of it and all of it is waited.
-fn pause(failures: u32) -> Duration {
+pub(crate) fn pause(failures: u32) -> Duration {
     let full = FIRST.saturating_mul(2_u32.saturating_pow(failures)).min(LONGEST);
     let half = full / 2;
     let chance = std::collections::hash_map::RandomState::new().build_hasher().finish();

@@ -93,7 +93,7 @@ fn needs_capture<S: Source>(source: &mut S, stream: &Stream) -> Result<(), Migra
 }
 
 /// A copy made by two mappings would be of neither.
-pub(super) fn needs_same_mapping(stream: &Stream, row: &StreamRow) -> Result<(), MigrateError> {
+pub(crate) fn needs_same_mapping(stream: &Stream, row: &StreamRow) -> Result<(), MigrateError> {
     let hash = stream.hash();
     if hash == row.mapping_hash {
         return Ok(());
