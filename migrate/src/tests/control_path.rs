@@ -87,6 +87,6 @@ fn one_side_is_enough_to_know_the_wrong_control_store() {
     let world = switched();
     let mut settings = at(&world, "another.db");
     ControlStore::open(&settings.control).unwrap();
-    settings.extractions.get_mut("users").unwrap().source = world.folder.path().join("nowhere.db");
+    settings.extractions.get_mut("users").unwrap().source = world.folder.path().join("nowhere.db").into();
     assert_eq!(Extraction::open(&settings, "users").err().unwrap().exit_code(), 3);
 }
