@@ -31,6 +31,9 @@ pub struct CopierOptions {
     pub lease_seconds: u32,
 }
 
+/// A chunk in memory, with the snapshot it was read in.
+type Read<D> = (Position, super::Batch<<D as Driver>::Rows>);
+
 /// What a worker found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -122,7 +125,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         row: &StreamRow,
         mapping: &Mapping,
         lease: &Lease,
-    ) -> Result<Option<(Position, super::Batch<D::Rows>)>, MigrateError> {
+    ) -> Result<Option<Read<D>>, MigrateError> {
         let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
         self.source.persist_snapshot()?;
         if !self.target.register_chunk(lease, &snapshot)? {

@@ -250,6 +250,10 @@ pub trait Source: Send {
     }
 }
 
+/// Gives the last key of the range behind one (see [`Source::range_end`]).
+pub type RangeEnd<'a> =
+    &'a mut (dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError> + 'a);
+
 /// The writing end. Its bookkeeping stands in the target's database, so that one commit holds rows and progress.
 pub trait Target: Send {
     /// How rows come from the source.
@@ -295,7 +299,7 @@ pub trait Target: Send {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        end: RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError>;
     /// Records the chunk's snapshot, before it is read. False if the lease ran out.
     fn register_chunk(&mut self, lease: &Lease, snapshot: &Position) -> Result<bool, MigrateError>;

@@ -1,0 +1,199 @@
+//! The commands that copy by change capture: capture, run, backfill, catch-up, pause, resume, throttle.
+//!
+//! Invariant: nothing is written under `--dry-run`.
+
+use platform::table::print_line;
+use serde::Serialize;
+
+use super::arguments::{CaptureCommand, HowArgs, PauseArgs, StreamArgs, ThrottleArgs};
+use super::captured::{Captured, state_of, with_driver};
+use crate::engine::run::{Adopt, Parts, Pause, Until};
+use crate::engine::{
+    Driver, RunOptions, RunReport, RunState, Source as _, Steering, Stop, Stream, Target as _,
+};
+use crate::error::MigrateError;
+use crate::fail_point::FailPoints;
+use crate::meter::Meter;
+use crate::output;
+use crate::settings::Settings;
+
+/// Carries a capture command out.
+pub(super) fn capture(settings: &Settings, command: CaptureCommand, json: bool) -> Result<u8, MigrateError> {
+    match command {
+        CaptureCommand::Install { stream, dry_run } => {
+            let captured = Captured::open(settings, &stream)?;
+            captured.needs_no_dual_write(settings)?;
+            let done = with_driver!(captured, |driver| install(&driver, &captured.stream, dry_run))?;
+            output::capture_change(&done, json)
+        }
+        CaptureCommand::Remove { stream, forget, dry_run } => {
+            let captured = Captured::open(settings, &stream)?;
+            let what = Removal { forget, dry_run };
+            let done = with_driver!(captured, |driver| remove(&driver, &captured.stream, what))?;
+            output::capture_change(&done, json)
+        }
+        CaptureCommand::Status { stream } => {
+            let captured = Captured::open(settings, &stream)?;
+            let (state, log) = with_driver!(captured, |driver| {
+                let log = driver.source().and_then(|mut source| source.log_size(&captured.stream));
+                state_of(&driver, &captured.stream).map(|state| (state, log.unwrap_or_default()))
+            })?;
+            output::capture_state(&captured.stream, &state, log, json)
+        }
+    }
+}
+
+/// What became of capture.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct CaptureChange {
+    /// The stream.
+    pub(crate) stream: String,
+    /// Whether it only looked.
+    pub(crate) dry_run: bool,
+    /// What was done, one line each.
+    pub(crate) deeds: Vec<String>,
+}
+
+fn install<D: Driver>(driver: &D, stream: &Stream, dry_run: bool) -> Result<CaptureChange, MigrateError> {
+    let mut source = driver.source()?;
+    if !dry_run {
+        source.install_capture(stream)?;
+    }
+    let tables = stream.captured().into_iter();
+    let deeds =
+        tables.map(|(table, columns)| format!("{table}: its changed ({}) are logged", columns.join(", ")));
+    Ok(CaptureChange { stream: stream.name.clone(), dry_run, deeds: deeds.collect() })
+}
+
+/// What is removed, and whether it is.
+struct Removal {
+    forget: bool,
+    dry_run: bool,
+}
+
+fn remove<D: Driver>(driver: &D, stream: &Stream, what: Removal) -> Result<CaptureChange, MigrateError> {
+    let (mut source, mut deeds) = (driver.source()?, Vec::new());
+    if source.capture_state(stream)?.installed {
+        deeds.push("its triggers and its log are removed from the source".to_owned());
+    }
+    if what.forget {
+        deeds.push("the target forgets how far the copy is; its rows stay".to_owned());
+    }
+    if !what.dry_run {
+        source.remove_capture(stream)?;
+        if what.forget {
+            driver.target()?.forget_stream(stream)?;
+        }
+    }
+    Ok(CaptureChange { stream: stream.name.clone(), dry_run: what.dry_run, deeds })
+}
+
+/// Runs backfill, catch-up, or both.
+pub(super) fn run(
+    settings: &Settings,
+    arguments: &StreamArgs,
+    how: &HowArgs,
+    (parts, until, chunk): (Parts, Until, Option<u32>),
+    json: bool,
+) -> Result<u8, MigrateError> {
+    let captured = Captured::open(settings, arguments)?;
+    captured.needs_no_dual_write(settings)?;
+    let mut options = captured.extraction.run.options();
+    (options.parts, options.until) = (parts, until);
+    options.adopt = if how.adopt { Adopt::Rows } else { Adopt::Nothing };
+    options.workers = how.workers.unwrap_or(options.workers);
+    options.copier.chunk = chunk.unwrap_or(options.copier.chunk);
+    if how.dry_run {
+        let status = with_driver!(captured, |driver| super::standing::look(&driver, &captured))?;
+        print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
+        return output::captured(&[status], json);
+    }
+    let stop = Stop::by_signals()?;
+    let meter = if json { Meter::silent() } else { Meter::visible(captured.stream.name.clone()) };
+    let report = with_driver!(captured, |driver| metered(&driver, &captured.stream, &options, &stop, meter))?;
+    output::run(&captured.stream.name, &report, json)
+}
+
+fn metered<D: Driver>(
+    driver: &D,
+    stream: &Stream,
+    options: &RunOptions,
+    stop: &Stop,
+    mut meter: Meter,
+) -> Result<RunReport, MigrateError> {
+    let mut begun = false;
+    let mut watch = |state: &RunState| {
+        if !std::mem::replace(&mut begun, true) {
+            let (done, total) = expected(driver, stream).unwrap_or_default();
+            meter.begin(done, total);
+        }
+        if !state.copied {
+            meter.advance(state.rows_copied);
+        }
+    };
+    let report = crate::engine::run(driver, stream, options, stop, &FailPoints::from_env(), &mut watch)?;
+    meter.end(report.rows_copied);
+    Ok(report)
+}
+
+/// Rows copied by earlier runs and rows to expect, roughly.
+fn expected<D: Driver>(driver: &D, stream: &Stream) -> Result<(u64, u64), MigrateError> {
+    let done = driver.target()?.chunks_left(stream)?.rows;
+    let mut source = driver.source()?;
+    let mut total: u64 = 0;
+    for mapping in &stream.mappings {
+        total += source.estimate(mapping)?;
+    }
+    Ok((0, total.saturating_sub(done)))
+}
+
+/// Lets what writes to the target rest.
+pub(super) fn pause(settings: &Settings, arguments: &PauseArgs, json: bool) -> Result<u8, MigrateError> {
+    let pause = if arguments.backfill_only { Pause::Backfill } else { Pause::All };
+    steer(settings, &arguments.stream, json, |steering| steering.pause = pause)
+}
+
+/// Lets it go on.
+pub(super) fn resume(settings: &Settings, arguments: &StreamArgs, json: bool) -> Result<u8, MigrateError> {
+    steer(settings, arguments, json, |steering| steering.pause = Pause::None)
+}
+
+/// Changes limits; what is not said stays.
+pub(super) fn throttle(settings: &Settings, arguments: ThrottleArgs, json: bool) -> Result<u8, MigrateError> {
+    let stream = arguments.stream.clone();
+    steer(settings, &stream, json, |steering| {
+        if arguments.clear {
+            *steering = Steering { pause: steering.pause, ..Steering::default() };
+        }
+        let ThrottleArgs { workers, rows_per_second, load_query, load_limit, log_rows, .. } = arguments;
+        steering.workers = workers.or(steering.workers);
+        steering.rows_per_second = rows_per_second.or(steering.rows_per_second);
+        steering.load_query = load_query.or(steering.load_query.take());
+        steering.load_limit = load_limit.or(steering.load_limit);
+        steering.log_rows = log_rows.or(steering.log_rows);
+    })
+}
+
+fn steer(
+    settings: &Settings,
+    arguments: &StreamArgs,
+    json: bool,
+    change: impl FnOnce(&mut Steering),
+) -> Result<u8, MigrateError> {
+    let captured = Captured::open(settings, arguments)?;
+    let steering = with_driver!(captured, |driver| steered(&driver, &captured.stream, change))?;
+    output::steering(&captured.stream.name, &steering, json)
+}
+
+fn steered<D: Driver>(
+    driver: &D,
+    stream: &Stream,
+    change: impl FnOnce(&mut Steering),
+) -> Result<Steering, MigrateError> {
+    let mut target = driver.target()?;
+    target.prepare(stream)?;
+    let mut steering = Steering::read(&mut target, &stream.name)?;
+    change(&mut steering);
+    steering.write(&mut target, &stream.name)?;
+    Ok(steering)
+}
