@@ -29,8 +29,8 @@ use crate::settings::{DEFAULT_FILE, Settings};
 use crate::verify::{self, VerifyOptions};
 use crate::{dual_write, output, plan, status, switch};
 use arguments::{
-    BackfillArgs, CaptureCommand, InitArgs, OnOff, PauseArgs, RepairArgs, RunArgs, StatusArgs, StreamArgs,
-    ThrottleArgs, VerifyArgs, WhoArgs,
+    BackfillArgs, CaptureCommand, InitArgs, OnOff, PauseArgs, RepairArgs, ResumeArgs, RunArgs, StatusArgs,
+    StreamArgs, ThrottleArgs, VerifyArgs, WhoArgs,
 };
 use captured::{Captured, is_captured, needs_no_capture, with_driver};
 
@@ -122,7 +122,7 @@ enum Command {
     Pause(PauseArgs),
     /// Change capture: let a run that rests go on
     #[command(after_help = "Example:\n  migrate resume users")]
-    Resume(StreamArgs),
+    Resume(ResumeArgs),
     /// Change capture: limit a run while it goes on; without limits it shows them
     #[command(
         after_help = "Examples:\n  migrate throttle users --workers 1 --rows-per-second 5000\n  migrate throttle users --load-query \"SELECT count(*) FROM pg_stat_activity WHERE state = 'active'\" --load-limit 20\n  migrate throttle users --clear"
@@ -226,7 +226,7 @@ fn carry_out(settings: &Settings, command: Command, json: bool) -> Result<u8, Mi
         Command::Status(arguments) => status(settings, &arguments, json),
         Command::Pause(arguments) => copying::pause(settings, &arguments, json),
         Command::Resume(arguments) => copying::resume(settings, &arguments, json),
-        Command::Throttle(arguments) => copying::throttle(settings, arguments, json),
+        Command::Throttle(arguments) => copying::throttle(settings, &arguments, json),
         Command::Verify(arguments) => verify(settings, &arguments, json),
         Command::Repair(arguments) => proving::repair(settings, &arguments, json),
         Command::DualWrite { context, state, who } => {

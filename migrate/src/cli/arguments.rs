@@ -151,6 +151,18 @@ pub(super) struct PauseArgs {
     /// Let catch-up go on, so that the log does not grow
     #[arg(long)]
     pub(super) backfill_only: bool,
+    /// Only say how it would be steered
+    #[arg(long)]
+    pub(super) dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct ResumeArgs {
+    #[command(flatten)]
+    pub(super) stream: StreamArgs,
+    /// Only say how it would be steered
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Args)]
@@ -175,6 +187,9 @@ pub(super) struct ThrottleArgs {
     /// Lift every limit first
     #[arg(long)]
     pub(super) clear: bool,
+    /// Only say how it would be steered
+    #[arg(long)]
+    pub(super) dry_run: bool,
 }
 
 #[derive(Debug, Args)]

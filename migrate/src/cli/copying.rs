@@ -5,7 +5,7 @@
 use platform::table::print_line;
 use serde::Serialize;
 
-use super::arguments::{CaptureCommand, HowArgs, PauseArgs, StreamArgs, ThrottleArgs};
+use super::arguments::{CaptureCommand, HowArgs, PauseArgs, ResumeArgs, StreamArgs, ThrottleArgs};
 use super::captured::{Captured, state_of, with_driver};
 use crate::engine::run::{Adopt, Parts, Pause, Until};
 use crate::engine::{
@@ -150,50 +150,66 @@ fn expected<D: Driver>(driver: &D, stream: &Stream) -> Result<(u64, u64), Migrat
 /// Lets what writes to the target rest.
 pub(super) fn pause(settings: &Settings, arguments: &PauseArgs, json: bool) -> Result<u8, MigrateError> {
     let pause = if arguments.backfill_only { Pause::Backfill } else { Pause::All };
-    steer(settings, &arguments.stream, json, |steering| steering.pause = pause)
+    let asked = Asked { stream: &arguments.stream, dry_run: arguments.dry_run, json };
+    steer(settings, asked, |steering| steering.pause = pause)
 }
 
 /// Lets it go on.
-pub(super) fn resume(settings: &Settings, arguments: &StreamArgs, json: bool) -> Result<u8, MigrateError> {
-    steer(settings, arguments, json, |steering| steering.pause = Pause::None)
+pub(super) fn resume(settings: &Settings, arguments: &ResumeArgs, json: bool) -> Result<u8, MigrateError> {
+    let asked = Asked { stream: &arguments.stream, dry_run: arguments.dry_run, json };
+    steer(settings, asked, |steering| steering.pause = Pause::None)
 }
 
 /// Changes limits; what is not said stays.
-pub(super) fn throttle(settings: &Settings, arguments: ThrottleArgs, json: bool) -> Result<u8, MigrateError> {
-    let stream = arguments.stream.clone();
-    steer(settings, &stream, json, |steering| {
+pub(super) fn throttle(
+    settings: &Settings,
+    arguments: &ThrottleArgs,
+    json: bool,
+) -> Result<u8, MigrateError> {
+    let asked = Asked { stream: &arguments.stream, dry_run: arguments.dry_run, json };
+    steer(settings, asked, |steering| {
         if arguments.clear {
             *steering = Steering { pause: steering.pause, ..Steering::default() };
         }
         let ThrottleArgs { workers, rows_per_second, load_query, load_limit, log_rows, .. } = arguments;
         steering.workers = workers.or(steering.workers);
         steering.rows_per_second = rows_per_second.or(steering.rows_per_second);
-        steering.load_query = load_query.or(steering.load_query.take());
+        steering.load_query = load_query.clone().or(steering.load_query.take());
         steering.load_limit = load_limit.or(steering.load_limit);
         steering.log_rows = log_rows.or(steering.log_rows);
     })
 }
 
+/// What was asked of a stream's steering.
+struct Asked<'a> {
+    stream: &'a StreamArgs,
+    dry_run: bool,
+    json: bool,
+}
+
 fn steer(
     settings: &Settings,
-    arguments: &StreamArgs,
-    json: bool,
+    asked: Asked<'_>,
     change: impl FnOnce(&mut Steering),
 ) -> Result<u8, MigrateError> {
-    let captured = Captured::open(settings, arguments)?;
-    let steering = with_driver!(captured, |driver| steered(&driver, &captured.stream, change))?;
-    output::steering(&captured.stream.name, &steering, json)
+    let captured = Captured::open(settings, asked.stream)?;
+    let steering =
+        with_driver!(captured, |driver| steered(&driver, &captured.stream, asked.dry_run, change))?;
+    output::steering(&captured.stream.name, &steering, asked.json)
 }
 
 fn steered<D: Driver>(
     driver: &D,
     stream: &Stream,
+    dry_run: bool,
     change: impl FnOnce(&mut Steering),
 ) -> Result<Steering, MigrateError> {
     let mut target = driver.target()?;
     target.prepare(stream)?;
     let mut steering = Steering::read(&mut target, &stream.name)?;
     change(&mut steering);
-    steering.write(&mut target, &stream.name)?;
+    if !dry_run {
+        steering.write(&mut target, &stream.name)?;
+    }
     Ok(steering)
 }
