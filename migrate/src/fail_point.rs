@@ -4,7 +4,9 @@
 //! tested is the one that is shipped, and a point costs one comparison. The names:
 //! `dual_write_recorded`, `backfill_chunk_copied` (before the commit), `backfill_chunk` (after it), `backfill_rows`,
 //! `switch_verified`, `switch_held`, `switch_acknowledged`, `switch_fenced`, `switch_drained`, `switch_compared`,
-//! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`.
+//! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`; of the engine:
+//! `catch_up_snapshot`, `catch_up_next`, `catch_up_piece`, `catch_up_pos`, `chunk_leased`, `chunk_registered`, `chunk_read`,
+//! `chunk_done`.
 //!
 //! Invariant: at a fail point nothing is cleaned up, as in a real crash.
 
@@ -33,7 +35,7 @@ pub struct FailPoints {
 }
 
 /// Is told of every point passed.
-type Watcher = dyn Fn(&'static str);
+type Watcher = dyn Fn(&'static str) -> Result<(), MigrateError>;
 
 impl FailPoints {
     /// None.
@@ -61,7 +63,15 @@ impl FailPoints {
 
     /// For tests: `watcher` runs at every point, so that others act between two steps of one command.
     pub fn watched(watcher: impl Fn(&'static str) + 'static) -> Self {
-        Self { watcher: Some(Box::new(watcher)), ..Self::default() }
+        Self::decided(move |point| {
+            watcher(point);
+            Ok(())
+        })
+    }
+
+    /// For tests: `decide` runs at every point, and its error is the step's.
+    pub fn decided(decide: impl Fn(&'static str) -> Result<(), MigrateError> + 'static) -> Self {
+        Self { watcher: Some(Box::new(decide)), ..Self::default() }
     }
 
     fn parse(text: &str, effect: Effect) -> Self {
@@ -75,7 +85,7 @@ impl FailPoints {
     /// Passes a point.
     pub fn pass(&self, point: &'static str) -> Result<(), MigrateError> {
         if let Some(watcher) = &self.watcher {
-            watcher(point);
+            watcher(point)?;
         }
         let Some((_, effect)) = self.chosen.as_ref().filter(|(name, _)| name == point) else {
             return Ok(());
