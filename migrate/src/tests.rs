@@ -7,6 +7,7 @@ mod application;
 mod backfilling;
 mod control_path;
 mod interleaving;
+mod invariant;
 mod planning;
 mod switching;
 mod verifying;

@@ -148,8 +148,10 @@ impl SqliteTarget {
         let width = row_width(mapping);
         if self.made.insert(names.rows.clone()) {
             let columns = numbered("c", width);
-            self.conn
-                .execute_batch(&format!("CREATE TABLE {} (n INTEGER PRIMARY KEY, {columns})", names.rows))?;
+            self.conn.execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS {} (n INTEGER PRIMARY KEY, {columns})",
+                names.rows
+            ))?;
         }
         self.run(&format!("DELETE FROM {}", names.rows))?;
         let (columns, values) = (numbered("c", width), numbered("?", width));
@@ -166,7 +168,9 @@ impl SqliteTarget {
     fn stage_keys(&mut self, table: &str, keys: &SqliteRows, width: usize) -> Result<(), MigrateError> {
         let columns = numbered("k", width);
         if self.made.insert(table.to_owned()) {
-            self.conn.execute_batch(&format!("CREATE TABLE {table} ({columns}, UNIQUE ({columns}))"))?;
+            self.conn.execute_batch(&format!(
+                "CREATE TABLE IF NOT EXISTS {table} ({columns}, UNIQUE ({columns}))"
+            ))?;
         }
         self.run(&format!("DELETE FROM {table}"))?;
         let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({})", numbered("?", width));

@@ -64,13 +64,19 @@ impl SqliteTarget {
         let begun = self.run("BEGIN IMMEDIATE").map(drop);
         let done = begun.and_then(|()| work(self)).and_then(|ending| match ending {
             Ending::Commit(value) => self.run("COMMIT").map(|_| value),
-            Ending::Undo(value) => self.run("ROLLBACK").map(|_| value),
+            Ending::Undo(value) => self.undo().map(|()| value),
         });
         if done.is_err() && !self.conn.is_autocommit() {
             // What went wrong first is what is told.
-            self.run("ROLLBACK").ok();
+            self.undo().ok();
         }
         self.located(done)
+    }
+
+    /// Temporary tables made in the transaction go with it.
+    fn undo(&mut self) -> Result<(), MigrateError> {
+        self.made.clear();
+        self.run("ROLLBACK").map(drop)
     }
 
     /// Runs a statement without parameters; returns how many rows it changed.
