@@ -4,9 +4,9 @@
 //! tested is the one that is shipped, and a point costs one comparison. The names:
 //! `dual_write_recorded`, `backfill_chunk_copied` (before the commit), `backfill_chunk` (after it), `backfill_rows`,
 //! `switch_verified`, `switch_held`, `switch_acknowledged`, `switch_fenced`, `switch_drained`, `switch_compared`,
-//! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`; of the engine
-//! `catch_up_snapshot`, `catch_up_next`, `catch_up_piece`, `catch_up_pos`, `chunk_leased`, `chunk_registered`, `chunk_read`,
-//! `chunk_done`, `run_created`, `run_loaded`, `repair_applied`.
+//! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`; of the engine:
+//! `catch_up_snapshot`, `catch_up_next`, `catch_up_piece`, `catch_up_blocked`, `catch_up_pos`, `chunk_leased`,
+//! `chunk_registered`, `chunk_read`, `chunk_done`, `run_created`, `run_loaded`, `repair_applied`.
 //!
 //! Invariant: at a fail point nothing is cleaned up, as in a real crash.
 
@@ -36,7 +36,7 @@ pub struct FailPoints {
 }
 
 /// Is told of every point passed.
-type Watcher = dyn Fn(&'static str) + Send;
+type Watcher = dyn Fn(&'static str) -> Result<(), MigrateError> + Send;
 
 impl FailPoints {
     /// None.
@@ -64,7 +64,15 @@ impl FailPoints {
 
     /// For tests: `watcher` runs at every point, so that others act between two steps of one command.
     pub fn watched(watcher: impl Fn(&'static str) + Send + 'static) -> Self {
-        Self { watcher: Some(Mutex::new(Box::new(watcher))), ..Self::default() }
+        Self::decided(move |point| {
+            watcher(point);
+            Ok(())
+        })
+    }
+
+    /// For tests: `decide` runs at every point, and its error is the step's.
+    pub fn decided(decide: impl Fn(&'static str) -> Result<(), MigrateError> + Send + 'static) -> Self {
+        Self { watcher: Some(Mutex::new(Box::new(decide))), ..Self::default() }
     }
 
     fn parse(text: &str, effect: Effect) -> Self {
@@ -79,7 +87,7 @@ impl FailPoints {
     pub fn pass(&self, point: &'static str) -> Result<(), MigrateError> {
         if let Some(watcher) = &self.watcher {
             let watcher = watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-            watcher(point);
+            watcher(point)?;
         }
         let Some((_, effect)) = self.chosen.as_ref().filter(|(name, _)| name == point) else {
             return Ok(());

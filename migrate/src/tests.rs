@@ -8,6 +8,7 @@ mod backfilling;
 mod comparing;
 mod control_path;
 mod interleaving;
+mod invariant;
 mod model;
 mod planning;
 mod running;
