@@ -9,6 +9,7 @@ use control::ControlStore;
 
 use super::absent::Absent;
 use super::arguments::StreamArgs;
+use crate::drivers::sqlite::{SqliteDriver, SqliteOptions};
 use crate::engine::{Stream, TableShape};
 use crate::error::MigrateError;
 use crate::extraction::open_store;
@@ -157,8 +158,9 @@ pub(super) fn state_of<D: crate::engine::Driver>(
     driver.source()?.capture_state(stream)
 }
 
-pub(super) fn sqlite(_source: &Path, _target: &Path, _back: bool) -> Absent {
-    Absent("SQLite")
+pub(super) fn sqlite(source: &Path, target: &Path, back: bool) -> SqliteDriver {
+    let there = SqliteDriver::new(source, target, SqliteOptions::default());
+    if back { there.back() } else { there }
 }
 
 pub(super) fn postgres(_source: &str, _target: &str, _back: bool) -> Result<Absent, MigrateError> {

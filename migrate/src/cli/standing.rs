@@ -16,6 +16,8 @@ use crate::error::MigrateError;
 pub(crate) struct Standing {
     /// The stream.
     pub(crate) stream: String,
+    /// The tables filled.
+    pub(crate) tables: Vec<String>,
     /// Hash of the mapping in the manifest.
     pub(crate) mapping_hash: String,
     /// What cannot be read, and why.
@@ -61,6 +63,7 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
     let stream = &captured.stream;
     let mut standing = Standing {
         stream: stream.name.clone(),
+        tables: stream.mappings.iter().map(|mapping| mapping.table.clone()).collect(),
         mapping_hash: stream.hash(),
         unreadable: Vec::new(),
         row: None,

@@ -17,6 +17,7 @@ mod fault;
 mod index_text;
 mod loading;
 mod log;
+mod notes;
 mod place;
 mod rows;
 mod source;

@@ -70,7 +70,7 @@ pub trait CompareSource: Source {
     ) -> Result<Vec<Bound>, MigrateError>;
     /// The keys in the form in which rows pass.
     fn keys(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Self::Rows, MigrateError>;
-    /// Up to `rows` keys behind `after` with a log row that `since` did not see, in any order that stays within a snapshot;
+    /// Up to `rows` keys behind `after` with a log row that `since` did not see, in one order, the same in every snapshot;
     /// nothing (`None`) if a whole table is dirty.
     fn dirty_keys(
         &mut self,

@@ -355,8 +355,8 @@ pub struct CaptureState {
 /// A chunk under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeaseState {
-    /// The table filled.
-    pub table: String,
+    /// Position of the mapping in the stream.
+    pub mapping: usize,
     /// The chunk's number.
     pub chunk: i64,
     /// Seconds until another worker may take it; negative once one may.

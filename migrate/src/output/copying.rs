@@ -98,7 +98,8 @@ fn standing_rows(standing: &Standing) -> Vec<[String; 2]> {
         add("backfill", chunks_text(chunks, standing.keys));
     }
     for lease in &standing.leases {
-        add("chunk under way", format!("{} {}, lease of {} s", lease.table, lease.chunk, lease.seconds_left));
+        let table = standing.tables.get(lease.mapping).map_or("", String::as_str);
+        add("chunk under way", format!("{table} {}, lease of {} s", lease.chunk, lease.seconds_left));
     }
     if standing.steering != Steering::default() {
         add("steered", steering_text(&standing.steering));

@@ -26,6 +26,8 @@ fn tables(schema: &str) -> String {
            until REAL NOT NULL, PRIMARY KEY (stream, name)) WITHOUT ROWID; \
          CREATE TABLE IF NOT EXISTS {schema}.banyan_dropped (stream TEXT, source TEXT, sql TEXT, \
            PRIMARY KEY (stream, sql)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_notes (stream TEXT, name TEXT, text TEXT NOT NULL, \
+           PRIMARY KEY (stream, name)) WITHOUT ROWID; \
          CREATE TABLE IF NOT EXISTS {schema}.banyan_guard (present INTEGER PRIMARY KEY)"
     )
 }
@@ -107,7 +109,7 @@ impl SqliteTarget {
         self.conn.execute_batch(&tables(self.schema))?;
         let name = text(&stream.name);
         self.run(&format!("DELETE FROM {} WHERE name = {name}", self.table("banyan_streams")))?;
-        for table in ["banyan_chunks", "banyan_holds"] {
+        for table in ["banyan_chunks", "banyan_holds", "banyan_notes"] {
             self.run(&format!("DELETE FROM {} WHERE stream = {name}", self.table(table)))?;
         }
         for mapping in &stream.mappings {

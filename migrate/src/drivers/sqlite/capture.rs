@@ -10,7 +10,7 @@ use super::catalog::Table;
 use super::log::{Log, TABLES};
 use super::sql::{quote, text};
 use super::triggers::{self, Trigger};
-use crate::engine::Stream;
+use crate::engine::{CaptureState, Stream};
 use crate::error::MigrateError;
 
 /// Puts triggers and log into the file.
@@ -93,6 +93,16 @@ pub(super) fn fingerprint(
     let lines = statement.query_map((&prefix, prefix.chars().count()), |row| row.get::<_, String>(0))?;
     let lines = lines.collect::<Result<Vec<_>, _>>()?.join("\n");
     Ok(format!("{:016x}", XxHash3_64::oneshot(lines.as_bytes())))
+}
+
+/// What of it is there, and what is wrong with it.
+pub(super) fn state(conn: &Connection, schema: &str, stream: &Stream) -> Result<CaptureState, MigrateError> {
+    let Some(log) = Log::read(conn, schema, &stream.name)? else { return Ok(CaptureState::default()) };
+    let faults = match fingerprint(conn, schema, stream, &log) {
+        Err(MigrateError::Refused { reason, .. }) => vec![reason],
+        looked => looked.map(|_| Vec::new())?,
+    };
+    Ok(CaptureState { installed: true, faults })
 }
 
 fn registered(log: &Log, stream: &Stream) -> bool {

@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::index_text;
 use super::sql::{equal, quote};
+use crate::engine::{ColumnShape, TableShape};
 use crate::error::MigrateError;
 
 /// A table.
@@ -163,6 +164,66 @@ impl Index {
         let condition = condition.filter(|_| self.partial);
         Ok(Unique { terms: terms.collect::<Result<_, _>>()?, condition })
     }
+}
+
+/// Every table of the application, those that others refer to first.
+pub(super) fn shapes(conn: &Connection, schema: &str) -> Result<Vec<TableShape>, MigrateError> {
+    let mut statement = conn.prepare(
+        "SELECT name FROM pragma_table_list WHERE schema = ?1 AND type = 'table' \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'banyan\\_%' ESCAPE '\\' ORDER BY name",
+    )?;
+    let names = statement.query_map([schema], |row| row.get::<_, String>(0))?;
+    let mut left: Vec<String> = names.collect::<Result<_, _>>()?;
+    let mut shapes: Vec<TableShape> = Vec::new();
+    while !left.is_empty() {
+        let mut free = None;
+        for (place, name) in left.iter().enumerate() {
+            let waits = |parent: &String| parent != name && left.contains(parent);
+            if !parents(conn, schema, name)?.iter().any(waits) {
+                free = Some(place);
+                break;
+            }
+        }
+        // Tables that refer to each other in a ring have no order; the first goes first.
+        shapes.push(shape(conn, schema, &left.remove(free.unwrap_or(0)))?);
+    }
+    Ok(shapes)
+}
+
+fn parents(conn: &Connection, schema: &str, name: &str) -> Result<Vec<String>, MigrateError> {
+    let mut statement = conn.prepare_cached("SELECT \"table\" FROM pragma_foreign_key_list(?1, ?2)")?;
+    let parents = statement.query_map([name, schema], |row| row.get(0))?;
+    Ok(parents.collect::<Result<_, _>>()?)
+}
+
+fn shape(conn: &Connection, schema: &str, name: &str) -> Result<TableShape, MigrateError> {
+    let table = Table::read(conn, schema, name)?;
+    let mut primary: Vec<&Column> = table.columns.iter().filter(|column| column.key_part > 0).collect();
+    primary.sort_by_key(|column| column.key_part);
+    let mut key: Vec<String> = primary.into_iter().map(|column| column.name.clone()).collect();
+    if key.is_empty() {
+        key = unique_without_null(conn, schema, &table)?;
+    }
+    let columns = table.columns.iter().map(|column| ColumnShape {
+        name: column.name.clone(),
+        declared: column.declared.clone(),
+        generated: column.generated,
+    });
+    Ok(TableShape { name: name.to_owned(), columns: columns.collect(), key })
+}
+
+fn unique_without_null(conn: &Connection, schema: &str, table: &Table) -> Result<Vec<String>, MigrateError> {
+    let mut statement =
+        conn.prepare_cached("SELECT name FROM pragma_table_xinfo(?1, ?2) WHERE \"notnull\"")?;
+    let names = statement.query_map([table.name.as_str(), schema], |row| row.get::<_, String>(0))?;
+    let never_null: Vec<String> = names.collect::<Result<_, _>>()?;
+    let plain = |unique: &Unique| -> Option<Vec<String>> {
+        let column =
+            |(term, _): &(String, String)| never_null.iter().find(|name| quote(name) == *term).cloned();
+        let columns: Option<Vec<String>> = unique.terms.iter().map(column).collect();
+        columns.filter(|_| unique.condition.is_none())
+    };
+    Ok(table.uniques.iter().find_map(plain).unwrap_or_default())
 }
 
 fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>, MigrateError> {

@@ -10,7 +10,7 @@ use crate::engine::driver::ChunksLeft;
 use crate::engine::{Bound, KeyRange, Lease, Mapping, Position, Stream};
 use crate::error::MigrateError;
 
-const NOW: &str = "unixepoch('now', 'subsec')";
+pub(super) const NOW: &str = "unixepoch('now', 'subsec')";
 
 /// The last chunk that a mapping has so far.
 #[derive(PartialEq, Eq)]

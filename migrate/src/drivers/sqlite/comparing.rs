@@ -7,6 +7,7 @@ use rusqlite::{Connection, Params, Row};
 use super::apply::Names;
 use super::bookkeeping;
 use super::catalog::{Table, Unique};
+use super::log::select;
 use super::rows::{RowHasher, SqliteRows, bound, show};
 use super::source::SqliteSource;
 use super::sql::{list, numbered, quote, ranged, replace, within};
@@ -210,6 +211,27 @@ impl SqliteSource {
     }
 }
 
+impl SqliteSource {
+    fn staged_after(
+        &mut self,
+        mapping: &Mapping,
+        since: &Position,
+        after: Option<&Bound>,
+        rows: u32,
+    ) -> Result<Vec<Bound>, MigrateError> {
+        self.stage_changed(mapping, since)?;
+        let width = mapping.root_key.len();
+        let (table, keys) = (self.key_table("staged", width)?, numbered("k", width));
+        let range = KeyRange { after: after.cloned(), up_to: None };
+        let sql = format!(
+            "SELECT {keys} FROM {table} WHERE {} ORDER BY {keys} LIMIT {rows}",
+            within(&keys, width, &range)
+        );
+        let found = Bounds::of(&range, width)?.with(|params| select(&self.conn, &sql, width, params))?;
+        Ok((0..found.count()).map(|row| found.bound(row)).collect())
+    }
+}
+
 fn exists(conn: &Connection, sql: &str, params: impl Params) -> Result<bool, rusqlite::Error> {
     conn.prepare_cached(sql)?.exists(params)
 }
@@ -256,6 +278,17 @@ impl CompareSource for SqliteSource {
         let mut rows = SqliteRows::new(mapping.root_key.len());
         keys.iter().try_for_each(|key| rows.push_bound(key))?;
         Ok(rows)
+    }
+
+    fn dirty_keys(
+        &mut self,
+        mapping: &Mapping,
+        since: &Position,
+        after: Option<&Bound>,
+        rows: u32,
+    ) -> Result<Option<Vec<Bound>>, MigrateError> {
+        let done = self.staged_after(mapping, since, after, rows);
+        self.located(done).map(Some)
     }
 }
 

@@ -12,8 +12,10 @@ use super::fault::locate;
 use super::log::Log;
 use super::place::Place;
 use super::rows::SqliteRows;
-use super::{SqliteOptions, capture, connection};
-use crate::engine::{Batch, Bound, Dirty, KeyRange, Mapping, Position, Source, Stream, Touched};
+use super::{SqliteOptions, capture, catalog, connection};
+use crate::engine::{
+    Batch, Bound, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, TableShape, Touched,
+};
 use crate::error::MigrateError;
 
 /// Log rows removed per transaction: the application's writers wait for each.
@@ -146,6 +148,15 @@ impl SqliteSource {
         let writer = self.writer()?;
         writer.prepare_cached("INSERT INTO banyan_log (tab) VALUES (?1)")?.execute([heart])?;
         Ok(())
+    }
+
+    fn first_number(&self, query: &str) -> Result<f64, MigrateError> {
+        let value = self.conn.query_row(query, [], |row| row.get::<_, rusqlite::types::Value>(0))?;
+        match value {
+            rusqlite::types::Value::Real(number) => Ok(number),
+            rusqlite::types::Value::Integer(number) => Ok(number as f64),
+            other => Err(MigrateError::Usage(format!("`{query}` gives {other:?}, which is no number"))),
+        }
     }
 
     fn remove_seen(&mut self, stream: &Stream, seen_by: &[Position]) -> Result<u64, MigrateError> {
@@ -310,6 +321,21 @@ impl Source for SqliteSource {
 
     fn log_size(&mut self, stream: &Stream) -> Result<(u64, u64), MigrateError> {
         let done = self.measure_log(stream);
+        self.located(done)
+    }
+
+    fn capture_state(&mut self, stream: &Stream) -> Result<CaptureState, MigrateError> {
+        let done = capture::state(&self.conn, self.schema, stream);
+        self.located(done)
+    }
+
+    fn measure(&mut self, query: &str) -> Result<f64, MigrateError> {
+        let done = self.first_number(query);
+        self.located(done)
+    }
+
+    fn describe(&mut self) -> Result<Vec<TableShape>, MigrateError> {
+        let done = catalog::shapes(&self.conn, self.schema);
         self.located(done)
     }
 }

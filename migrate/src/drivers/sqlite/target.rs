@@ -14,7 +14,7 @@ use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
 use crate::engine::driver::ChunksLeft;
 use crate::engine::{
-    Batch, Bound, Claim, Guard, Lease, Mapping, Outcome, Position, Stream, StreamRow, Target,
+    Batch, Bound, Claim, Guard, Lease, LeaseState, Mapping, Outcome, Position, Stream, StreamRow, Target,
 };
 use crate::error::MigrateError;
 
@@ -207,6 +207,21 @@ impl Target for SqliteTarget {
 
     fn move_sequences(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         let done = self.raise_sequences(stream);
+        self.located(done)
+    }
+
+    fn note(&mut self, stream: &str, name: &str) -> Result<Option<String>, MigrateError> {
+        let done = self.read_note(stream, name);
+        self.located(done)
+    }
+
+    fn set_note(&mut self, stream: &str, name: &str, text: Option<&str>) -> Result<(), MigrateError> {
+        let done = self.write_note(stream, name, text);
+        self.located(done)
+    }
+
+    fn leases(&mut self, stream: &str) -> Result<Vec<LeaseState>, MigrateError> {
+        let done = self.chunks_under_way(stream);
         self.located(done)
     }
 }

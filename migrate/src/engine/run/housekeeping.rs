@@ -40,7 +40,7 @@ pub(super) struct Housekeeper<'a> {
     options: &'a RunOptions,
     shared: &'a Shared<'a>,
     points: &'a FailPoints,
-    load: Option<f64>,
+    load: Option<Result<f64, String>>,
     log: (u64, u64),
     seldom: Option<Instant>,
     said: Option<Instant>,
@@ -97,7 +97,11 @@ impl<'a> Housekeeper<'a> {
         let pruned = prune::<D>(source, target, self.stream)?;
         self.log = source.log_size(self.stream)?;
         self.shared.note_log(pruned, self.log);
-        self.load = steering.load_query.as_ref().map(|query| source.measure(query)).transpose()?;
+        self.load = match steering.load_query.as_ref().map(|query| source.measure(query)) {
+            Some(Err(error @ MigrateError::Unreachable { .. })) => return Err(error),
+            Some(Err(error)) => Some(Err(platform::error::chain(&error))),
+            measured => measured.and_then(Result::ok).map(Ok),
+        };
         Ok(())
     }
 
@@ -106,10 +110,12 @@ impl<'a> Housekeeper<'a> {
         if steering.pause != Pause::None {
             return Some("paused; `migrate resume` lets it go on".to_owned());
         }
-        if let (Some(load), Some(limit)) = (self.load, steering.load_limit)
-            && load > limit
-        {
-            return Some(format!("the load is {load}, above {limit}"));
+        match (&self.load, steering.load_limit) {
+            (Some(Err(reason)), _) => return Some(format!("the load cannot be measured: {reason}")),
+            (Some(Ok(load)), Some(limit)) if *load > limit => {
+                return Some(format!("the load is {load}, above {limit}"));
+            }
+            _ => {}
         }
         let (rows, limit) = (self.log.0, steering.log_rows?);
         (rows > limit).then(|| format!("the log holds {rows} rows, above {limit}: catch-up comes first"))

@@ -35,7 +35,7 @@ pub(super) struct Sizes {
 /// What a worker came to.
 #[derive(Debug)]
 pub(super) enum Event {
-    At(Point),
+    At(#[expect(dead_code, reason = "whoever prints an event sees it")] Point),
     Followed(Result<(), MigrateError>),
     Copied(Result<Step, MigrateError>),
     Crashed,
