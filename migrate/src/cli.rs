@@ -34,6 +34,8 @@ use arguments::{
 };
 use captured::{Captured, is_captured, needs_no_capture, with_driver};
 
+use copying::What;
+
 pub(crate) use copying::CaptureChange;
 pub(crate) use standing::{Chunks, Run, Standing};
 
@@ -217,10 +219,10 @@ fn carry_out(settings: &Settings, command: Command, json: bool) -> Result<u8, Mi
         }
         Command::Capture(command) => copying::capture(settings, command, json),
         Command::Run(RunArgs { stream, how, until_caught_up }) => {
-            copying::run(settings, &stream, &how, (Parts::Both, until(until_caught_up), None), json)
+            copying::run(settings, &stream, &how, what(Parts::Both, until_caught_up), json)
         }
         Command::CatchUp(RunArgs { stream, how, until_caught_up }) => {
-            copying::run(settings, &stream, &how, (Parts::CatchUp, until(until_caught_up), None), json)
+            copying::run(settings, &stream, &how, what(Parts::CatchUp, until_caught_up), json)
         }
         Command::Backfill(arguments) => backfill(settings, &arguments, json),
         Command::Status(arguments) => status(settings, &arguments, json),
@@ -257,15 +259,17 @@ fn meter(label: String, json: bool) -> Meter {
     if json { Meter::silent() } else { Meter::visible(label) }
 }
 
-fn until(caught_up: bool) -> Until {
-    if caught_up { Until::CaughtUp } else { Until::Stopped }
+fn what(parts: Parts, until_caught_up: bool) -> What {
+    let until = if until_caught_up { Until::CaughtUp } else { Until::Stopped };
+    What { parts, until, chunk: None, again: false }
 }
 
 fn backfill(settings: &Settings, arguments: &BackfillArgs, json: bool) -> Result<u8, MigrateError> {
     let context = &arguments.stream.context;
     if arguments.stream.back || is_captured(settings, context)? {
-        let how = (Parts::Backfill, Until::Stopped, arguments.chunk_rows);
-        return copying::run(settings, &arguments.stream, &arguments.how, how, json);
+        let what =
+            What { chunk: arguments.chunk_rows, again: arguments.again, ..what(Parts::Backfill, false) };
+        return copying::run(settings, &arguments.stream, &arguments.how, what, json);
     }
     if arguments.how.dry_run {
         return open(settings, context)?.carry_out(plan::run).and_then(|plan| output::plan(&plan, json));

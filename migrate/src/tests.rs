@@ -5,6 +5,7 @@
 
 mod application;
 mod backfilling;
+mod capturing;
 mod comparing;
 mod control_path;
 mod interleaving;

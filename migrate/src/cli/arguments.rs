@@ -130,7 +130,7 @@ pub(super) struct BackfillArgs {
     /// Dual-write: pause after each chunk (with change capture see `migrate throttle`)
     #[arg(long, default_value_t = 0, value_name = "MS")]
     pub(super) throttle_ms: u64,
-    /// Dual-write: write every row anew, also where versions agree, and remove rows that the owner does not have
+    /// Copy everything anew, over what was copied before (dual-write: rows that the owner does not have are removed as well)
     #[arg(long)]
     pub(super) again: bool,
 }

@@ -88,25 +88,51 @@ fn remove<D: Driver>(driver: &D, stream: &Stream, what: Removal) -> Result<Captu
     Ok(CaptureChange { stream: stream.name.clone(), dry_run: what.dry_run, deeds })
 }
 
+/// What a run is to do.
+pub(super) struct What {
+    /// Backfill, catch-up, or both.
+    pub(super) parts: Parts,
+    pub(super) until: Until,
+    /// Keys per chunk, if said.
+    pub(super) chunk: Option<u32>,
+    /// Forget how far the copy is, and begin anew over its rows.
+    pub(super) again: bool,
+}
+
+fn forget<D: Driver>(driver: &D, stream: &Stream) -> Result<(), MigrateError> {
+    if driver.source()?.capture_state(stream)?.faults.is_empty() {
+        driver.target()?.forget_stream(stream)?;
+    }
+    Ok(())
+}
+
 /// Runs backfill, catch-up, or both.
 pub(super) fn run(
     settings: &Settings,
     arguments: &StreamArgs,
     how: &HowArgs,
-    (parts, until, chunk): (Parts, Until, Option<u32>),
+    what: What,
     json: bool,
 ) -> Result<u8, MigrateError> {
     let captured = Captured::open(settings, arguments)?;
     captured.needs_no_dual_write(settings)?;
     let mut options = captured.extraction.run.options();
-    (options.parts, options.until) = (parts, until);
-    options.adopt = if how.adopt { Adopt::Rows } else { Adopt::Nothing };
+    (options.parts, options.until) = (what.parts, what.until);
+    options.adopt = if how.adopt || what.again { Adopt::Rows } else { Adopt::Nothing };
     options.workers = how.workers.unwrap_or(options.workers);
-    options.copier.chunk = chunk.unwrap_or(options.copier.chunk);
+    options.copier.chunk = what.chunk.unwrap_or(options.copier.chunk);
     if how.dry_run {
         let status = with_driver!(captured, |driver| super::standing::look(&driver, &captured))?;
         print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
         return output::captured(&[status], json);
+    }
+    if what.again {
+        with_driver!(captured, |driver| forget(&driver, &captured.stream))?;
+        if !json {
+            print_line(
+                "everything is copied anew; rows that the source lost meanwhile show in `migrate verify` as extra",
+            );
+        }
     }
     let stop = Stop::by_signals()?;
     let meter = if json { Meter::silent() } else { Meter::visible(captured.stream.name.clone()) };
@@ -123,28 +149,30 @@ fn metered<D: Driver>(
 ) -> Result<RunReport, MigrateError> {
     let mut begun = false;
     let mut watch = |state: &RunState| {
-        if !std::mem::replace(&mut begun, true) {
-            let (done, total) = expected(driver, stream).unwrap_or_default();
-            meter.begin(done, total);
+        if !begun && !state.copied && state.rows_copied > 0 {
+            begun = true;
+            meter.begin(0, expected(driver, stream).unwrap_or_default() + state.rows_copied);
         }
-        if !state.copied {
+        if begun && !state.copied {
             meter.advance(state.rows_copied);
         }
     };
     let report = crate::engine::run(driver, stream, options, stop, &FailPoints::from_env(), &mut watch)?;
-    meter.end(report.rows_copied);
+    if report.rows_copied > 0 {
+        meter.end(report.rows_copied);
+    }
     Ok(report)
 }
 
-/// Rows copied by earlier runs and rows to expect, roughly.
-fn expected<D: Driver>(driver: &D, stream: &Stream) -> Result<(u64, u64), MigrateError> {
+/// Rows still to expect, roughly.
+fn expected<D: Driver>(driver: &D, stream: &Stream) -> Result<u64, MigrateError> {
     let done = driver.target()?.chunks_left(stream)?.rows;
     let mut source = driver.source()?;
     let mut total: u64 = 0;
     for mapping in &stream.mappings {
         total += source.estimate(mapping)?;
     }
-    Ok((0, total.saturating_sub(done)))
+    Ok(total.saturating_sub(done))
 }
 
 /// Lets what writes to the target rest.
@@ -208,6 +236,10 @@ fn steered<D: Driver>(
     target.prepare(stream)?;
     let mut steering = Steering::read(&mut target, &stream.name)?;
     change(&mut steering);
+    if let Some(query) = &steering.load_query {
+        // A query that cannot be run is told now, not when the backfill rests because of it.
+        driver.source()?.measure(query)?;
+    }
     if !dry_run {
         steering.write(&mut target, &stream.name)?;
     }
