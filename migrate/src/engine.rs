@@ -14,9 +14,13 @@ pub mod compare;
 pub mod driver;
 pub mod mapping;
 pub mod prune;
+pub mod repair;
+pub mod run;
+pub mod verify;
 
 pub use driver::{
-    Batch, Bound, Claim, Dirty, Driver, Guard, KeyRange, Lease, Outcome, Phase, Position, Rows, Source,
-    StreamRow, Target, Touched,
+    Batch, Bound, CaptureState, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange, Lease,
+    LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
 };
 pub use mapping::{Join, Mapping, Stream};
+pub use run::{RunOptions, RunReport, RunState, Steering, Stop, run};

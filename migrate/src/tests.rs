@@ -5,9 +5,14 @@
 
 mod application;
 mod backfilling;
+mod capturing;
+mod comparing;
 mod control_path;
 mod interleaving;
+mod invariant;
+mod model;
 mod planning;
+mod running;
 mod switching;
 mod verifying;
 mod world;

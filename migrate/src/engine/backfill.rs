@@ -31,6 +31,9 @@ pub struct CopierOptions {
     pub lease_seconds: u32,
 }
 
+/// A chunk in memory, with the snapshot it was read in.
+type Read<D> = (Position, super::Batch<<D as Driver>::Rows>);
+
 /// What a worker found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -65,7 +68,12 @@ impl<'a, D: Driver> Copier<'a, D> {
         self.points.pass("chunk_leased")?;
         let mapping = self.stream.mappings.get(lease.mapping).ok_or_else(|| no_stream(self.stream))?;
         for _ in 0..TRIES {
-            match self.chunk(&row, mapping, &lease)? {
+            let copied = self.chunk(&row, mapping, &lease);
+            if !matches!(copied, Ok(_) | Err(MigrateError::Crashed(_))) {
+                // If the target is what failed, the lease runs out by itself.
+                let _ = self.target.release_chunk(&lease);
+            }
+            match copied? {
                 Some(Outcome::Written(rows)) => {
                     self.points.pass("chunk_done")?;
                     return Ok(Step::Copied(rows));
@@ -117,7 +125,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         row: &StreamRow,
         mapping: &Mapping,
         lease: &Lease,
-    ) -> Result<Option<(Position, super::Batch<D::Rows>)>, MigrateError> {
+    ) -> Result<Option<Read<D>>, MigrateError> {
         let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
         self.source.persist_snapshot()?;
         if !self.target.register_chunk(lease, &snapshot)? {

@@ -8,6 +8,9 @@ use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
+/// How often a batch is begun anew because a chunk that is newer than its snapshot put a row in its way.
+const TRIES: u32 = 20;
+
 /// One process's catch-up of one stream.
 pub struct Follower<'a, D: Driver> {
     stream: &'a Stream,
@@ -17,6 +20,13 @@ pub struct Follower<'a, D: Driver> {
     points: &'a FailPoints,
     /// Keys per transaction.
     piece: u32,
+}
+
+/// What became of a batch in one snapshot.
+enum Attempt {
+    Done(Caught),
+    /// A row that no key dirty in this snapshot accounts for holds a unique value.
+    Blocked(MigrateError),
 }
 
 /// What one batch did.
@@ -43,16 +53,32 @@ impl<'a, D: Driver> Follower<'a, D> {
         Ok(Self { stream, source, target, claim, points, piece })
     }
 
-    /// Applies everything that changed up to now.
-    pub fn batch(&mut self) -> Result<Caught, MigrateError> {
-        let caught = self.batch_in_snapshot();
-        let ended = self.source.end();
-        let caught = caught?;
-        ended?;
-        Ok(caught)
+    /// Its claim's token.
+    pub fn token(&self) -> i64 {
+        self.claim.token
     }
 
-    fn batch_in_snapshot(&mut self) -> Result<Caught, MigrateError> {
+    /// Applies everything that changed up to now.
+    ///
+    /// A chunk may have a newer snapshot than the batch, and so hold a unique value that in the batch's snapshot is still
+    /// another key's. That key has given it away since, so in a newer snapshot it is dirty, and the value free.
+    pub fn batch(&mut self) -> Result<Caught, MigrateError> {
+        let mut tries = 0;
+        loop {
+            tries += 1;
+            let attempt = self.batch_in_snapshot();
+            let ended = self.source.end();
+            let attempt = attempt?;
+            ended?;
+            match attempt {
+                Attempt::Done(caught) => return Ok(caught),
+                Attempt::Blocked(collision) if tries == TRIES => return Err(collision),
+                Attempt::Blocked(_) => self.points.pass("catch_up_blocked")?,
+            }
+        }
+    }
+
+    fn batch_in_snapshot(&mut self) -> Result<Attempt, MigrateError> {
         let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
         if row.token != self.claim.token {
             return Err(superseded(self.stream));
@@ -70,13 +96,15 @@ impl<'a, D: Driver> Follower<'a, D> {
             if dirty.whole {
                 self.stage_everything(mapping)?;
             }
-            self.apply_staged(mapping, &mut caught)?;
+            if let Some(collision) = self.apply_staged(mapping, &mut caught)? {
+                return Ok(Attempt::Blocked(collision));
+            }
         }
         if !self.target.set_pos(&self.claim, &row.pos, &position)? {
             return Err(superseded(self.stream));
         }
         self.points.pass("catch_up_pos")?;
-        Ok(caught)
+        Ok(Attempt::Done(caught))
     }
 
     /// Every key that either end knows.
@@ -93,43 +121,55 @@ impl<'a, D: Driver> Follower<'a, D> {
         }
     }
 
-    fn apply_staged(&mut self, mapping: &Mapping, caught: &mut Caught) -> Result<(), MigrateError> {
+    /// Gives the collision that keeps the rest from being applied, if there is one.
+    fn apply_staged(
+        &mut self,
+        mapping: &Mapping,
+        caught: &mut Caught,
+    ) -> Result<Option<MigrateError>, MigrateError> {
         let mut from = 0;
         while let Some(batch) = self.source.piece(mapping, from, self.piece)? {
             from += u64::from(self.piece);
             caught.keys += super::Rows::len(&batch.keys);
-            caught.rows += self.apply(mapping, batch)?;
+            match self.apply(mapping, batch)? {
+                Ok(rows) => caught.rows += rows,
+                Err(collision) => return Ok(Some(collision)),
+            }
             self.points.pass("catch_up_piece")?;
         }
-        Ok(())
+        Ok(None)
     }
 
     /// Applies a piece. If a unique value of it is still held by another key, that key has given it away in the same snapshot,
     /// and so is dirty as well: it joins the piece.
-    fn apply(&mut self, mapping: &Mapping, mut batch: Batch<D::Rows>) -> Result<u64, MigrateError> {
+    fn apply(
+        &mut self,
+        mapping: &Mapping,
+        mut batch: Batch<D::Rows>,
+    ) -> Result<Result<u64, MigrateError>, MigrateError> {
         loop {
             match self.target.apply(Guard::Claim(&self.claim), mapping, &batch)? {
-                Outcome::Written(rows) => return Ok(rows),
+                Outcome::Written(rows) => return Ok(Ok(rows)),
                 Outcome::Superseded => return Err(superseded(self.stream)),
                 Outcome::Collides { holders, example } => {
-                    batch = self
-                        .source
-                        .widen(mapping, &batch, &holders)?
-                        .ok_or_else(|| collision(mapping, &example))?;
+                    let Some(wider) = self.source.widen(mapping, &batch, &holders)? else {
+                        return Ok(Err(collision(mapping, &example)));
+                    };
+                    batch = wider;
                 }
             }
         }
     }
 }
 
-pub(super) fn superseded(stream: &Stream) -> MigrateError {
+pub(crate) fn superseded(stream: &Stream) -> MigrateError {
     MigrateError::refused(
         format!("another process has taken the stream {} over", stream.name),
         "let that one go on; `migrate status` shows it",
     )
 }
 
-pub(super) fn no_stream(stream: &Stream) -> MigrateError {
+pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     MigrateError::refused(
         format!("nothing was ever copied in the stream {}", stream.name),
         "start with `migrate run`",

@@ -70,6 +70,17 @@ pub trait CompareSource: Source {
     ) -> Result<Vec<Bound>, MigrateError>;
     /// The keys in the form in which rows pass.
     fn keys(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Self::Rows, MigrateError>;
+    /// Up to `rows` keys behind `after` with a log row that `since` did not see, in one order, the same in every snapshot;
+    /// nothing (`None`) if a whole table is dirty.
+    fn dirty_keys(
+        &mut self,
+        _mapping: &Mapping,
+        _since: &Position,
+        _after: Option<&Bound>,
+        _rows: u32,
+    ) -> Result<Option<Vec<Bound>>, MigrateError> {
+        Err(MigrateError::refused("this database's driver cannot list dirty keys", "verify everything"))
+    }
 }
 
 /// The writing end, read.

@@ -235,7 +235,24 @@ pub trait Source: Send {
     fn prune(&mut self, stream: &Stream, seen_by: &[Position]) -> Result<u64, MigrateError>;
     /// About how many rows and bytes the log holds.
     fn log_size(&mut self, stream: &Stream) -> Result<(u64, u64), MigrateError>;
+
+    /// How much of capture stands in the database. Called without an open snapshot; changes nothing.
+    fn capture_state(&mut self, _stream: &Stream) -> Result<CaptureState, MigrateError> {
+        Err(unsupported("tell whether capture is installed"))
+    }
+    /// The first column of the first row of an operator's query, as a number: a load to be kept below a limit.
+    fn measure(&mut self, _query: &str) -> Result<f64, MigrateError> {
+        Err(unsupported("measure a load"))
+    }
+    /// Every table of the application, those that others refer to first.
+    fn describe(&mut self) -> Result<Vec<TableShape>, MigrateError> {
+        Err(unsupported("list tables"))
+    }
 }
+
+/// Gives the last key of the range behind one (see [`Source::range_end`]).
+pub type RangeEnd<'a> =
+    &'a mut (dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError> + 'a);
 
 /// The writing end. Its bookkeeping stands in the target's database, so that one commit holds rows and progress.
 pub trait Target: Send {
@@ -282,7 +299,7 @@ pub trait Target: Send {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        end: RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError>;
     /// Records the chunk's snapshot, before it is read. False if the lease ran out.
     fn register_chunk(&mut self, lease: &Lease, snapshot: &Position) -> Result<bool, MigrateError>;
@@ -307,6 +324,65 @@ pub trait Target: Send {
     fn needed_positions(&mut self, name: &str) -> Result<Vec<Position>, MigrateError>;
     /// Lets ids that the target gives out go on behind every id of the source and of its own.
     fn move_sequences(&mut self, stream: &Stream) -> Result<(), MigrateError>;
+
+    /// A text that the engine keeps beside the stream: how the run is steered, what it says of itself, how far a verification is.
+    fn note(&mut self, _stream: &str, _name: &str) -> Result<Option<String>, MigrateError> {
+        Err(unsupported("keep notes"))
+    }
+    /// Sets such a text, or removes it.
+    fn set_note(&mut self, _stream: &str, _name: &str, _text: Option<&str>) -> Result<(), MigrateError> {
+        Err(unsupported("keep notes"))
+    }
+    /// The chunks under way.
+    fn leases(&mut self, _stream: &str) -> Result<Vec<LeaseState>, MigrateError> {
+        Ok(Vec::new())
+    }
+}
+
+fn unsupported(what: &str) -> MigrateError {
+    MigrateError::refused(format!("this database's driver cannot {what}"), "use another one for it")
+}
+
+/// How much of capture stands in a database.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
+pub struct CaptureState {
+    /// Some of it is there.
+    pub installed: bool,
+    /// What is missing or changed, one line each; empty while nothing is installed.
+    pub faults: Vec<String>,
+}
+
+/// A chunk under way.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct LeaseState {
+    /// Position of the mapping in the stream.
+    pub mapping: usize,
+    /// The chunk's number.
+    pub chunk: i64,
+    /// Seconds until another worker may take it; negative once one may.
+    pub seconds_left: i64,
+}
+
+/// A table as its database declares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct TableShape {
+    /// Its name, with its schema where that is not the default one.
+    pub name: String,
+    /// Its columns.
+    pub columns: Vec<ColumnShape>,
+    /// Its primary key, else the first unique key without NULL; empty: it has none.
+    pub key: Vec<String>,
+}
+
+/// A column as its database declares it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ColumnShape {
+    /// Its name.
+    pub name: String,
+    /// Its declared type.
+    pub declared: String,
+    /// The database computes it, so it is not copied.
+    pub generated: bool,
 }
 
 /// What a backfill has left.
