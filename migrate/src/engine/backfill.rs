@@ -55,6 +55,11 @@ impl<'a, D: Driver> Copier<'a, D> {
         Ok(Self { stream, source: driver.source()?, target: driver.target()?, points, options })
     }
 
+    /// Copies otherwise from the next chunk on.
+    pub fn set_options(&mut self, options: CopierOptions) {
+        self.options = options;
+    }
+
     /// Copies the next chunk, if there is one.
     pub fn step(&mut self) -> Result<Step, MigrateError> {
         let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
@@ -120,6 +125,7 @@ impl<'a, D: Driver> Copier<'a, D> {
     ) -> Result<Option<(Position, super::Batch<D::Rows>)>, MigrateError> {
         let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
         self.source.persist_snapshot()?;
+        self.points.pass("chunk_snapshot")?;
         if !self.target.register_chunk(lease, &snapshot)? {
             return Ok(None);
         }

@@ -53,6 +53,13 @@ impl<'a, D: Driver> Follower<'a, D> {
         Ok(Self { stream, source, target, claim, points, piece })
     }
 
+    /// Takes the stream over once more, on the connections it has.
+    pub fn claim_again(&mut self, piece: u32) -> Result<(), MigrateError> {
+        self.claim = self.target.claim(&self.stream.name)?;
+        self.piece = piece;
+        Ok(())
+    }
+
     /// Applies everything that changed up to now.
     ///
     /// A chunk may have a newer snapshot than the batch, and so hold a unique value that in the batch's snapshot is still

@@ -15,6 +15,7 @@ mod writer;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use schema::VARIANTS;
 use world::World;
 
 const SEEDS: u64 = 20_000;
@@ -23,10 +24,14 @@ fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())
 }
 
+fn variant(seed: u64) -> &'static schema::Variant {
+    &VARIANTS[usize::try_from(seed % VARIANTS.len() as u64).unwrap()]
+}
+
 #[test]
 fn every_key_is_equal_or_dirty_at_every_commit() {
     if let Some(seed) = number("BANYAN_SEED") {
-        let mut world = World::new();
+        let mut world = World::new(variant(seed));
         let outcome = world.run(seed);
         println!("{}", world.history);
         outcome.unwrap();
@@ -39,12 +44,14 @@ fn every_key_is_equal_or_dirty_at_every_commit() {
     std::thread::scope(|scope| {
         for _ in 0..threads {
             scope.spawn(|| {
-                let mut world = World::new();
+                let mut worlds: Vec<World> = VARIANTS.iter().map(World::new).collect();
                 loop {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     if seed >= seeds || failed.load(Ordering::Relaxed) < seed {
                         return;
                     }
+                    let variants = worlds.len() as u64;
+                    let world = &mut worlds[usize::try_from(seed % variants).unwrap()];
                     if let Err(reason) = world.run(seed) {
                         failed.fetch_min(seed, Ordering::Relaxed);
                         panic!("seed {seed}: {reason}; BANYAN_SEED={seed} shows how\n{}", world.history);
