@@ -31,6 +31,9 @@ pub struct CopierOptions {
     pub lease_seconds: u32,
 }
 
+/// A chunk's keys and rows, and the snapshot they are of.
+type InSnapshot<R> = (Position, super::Batch<R>);
+
 /// What a worker found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -122,7 +125,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         row: &StreamRow,
         mapping: &Mapping,
         lease: &Lease,
-    ) -> Result<Option<(Position, super::Batch<D::Rows>)>, MigrateError> {
+    ) -> Result<Option<InSnapshot<D::Rows>>, MigrateError> {
         let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
         self.source.persist_snapshot()?;
         self.points.pass("chunk_snapshot")?;

@@ -6,8 +6,8 @@
 use rusqlite::OptionalExtension as _;
 
 use super::target::{Ending, SqliteTarget};
-use crate::engine::driver::ChunksLeft;
-use crate::engine::{Bound, KeyRange, Lease, Mapping, Position, Stream};
+use crate::engine::driver::{ChunksLeft, RangeEnd};
+use crate::engine::{Bound, KeyRange, Lease, Position, Stream};
 use crate::error::MigrateError;
 
 const NOW: &str = "unixepoch('now', 'subsec')";
@@ -24,7 +24,7 @@ impl SqliteTarget {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
         let abandoned =
             self.transaction(|target| target.take_abandoned(stream, seconds).map(Ending::Commit))?;

@@ -12,7 +12,7 @@ use super::bookkeeping;
 use super::fault::locate;
 use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
-use crate::engine::driver::ChunksLeft;
+use crate::engine::driver::{ChunksLeft, RangeEnd};
 use crate::engine::{
     Batch, Bound, Claim, Guard, Lease, Mapping, Outcome, Position, Stream, StreamRow, Target,
 };
@@ -163,7 +163,7 @@ impl Target for SqliteTarget {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
         self.next_chunk(stream, seconds, end)
     }
