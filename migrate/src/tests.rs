@@ -9,6 +9,7 @@ mod control_path;
 mod interleaving;
 mod invariant;
 mod planning;
+mod sqlite_driver;
 mod switching;
 mod verifying;
 mod world;

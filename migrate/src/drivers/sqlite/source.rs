@@ -144,7 +144,9 @@ impl SqliteSource {
         }
         let heart = self.known_log()?.heart;
         let writer = self.writer()?;
-        writer.prepare_cached("INSERT INTO banyan_log (tab) VALUES (?1)")?.execute([heart])?;
+        writer
+            .prepare_cached("INSERT INTO banyan_log (tab, c1) VALUES (?1, randomblob(8))")?
+            .execute([heart])?;
         Ok(())
     }
 
