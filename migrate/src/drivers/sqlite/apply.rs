@@ -108,7 +108,10 @@ impl SqliteTarget {
             }
             Guard::GivingWay { stream, lease: chunk, touched } => {
                 lease = chunk;
-                let Some(row) = bookkeeping::stream(&self.conn, self.schema, stream)? else {
+                // Behind a lost lease the log may be pruned: nothing could be said of it.
+                let lost = chunk.map_or(Ok(false), |lease| self.holds(lease).map(|holds| !holds))?;
+                let row = bookkeeping::stream(&self.conn, self.schema, stream)?;
+                let Some(row) = row.filter(|_| !lost) else {
                     return Ok(Ending::Undo(Outcome::Superseded));
                 };
                 self.stage_batch(&names, mapping, batch)?;

@@ -117,6 +117,16 @@ impl SqliteTarget {
         self.change_chunk(lease, "lease_until = 0, snapshot = NULLIF(?5, '')", "").map(drop)
     }
 
+    /// Whether the lease is still this one, and the chunk not done.
+    pub(super) fn holds(&self, lease: &Lease) -> Result<bool, MigrateError> {
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE stream = ?1 AND mapping = ?2 AND chunk = ?3 AND lease = ?4 AND NOT done",
+            self.table("banyan_chunks")
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        Ok(statement.exists((&lease.stream, lease.mapping, lease.chunk, lease.lease))?)
+    }
+
     /// Marks it done; false if the lease is somebody else's by now.
     pub(super) fn finish(&mut self, lease: &Lease, rows: u64, hash: u64) -> Result<bool, MigrateError> {
         self.change_chunk(lease, &format!("done = 1, rows = {rows}, hash = ?5"), &format!("{hash:016x}"))

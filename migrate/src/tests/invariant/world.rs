@@ -21,7 +21,7 @@ use crate::error::MigrateError;
 const FOLLOWERS: std::ops::Range<usize> = 0..2;
 const COPIERS: std::ops::Range<usize> = 2..4;
 /// Steps of chance before everything is let run to its end.
-const STEPS: u64 = 60;
+const STEPS: u64 = 50;
 /// Tasks within which everything must have come to its end.
 const PATIENCE: u32 = 300;
 
