@@ -249,7 +249,7 @@ impl World {
             if self.phase == Phase::Following && round % 4 == 0 {
                 self.complete(follower, Order::Follow { piece: 3 })?;
             }
-            if self.complete(copier, Order::Copy(self.sizes))? {
+            if self.complete(copier, Order::Copy(Sizes { chunk: 3, lease_seconds: 0 }))? {
                 return self.complete(follower, Order::Follow { piece: 3 }).map(drop);
             }
         }
