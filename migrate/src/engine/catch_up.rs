@@ -178,7 +178,7 @@ pub(super) fn no_stream(stream: &Stream) -> MigrateError {
     )
 }
 
-fn collision(mapping: &Mapping, example: &str) -> MigrateError {
+pub(super) fn collision(mapping: &Mapping, example: &str) -> MigrateError {
     MigrateError::refused(
         format!("rows for {} need a unique value that a row nobody changed holds: {example}", mapping.table),
         "remove the row if it is not ours, or correct the mapping: it must not make two rows with one unique value",

@@ -236,6 +236,17 @@ fn a_row_of_nobody_in_the_way_is_shown_with_ours() {
 }
 
 #[test]
+fn a_chunk_that_a_row_of_nobody_blocks_says_so_once_catch_up_has_nothing_left() {
+    let ends = Ends::items();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1)");
+    ends.start(Phase::Following).unwrap();
+    ends.target.execute_batch("INSERT INTO thing VALUES (9, 'a', 9, 'theirs')").unwrap();
+    ends.follow().unwrap();
+    let said = refusal(ends.copy());
+    assert!(said.contains("(1, \"a\", 1)") && said.contains("\"theirs\""), "{said}");
+}
+
+#[test]
 fn somebody_elses_trigger_on_the_target_is_refused() {
     let trigger = "CREATE TRIGGER mine AFTER INSERT ON thing BEGIN DELETE FROM thing; END";
     let ends = Ends::of(ITEM, &format!("{THING}; {trigger}"), vec![item_to_thing()]);
