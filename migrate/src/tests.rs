@@ -13,6 +13,7 @@ mod invariant;
 mod model;
 mod planning;
 mod running;
+mod sqlite_driver;
 mod switching;
 mod verifying;
 mod world;

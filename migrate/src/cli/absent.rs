@@ -157,7 +157,7 @@ impl Target for NoTarget {
         &mut self,
         _: &Stream,
         _: u32,
-        _: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        _: &mut crate::engine::driver::RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
         match *self {}
     }

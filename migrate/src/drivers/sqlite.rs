@@ -3,7 +3,7 @@
 //! Invariants: the end that is read is attached read-only, so no mistake in a mapping can touch it; everything written
 //! to it (log, triggers, heartbeats) goes through a connection of its own, in short transactions.
 //!
-//! Durability: see [`source::SqliteSource`]'s `persist_snapshot`.
+//! Durability: see the implementation of `persist_snapshot`.
 
 mod apply;
 mod bookkeeping;

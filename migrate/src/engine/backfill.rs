@@ -4,7 +4,7 @@
 //! log behind it is kept; and at its commit, with the stream row locked against `next` moving, it leaves out every key with
 //! a log row that `next` saw and its own snapshot did not.
 
-use super::catch_up::no_stream;
+use super::catch_up::{collision, no_stream};
 use super::driver::{Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _};
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
@@ -20,6 +20,8 @@ pub struct Copier<'a, D: Driver> {
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
+    /// The snapshot of the last collision, if catch-up stood exactly there.
+    collided: Option<Position>,
 }
 
 /// How a worker copies.
@@ -31,8 +33,13 @@ pub struct CopierOptions {
     pub lease_seconds: u32,
 }
 
-/// A chunk in memory, with the snapshot it was read in.
-type Read<D> = (Position, super::Batch<<D as Driver>::Rows>);
+/// A chunk's keys and rows.
+struct InSnapshot<R> {
+    snapshot: Position,
+    /// Catch-up had come exactly there.
+    caught_up: bool,
+    batch: super::Batch<R>,
+}
 
 /// What a worker found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -55,7 +62,19 @@ impl<'a, D: Driver> Copier<'a, D> {
         options: CopierOptions,
         points: &'a FailPoints,
     ) -> Result<Self, MigrateError> {
-        Ok(Self { stream, source: driver.source()?, target: driver.target()?, points, options })
+        Ok(Self {
+            stream,
+            source: driver.source()?,
+            target: driver.target()?,
+            points,
+            options,
+            collided: None,
+        })
+    }
+
+    /// Copies otherwise from the next chunk on.
+    pub fn set_options(&mut self, options: CopierOptions) {
+        self.options = options;
     }
 
     /// Copies the next chunk, if there is one.
@@ -107,7 +126,7 @@ impl<'a, D: Driver> Copier<'a, D> {
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
         let read = self.read_chunk(row, mapping, lease);
         self.source.end()?;
-        let Some((snapshot, batch)) = read? else { return Ok(None) };
+        let Some(InSnapshot { snapshot, caught_up, batch }) = read? else { return Ok(None) };
         self.points.pass("chunk_read")?;
         if row.phase == Phase::Loading {
             let loaded = self.target.load(lease, mapping, &batch)?;
@@ -117,7 +136,28 @@ impl<'a, D: Driver> Copier<'a, D> {
         let Self { source, target, stream, .. } = self;
         let mut touched = |next: &Position| source.touched(mapping, next, &snapshot);
         let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
-        target.apply(guard, mapping, &batch).map(Some)
+        let outcome = target.apply(guard, mapping, &batch)?;
+        if let Outcome::Collides { example, .. } = &outcome {
+            self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot))?;
+        }
+        Ok(Some(outcome))
+    }
+
+    /// A row in the way is there to stay if nothing changed between two collisions and catch-up has nothing left to do:
+    /// whatever this or another worker wrote before the second is of no newer snapshot.
+    fn refuse_standing_collision(
+        &mut self,
+        mapping: &Mapping,
+        lease: &Lease,
+        example: &str,
+        caught_up_at: Option<Position>,
+    ) -> Result<(), MigrateError> {
+        if caught_up_at.is_some() && self.collided == caught_up_at {
+            self.target.release_chunk(lease)?;
+            return Err(collision(mapping, example));
+        }
+        self.collided = caught_up_at;
+        Ok(())
     }
 
     fn read_chunk(
@@ -125,9 +165,10 @@ impl<'a, D: Driver> Copier<'a, D> {
         row: &StreamRow,
         mapping: &Mapping,
         lease: &Lease,
-    ) -> Result<Option<Read<D>>, MigrateError> {
+    ) -> Result<Option<InSnapshot<D::Rows>>, MigrateError> {
         let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
         self.source.persist_snapshot()?;
+        self.points.pass("chunk_snapshot")?;
         if !self.target.register_chunk(lease, &snapshot)? {
             return Ok(None);
         }
@@ -137,6 +178,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         if !self.source.covers(&snapshot, &now.pos)? {
             return Ok(None);
         }
-        Ok(Some((snapshot, self.source.range(mapping, &lease.range)?)))
+        let batch = self.source.range(mapping, &lease.range)?;
+        Ok(Some(InSnapshot { caught_up: snapshot == now.pos, snapshot, batch }))
     }
 }

@@ -58,6 +58,13 @@ impl<'a, D: Driver> Follower<'a, D> {
         self.claim.token
     }
 
+    /// Takes the stream over once more, on the connections it has.
+    pub fn claim_again(&mut self, piece: u32) -> Result<(), MigrateError> {
+        self.claim = self.target.claim(&self.stream.name)?;
+        self.piece = piece;
+        Ok(())
+    }
+
     /// Applies everything that changed up to now.
     ///
     /// A chunk may have a newer snapshot than the batch, and so hold a unique value that in the batch's snapshot is still
@@ -176,7 +183,7 @@ pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     )
 }
 
-fn collision(mapping: &Mapping, example: &str) -> MigrateError {
+pub(super) fn collision(mapping: &Mapping, example: &str) -> MigrateError {
     MigrateError::refused(
         format!("rows for {} need a unique value that a row nobody changed holds: {example}", mapping.table),
         "remove the row if it is not ours, or correct the mapping: it must not make two rows with one unique value",

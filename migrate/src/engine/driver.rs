@@ -250,9 +250,8 @@ pub trait Source: Send {
     }
 }
 
-/// Gives the last key of the range behind one (see [`Source::range_end`]).
-pub type RangeEnd<'a> =
-    &'a mut (dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError> + 'a);
+/// The last key of the mapping's next chunk behind a key; nothing if that chunk is the last (see [`Source::range_end`]).
+pub type RangeEnd<'a> = dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError> + 'a;
 
 /// The writing end. Its bookkeeping stands in the target's database, so that one commit holds rows and progress.
 pub trait Target: Send {
@@ -299,7 +298,7 @@ pub trait Target: Send {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: RangeEnd<'_>,
+        end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError>;
     /// Records the chunk's snapshot, before it is read. False if the lease ran out.
     fn register_chunk(&mut self, lease: &Lease, snapshot: &Position) -> Result<bool, MigrateError>;

@@ -108,7 +108,10 @@ impl SqliteTarget {
             }
             Guard::GivingWay { stream, lease: chunk, touched } => {
                 lease = chunk;
-                let Some(row) = bookkeeping::stream(&self.conn, self.schema, stream)? else {
+                // Behind a lost lease the log may be pruned: nothing could be said of it.
+                let lost = chunk.map_or(Ok(false), |lease| self.holds(lease).map(|holds| !holds))?;
+                let row = bookkeeping::stream(&self.conn, self.schema, stream)?;
+                let Some(row) = row.filter(|_| !lost) else {
                     return Ok(Ending::Undo(Outcome::Superseded));
                 };
                 self.stage_batch(&names, mapping, batch)?;
@@ -138,6 +141,25 @@ impl SqliteTarget {
         self.run(&format!("DELETE FROM {}", self.table("banyan_guard"))).map(drop)
     }
 
+    /// Makes the temporary tables, outside of a transaction: one undone would take them with it, and every statement
+    /// prepared on this connection would be prepared anew.
+    pub(super) fn make_staging(&mut self, mapping: &Mapping) -> Result<(), MigrateError> {
+        let names = Names::of(self.schema, mapping);
+        let (keys, rows) = (numbered("k", names.width), numbered("c", row_width(mapping)));
+        let tables = [
+            (&names.keys, format!("{keys}, UNIQUE ({keys})")),
+            (&names.touched, format!("{keys}, UNIQUE ({keys})")),
+            (&names.rows, format!("n INTEGER PRIMARY KEY, {rows}")),
+        ];
+        for (table, columns) in tables {
+            if !self.made.contains(table) {
+                self.conn.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})"))?;
+                self.made.insert(table.clone());
+            }
+        }
+        Ok(())
+    }
+
     pub(super) fn stage_batch(
         &mut self,
         names: &Names,
@@ -146,13 +168,6 @@ impl SqliteTarget {
     ) -> Result<(), MigrateError> {
         self.stage_keys(&names.keys, &batch.keys, names.width)?;
         let width = row_width(mapping);
-        if self.made.insert(names.rows.clone()) {
-            let columns = numbered("c", width);
-            self.conn.execute_batch(&format!(
-                "CREATE TABLE IF NOT EXISTS {} (n INTEGER PRIMARY KEY, {columns})",
-                names.rows
-            ))?;
-        }
         self.run(&format!("DELETE FROM {}", names.rows))?;
         let (columns, values) = (numbered("c", width), numbered("?", width));
         let sql = format!("INSERT INTO {} ({columns}) VALUES ({values})", names.rows);
@@ -166,12 +181,6 @@ impl SqliteTarget {
     }
 
     fn stage_keys(&mut self, table: &str, keys: &SqliteRows, width: usize) -> Result<(), MigrateError> {
-        let columns = numbered("k", width);
-        if self.made.insert(table.to_owned()) {
-            self.conn.execute_batch(&format!(
-                "CREATE TABLE IF NOT EXISTS {table} ({columns}, UNIQUE ({columns}))"
-            ))?;
-        }
         self.run(&format!("DELETE FROM {table}"))?;
         let sql = format!("INSERT OR IGNORE INTO {table} VALUES ({})", numbered("?", width));
         let mut statement = self.conn.prepare_cached(&sql)?;

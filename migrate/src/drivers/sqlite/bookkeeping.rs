@@ -213,6 +213,13 @@ pub(super) fn phase_name(phase: Phase) -> &'static str {
 
 /// Whether rows can be written and found as the mapping says.
 fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
+    let unmapped = mapping.key.iter().chain(&mapping.carries).find(|name| !mapping.columns.contains(name));
+    if let Some(name) = unmapped {
+        return Err(MigrateError::Usage(format!(
+            "the mapping of {} does not fill {name}, by which it finds rows; add it to its columns and select",
+            mapping.table
+        )));
+    }
     for name in &mapping.columns {
         if table.column(name)?.generated {
             return Err(MigrateError::refused(

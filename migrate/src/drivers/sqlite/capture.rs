@@ -29,7 +29,7 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
     let register = "INSERT INTO banyan_capture (stream, source, columns) VALUES (?1, ?2, ?3)";
     let identity: String = tx.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?;
     tx.execute(register, [&stream.name, "", &identity])?;
-    tx.execute("INSERT INTO banyan_log (tab) VALUES (last_insert_rowid())", [])?;
+    tx.execute("INSERT INTO banyan_log (tab, c1) VALUES (last_insert_rowid(), randomblob(8))", [])?;
     for (table, columns) in stream.captured() {
         let known = Table::read(&tx, "main", &table)?;
         columns.iter().try_for_each(|name| known.column(name).map(drop))?;

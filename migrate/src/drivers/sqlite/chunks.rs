@@ -24,7 +24,7 @@ impl SqliteTarget {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: RangeEnd<'_>,
+        end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
         let abandoned =
             self.transaction(|target| target.take_abandoned(stream, seconds).map(Ending::Commit))?;
@@ -115,6 +115,16 @@ impl SqliteTarget {
 
     pub(super) fn release(&mut self, lease: &Lease) -> Result<(), MigrateError> {
         self.change_chunk(lease, "lease_until = 0, snapshot = NULLIF(?5, '')", "").map(drop)
+    }
+
+    /// Whether the lease is still this one, and the chunk not done.
+    pub(super) fn holds(&self, lease: &Lease) -> Result<bool, MigrateError> {
+        let sql = format!(
+            "SELECT 1 FROM {} WHERE stream = ?1 AND mapping = ?2 AND chunk = ?3 AND lease = ?4 AND NOT done",
+            self.table("banyan_chunks")
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        Ok(statement.exists((&lease.stream, lease.mapping, lease.chunk, lease.lease))?)
     }
 
     /// Marks it done; false if the lease is somebody else's by now.

@@ -10,11 +10,12 @@
 
 use std::collections::HashMap;
 
-use rusqlite::{Connection, OptionalExtension as _, Params};
+use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 
 use super::place::{Place, void};
-use super::rows::SqliteRows;
+use super::rows::{RowHasher, SqliteRows};
 use super::sql::quote;
+use crate::engine::Position;
 use crate::error::MigrateError;
 
 /// The tables, made in the file that the connection writes.
@@ -80,23 +81,40 @@ impl Log {
     /// The newest row, and whether it is a heartbeat.
     pub(super) fn newest(&self, conn: &Connection, schema: &str) -> Result<(Place, bool), MigrateError> {
         let sql = format!(
-            "SELECT pos, tab FROM {}.banyan_log WHERE tab IN ({}) ORDER BY pos DESC LIMIT 1",
+            "SELECT pos, tab, c1 FROM {}.banyan_log WHERE tab IN ({}) ORDER BY pos DESC LIMIT 1",
             quote(schema),
             self.tabs()
         );
-        let newest = conn.prepare_cached(&sql)?.query_row([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?)));
-        let (pos, tab) = newest.optional()?.ok_or_else(|| void("the log is empty"))?;
-        Ok((Place { log: self.identity.clone(), pos }, tab == self.heart))
+        let newest = conn.prepare_cached(&sql)?.query_row([], |row| {
+            let place = Place { log: self.identity.clone(), pos: row.get(0)?, row: hash(row, 1)? };
+            Ok((place, row.get::<_, i64>(1)? == self.heart))
+        });
+        newest.optional()?.ok_or_else(|| void("the log is empty"))
     }
 
-    /// Refused unless the row of the position is still there.
-    pub(super) fn still_holds(&self, conn: &Connection, schema: &str, pos: i64) -> Result<(), MigrateError> {
-        let sql = format!("SELECT 1 FROM {}.banyan_log WHERE pos = ?1", quote(schema));
-        let found = conn.prepare_cached(&sql)?.query_row([pos], |_| Ok(())).optional()?;
-        found.ok_or_else(|| {
-            void(&format!("the log no longer holds its row {pos}, up to which changes were applied"))
-        })
+    /// The number of a position; refused unless its very row is still there.
+    pub(super) fn standing(
+        &self,
+        conn: &Connection,
+        schema: &str,
+        position: &Position,
+    ) -> Result<i64, MigrateError> {
+        let pos = Place::of(&self.identity, position)?;
+        let sql = format!("SELECT tab, c1 FROM {}.banyan_log WHERE pos = ?1", quote(schema));
+        let found = conn.prepare_cached(&sql)?.query_row([pos], |row| hash(row, 0)).optional()?;
+        if found == Some(Place::parse(position)?.row) {
+            return Ok(pos);
+        }
+        Err(void(&format!("the log no longer holds its row {pos}, up to which changes were applied")))
     }
+}
+
+/// A hash over number and first value of a log row; heartbeats hold a random one.
+fn hash(row: &Row<'_>, first: usize) -> Result<String, rusqlite::Error> {
+    let mut hasher = RowHasher::default();
+    hasher.add(row.get_ref(first)?);
+    hasher.add(row.get_ref(first + 1)?);
+    Ok(format!("{:08x}", hasher.finish() & 0xffff_ffff))
 }
 
 /// Runs a select and takes its rows.

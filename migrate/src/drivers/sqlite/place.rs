@@ -10,19 +10,20 @@ use crate::error::MigrateError;
 pub(super) struct Place {
     pub(super) log: String,
     pub(super) pos: i64,
+    /// A hash of that row: a file put back from a backup gives the same numbers out again, to other rows.
+    pub(super) row: String,
 }
 
 impl Place {
     pub(super) fn position(&self) -> Position {
-        Position(format!("{}/{}", self.log, self.pos))
+        Position(format!("{}/{}/{}", self.log, self.pos, self.row))
     }
 
     pub(super) fn parse(position: &Position) -> Result<Self, MigrateError> {
-        position
-            .0
-            .split_once('/')
-            .and_then(|(log, pos)| Some(Self { log: log.to_owned(), pos: pos.parse().ok()? }))
-            .ok_or_else(|| void(&format!("{:?} is no position in a SQLite log", position.0)))
+        let mut parts = position.0.splitn(3, '/');
+        let mut next = || parts.next().map(str::to_owned);
+        let place = (|| Some(Self { log: next()?, pos: next()?.parse().ok()?, row: next()? }))();
+        place.ok_or_else(|| void(&format!("{:?} is no position in a SQLite log", position.0)))
     }
 
     /// The number, if the position is of this log.

@@ -146,7 +146,9 @@ impl SqliteSource {
         }
         let heart = self.known_log()?.heart;
         let writer = self.writer()?;
-        writer.prepare_cached("INSERT INTO banyan_log (tab) VALUES (?1)")?.execute([heart])?;
+        writer
+            .prepare_cached("INSERT INTO banyan_log (tab, c1) VALUES (?1, randomblob(8))")?
+            .execute([heart])?;
         Ok(())
     }
 
@@ -228,7 +230,8 @@ impl Source for SqliteSource {
     /// a heartbeat, this has been done already; an idle source is not written to.
     ///
     /// An application with `synchronous = OFF` checkpoints without syncing its file: of that a power failure may leave a
-    /// damaged database, as SQLite documents, and no heartbeat helps. `migrate plan` warns of what it cannot see here.
+    /// damaged database, as SQLite documents, and no heartbeat helps; if the file was put back from a backup, or lost its
+    /// tail, positions find another row under their number and are refused.
     fn persist_snapshot(&mut self) -> Result<(), MigrateError> {
         let done = self.beat();
         self.located(done)

@@ -109,8 +109,7 @@ impl SqliteSource {
         let width = mapping.root_key.len();
         let table = self.emptied("staged", width)?;
         let log = self.known_log()?;
-        let low = Place::of(&log.identity, since)?;
-        log.still_holds(&self.conn, self.schema, low)?;
+        let low = log.standing(&self.conn, self.schema, since)?;
         for select in self.changed(mapping)? {
             let sql = format!("INSERT OR IGNORE INTO {table} ({}) {select}", numbered("k", width));
             self.conn.prepare_cached(&sql)?.execute(named_params! { ":low": low, ":high": high })?;
@@ -235,8 +234,9 @@ impl SqliteSource {
         seen: &Position,
         unseen: &Position,
     ) -> Result<SqliteRows, MigrateError> {
-        let identity = &self.known_log()?.identity;
-        let (high, low) = (Place::of(identity, seen)?, Place::of(identity, unseen)?);
+        let log = self.known_log()?;
+        let high = Place::of(&log.identity, seen)?;
+        let low = log.standing(&self.conn, self.schema, unseen)?;
         if high <= low {
             return Ok(SqliteRows::new(mapping.root_key.len()));
         }

@@ -12,7 +12,7 @@ use super::bookkeeping;
 use super::fault::locate;
 use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
-use crate::engine::driver::ChunksLeft;
+use crate::engine::driver::{ChunksLeft, RangeEnd};
 use crate::engine::{
     Batch, Bound, Claim, Guard, Lease, LeaseState, Mapping, Outcome, Position, Stream, StreamRow, Target,
 };
@@ -64,19 +64,13 @@ impl SqliteTarget {
         let begun = self.run("BEGIN IMMEDIATE").map(drop);
         let done = begun.and_then(|()| work(self)).and_then(|ending| match ending {
             Ending::Commit(value) => self.run("COMMIT").map(|_| value),
-            Ending::Undo(value) => self.undo().map(|()| value),
+            Ending::Undo(value) => self.run("ROLLBACK").map(|_| value),
         });
         if done.is_err() && !self.conn.is_autocommit() {
             // What went wrong first is what is told.
-            self.undo().ok();
+            self.run("ROLLBACK").ok();
         }
         self.located(done)
-    }
-
-    /// Temporary tables made in the transaction go with it.
-    fn undo(&mut self) -> Result<(), MigrateError> {
-        self.made.clear();
-        self.run("ROLLBACK").map(drop)
     }
 
     /// Runs a statement without parameters; returns how many rows it changed.
@@ -156,6 +150,8 @@ impl Target for SqliteTarget {
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
     ) -> Result<Outcome<SqliteRows>, MigrateError> {
+        let made = self.make_staging(mapping);
+        self.located(made)?;
         self.transaction(|target| target.apply_batch(guard, mapping, batch))
     }
 
@@ -163,7 +159,7 @@ impl Target for SqliteTarget {
         &mut self,
         stream: &Stream,
         seconds: u32,
-        end: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
         self.next_chunk(stream, seconds, end)
     }
@@ -187,6 +183,8 @@ impl Target for SqliteTarget {
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
     ) -> Result<bool, MigrateError> {
+        let made = self.make_staging(mapping);
+        self.located(made)?;
         self.transaction(|target| target.load_chunk(lease, mapping, batch))
     }
 

@@ -24,6 +24,8 @@ pub(super) enum Order {
     GoOn,
     /// Die there, or, between two tasks, close the connections.
     Crash,
+    /// Between two tasks: have no claim any more.
+    Forget,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,16 +37,11 @@ pub(super) struct Sizes {
 /// What a worker came to.
 #[derive(Debug)]
 pub(super) enum Event {
-    At(#[expect(dead_code, reason = "whoever prints an event sees it")] Point),
+    At(#[expect(dead_code, reason = "the history shows it")] &'static str),
     Followed(Result<(), MigrateError>),
     Copied(Result<Step, MigrateError>),
-    Crashed,
+    Idle,
 }
-
-/// A fail point, for the history.
-#[derive(Debug)]
-#[expect(dead_code, reason = "it is read by Debug alone")]
-pub(super) struct Point(&'static str);
 
 pub(super) struct Worker {
     orders: Sender<Order>,
@@ -75,7 +72,7 @@ fn work(driver: &SqliteDriver, stream: &Stream, orders: Receiver<Order>, events:
     let points = {
         let (orders, events) = (Arc::clone(&orders), events.clone());
         FailPoints::decided(move |point| {
-            events.send(Event::At(Point(point))).ok();
+            events.send(Event::At(point)).ok();
             match next(&orders) {
                 Ok(Order::GoOn) => Ok(()),
                 _ => Err(MigrateError::Crashed(point)),
@@ -87,7 +84,8 @@ fn work(driver: &SqliteDriver, stream: &Stream, orders: Receiver<Order>, events:
         let event = match order {
             Order::Follow { piece } => {
                 let done = follow(driver, stream, piece, &points, &mut follower);
-                follower = follower.filter(|_| done.is_ok());
+                follower = follower.filter(|_| !matches!(done, Err(MigrateError::Crashed(_))));
+                follower = follower.map(|(size, follower)| (if done.is_ok() { size } else { 0 }, follower));
                 Event::Followed(done)
             }
             Order::Copy(sizes) => {
@@ -97,15 +95,19 @@ fn work(driver: &SqliteDriver, stream: &Stream, orders: Receiver<Order>, events:
             }
             Order::GoOn | Order::Crash => {
                 (follower, copier) = (None, None);
-                Event::Crashed
+                Event::Idle
+            }
+            Order::Forget => {
+                follower = follower.map(|(_, follower)| (0, follower));
+                Event::Idle
             }
         };
         events.send(event).ok();
     }
 }
 
+/// With the size of its pieces, 0 if it has to claim the stream first.
 type Following<'a> = Option<(u32, Follower<'a, SqliteDriver>)>;
-type Copying<'a> = Option<(Sizes, Copier<'a, SqliteDriver>)>;
 
 fn follow<'a>(
     driver: &SqliteDriver,
@@ -114,10 +116,15 @@ fn follow<'a>(
     points: &'a FailPoints,
     follower: &mut Following<'a>,
 ) -> Result<(), MigrateError> {
-    if follower.as_ref().is_none_or(|(old, _)| *old != piece) {
-        *follower = Some((piece, Follower::claim(driver, stream, piece, points)?));
+    let (size, follower) = match follower {
+        Some(known) => known,
+        None => follower.insert((piece, Follower::claim(driver, stream, piece, points)?)),
+    };
+    if *size != piece {
+        follower.claim_again(piece)?;
+        *size = piece;
     }
-    follower.as_mut().map_or(Ok(()), |(_, follower)| follower.batch().map(drop))
+    follower.batch().map(drop)
 }
 
 fn copy<'a>(
@@ -125,11 +132,13 @@ fn copy<'a>(
     stream: &'a Stream,
     sizes: Sizes,
     points: &'a FailPoints,
-    copier: &mut Copying<'a>,
+    copier: &mut Option<Copier<'a, SqliteDriver>>,
 ) -> Result<Step, MigrateError> {
-    if copier.as_ref().is_none_or(|(old, _)| *old != sizes) {
-        let options = CopierOptions { chunk: sizes.chunk, lease_seconds: sizes.lease_seconds };
-        *copier = Some((sizes, Copier::open(driver, stream, options, points)?));
-    }
-    copier.as_mut().map_or(Ok(Step::Done), |(_, copier)| copier.step())
+    let options = CopierOptions { chunk: sizes.chunk, lease_seconds: sizes.lease_seconds };
+    let copier = match copier {
+        Some(known) => known,
+        None => copier.insert(Copier::open(driver, stream, options, points)?),
+    };
+    copier.set_options(options);
+    copier.step()
 }

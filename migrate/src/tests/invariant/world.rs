@@ -10,23 +10,26 @@ use rusqlite::Connection;
 use tempfile::TempDir;
 
 use super::random::Random;
-use super::schema::{self, SOURCE_TABLES, TARGET_TABLES, differences, rows, stream, violations};
+use super::schema::{self, SOURCE_TABLES, TARGET_TABLES, Variant, differences, rows, stream, violations};
 use super::worker::{Event, Order, Sizes, Worker};
 use super::writer::transact;
 use crate::drivers::sqlite::{Durability, SqliteDriver, SqliteOptions, SqliteSource, SqliteTarget};
 use crate::engine::backfill::Step;
-use crate::engine::{Driver as _, Phase, Position, Source as _, Stream, StreamRow, Target as _};
+use crate::engine::{Driver as _, Mapping, Phase, Position, Source as _, Stream, StreamRow, Target as _};
 use crate::error::MigrateError;
 
 const FOLLOWERS: std::ops::Range<usize> = 0..2;
 const COPIERS: std::ops::Range<usize> = 2..4;
 /// Steps of chance before everything is let run to its end.
-const STEPS: u64 = 60;
+const STEPS: u64 = 50;
 /// Tasks within which everything must have come to its end.
 const PATIENCE: u32 = 300;
 
 pub(super) struct World {
     _folder: TempDir,
+    variant: &'static Variant,
+    differences: String,
+    violations: String,
     stream: Arc<Stream>,
     application: Connection,
     checker: Connection,
@@ -49,7 +52,7 @@ fn forgetful(conn: &Connection) {
 }
 
 impl World {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(variant: &'static Variant) -> Self {
         let memory = std::path::Path::new("/dev/shm");
         let folder = if memory.is_dir() { TempDir::new_in(memory) } else { TempDir::new() }.unwrap();
         let [from, to] = ["source.db", "target.db"].map(|name| folder.path().join(name));
@@ -63,7 +66,7 @@ impl World {
         let (application, service) = (create(&from, schema::SOURCE), create(&to, schema::TARGET));
         let options = SqliteOptions { durability: Durability::Forgotten, ..SqliteOptions::default() };
         let driver = SqliteDriver::new(&from, &to, options);
-        let stream = Arc::new(stream());
+        let stream = Arc::new(stream(variant));
         let (mut source, mut target) = (driver.source().unwrap(), driver.target().unwrap());
         source.install_capture(&stream).unwrap();
         target.prepare(&stream).unwrap();
@@ -74,6 +77,9 @@ impl World {
         let workers = (0..COPIERS.end).map(|_| Worker::start(&driver, &stream)).collect();
         Self {
             _folder: folder,
+            variant,
+            differences: differences(variant),
+            violations: violations(variant),
             stream,
             application,
             checker,
@@ -93,11 +99,16 @@ impl World {
     /// One seed from its beginning to its end; what went wrong, if anything did.
     pub(super) fn run(&mut self, seed: u64) -> Result<(), String> {
         self.begin(seed);
+        let mut actor = 0;
         for _ in 0..STEPS {
-            self.step()?;
+            // Bursts: one of two that take turns never gets far ahead of the other.
+            if self.random.once_in(2) {
+                actor = self.random.below(20);
+            }
+            self.step(actor)?;
         }
         self.finish()?;
-        let differences = rows(&self.checker, &differences());
+        let differences = rows(&self.checker, &self.differences);
         if differences.is_empty() { Ok(()) } else { Err(format!("differs in the end: {differences:?}")) }
     }
 
@@ -113,7 +124,7 @@ impl World {
             while worker.busy {
                 worker.order(Order::Crash);
             }
-            worker.order(Order::Crash);
+            worker.order(Order::Forget);
         }
         for conn in [&self.application, &self.service] {
             conn.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -121,8 +132,8 @@ impl World {
         for table in SOURCE_TABLES {
             self.application.prepare_cached(&format!("DELETE FROM {table}")).unwrap().execute([]).unwrap();
         }
-        let maps = ["banyan_streams", "banyan_chunks", "banyan_keys:holder"];
-        for table in TARGET_TABLES.iter().chain(&maps) {
+        let map = self.stream.mappings.iter().any(Mapping::needs_key_map).then_some(&"banyan_keys:holder");
+        for table in TARGET_TABLES.iter().chain(map) {
             self.service.prepare_cached(&format!("DELETE FROM \"{table}\"")).unwrap().execute([]).unwrap();
         }
         for conn in [&self.application, &self.service] {
@@ -155,16 +166,18 @@ impl World {
     }
 
     fn write(&mut self) {
-        let done = transact(&self.application, &mut self.random);
+        let done = transact(&self.application, &mut self.random, self.variant.subjects);
         self.note(format_args!("write: {done}"));
     }
 
-    fn step(&mut self) -> Result<(), String> {
-        match self.random.below(20) {
-            0..6 => self.write(),
-            6 => self.prune()?,
-            7..13 => self.advance(FOLLOWERS)?,
-            _ => self.advance(COPIERS)?,
+    fn step(&mut self, actor: u64) -> Result<(), String> {
+        match actor {
+            0..5 => self.write(),
+            5..7 => self.prune()?,
+            7..9 => self.advance(FOLLOWERS.start)?,
+            9..14 => self.advance(FOLLOWERS.start + 1)?,
+            14..16 => self.advance(COPIERS.start)?,
+            _ => self.advance(COPIERS.start + 1)?,
         }
         self.check()
     }
@@ -180,8 +193,7 @@ impl World {
         Ok(())
     }
 
-    fn advance(&mut self, who: std::ops::Range<usize>) -> Result<(), String> {
-        let worker = who.start + usize::try_from(self.random.below(2)).unwrap();
+    fn advance(&mut self, worker: usize) -> Result<(), String> {
         let following = FOLLOWERS.contains(&worker);
         if following && self.phase == Phase::Loading {
             return Ok(());
@@ -203,7 +215,7 @@ impl World {
         let event = self.workers[worker].order(order);
         self.note(format_args!("{worker} {order:?}: {event:?}"));
         match event {
-            Event::At(_) | Event::Crashed | Event::Followed(Ok(())) => Ok(false),
+            Event::At(_) | Event::Idle | Event::Followed(Ok(())) => Ok(false),
             Event::Followed(Err(error)) | Event::Copied(Err(error)) if expected(&error) => Ok(false),
             Event::Followed(Err(error)) | Event::Copied(Err(error)) => {
                 Err(format!("worker {worker}: {error}"))
@@ -233,11 +245,11 @@ impl World {
         let expire = "UPDATE banyan_chunks SET lease_until = 0";
         self.service.prepare_cached(expire).unwrap().execute([]).unwrap();
         let (follower, copier) = (FOLLOWERS.start, COPIERS.start);
-        for _ in 0..PATIENCE {
-            if self.phase == Phase::Following {
+        for round in 0..PATIENCE {
+            if self.phase == Phase::Following && round % 4 == 0 {
                 self.complete(follower, Order::Follow { piece: 3 })?;
             }
-            if self.complete(copier, Order::Copy(self.sizes))? {
+            if self.complete(copier, Order::Copy(Sizes { chunk: 3, lease_seconds: 0 }))? {
                 return self.complete(follower, Order::Follow { piece: 3 }).map(drop);
             }
         }
@@ -262,7 +274,7 @@ impl World {
             return Ok(());
         }
         self.seen_version = version;
-        let violations = rows(&self.checker, &violations());
+        let violations = rows(&self.checker, &self.violations);
         if violations.is_empty() { Ok(()) } else { Err(format!("neither equal nor dirty: {violations:?}")) }
     }
 }

@@ -12,12 +12,22 @@ const TAGS: [&str; 6] = ["'red'", "'Red'", "'RED'", "'blue'", "'Blue'", "'green'
 const NOTES: [&str; 4] = ["'p'", "'q'", "'r'", "NULL"];
 const OR: [&str; 4] = ["", "OR REPLACE ", "OR REPLACE ", "OR IGNORE "];
 
+/// What a statement is about.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Subject {
+    Item,
+    Unique,
+    Owner,
+    Tag,
+    Line,
+}
+
 /// Runs one transaction; returns what it did.
-pub(super) fn transact(conn: &Connection, random: &mut Random) -> String {
+pub(super) fn transact(conn: &Connection, random: &mut Random, subjects: &[Subject]) -> String {
     let mut said = Vec::new();
     conn.execute_batch("BEGIN IMMEDIATE").unwrap();
     for _ in 0..=random.below(3) {
-        let statements = statements(random);
+        let statements = statements(random, subjects);
         // A statement that a constraint refuses leaves the transaction as it was.
         let undo = random.once_in(8);
         conn.execute_batch("SAVEPOINT one").unwrap();
@@ -37,17 +47,23 @@ pub(super) fn transact(conn: &Connection, random: &mut Random) -> String {
     said.join("; ")
 }
 
-fn statements(random: &mut Random) -> Vec<String> {
-    match random.below(20) {
-        0..7 => item(random),
-        7..10 => uniques(random),
-        10..12 => owner(random),
-        12..15 => tag(random),
-        15..19 => line(random),
-        _ if random.once_in(3) => {
-            vec![format!("DELETE FROM {}", random.pick(&["item", "tag", "line", "owner"]))]
-        }
-        _ => Vec::new(),
+fn statements(random: &mut Random, subjects: &[Subject]) -> Vec<String> {
+    let subject = subjects[usize::try_from(random.below(subjects.len() as u64)).unwrap()];
+    if random.once_in(60) {
+        let table = match subject {
+            Subject::Item | Subject::Unique => "item",
+            Subject::Owner => "owner",
+            Subject::Tag => "tag",
+            Subject::Line => "line",
+        };
+        return vec![format!("DELETE FROM {table}")];
+    }
+    match subject {
+        Subject::Item => item(random),
+        Subject::Unique => uniques(random),
+        Subject::Owner => owner(random),
+        Subject::Tag => tag(random),
+        Subject::Line => line(random),
     }
 }
 

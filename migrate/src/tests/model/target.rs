@@ -162,7 +162,7 @@ impl Target for ModelTarget {
         &mut self,
         stream: &Stream,
         _: u32,
-        end: &mut dyn FnMut(&Mapping, Option<&Bound>) -> Result<Option<Bound>, MigrateError>,
+        end: &mut crate::engine::driver::RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
         let mut data = self.data()?;
         let name = stream.name.clone();
