@@ -12,6 +12,7 @@
 
 pub mod backfill;
 pub mod cli;
+pub mod drivers;
 pub mod dual_write;
 pub mod engine;
 pub mod error;
