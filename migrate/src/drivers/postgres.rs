@@ -15,8 +15,56 @@ mod rows;
 mod shape;
 mod source;
 mod sql;
+mod target;
 #[cfg(test)]
 mod tests;
 
+use connection::{Address, End};
+use peer::Peer;
+
+use crate::engine::Driver;
+use crate::error::MigrateError;
+
 pub use rows::PgRows;
 pub use source::PgSource;
+pub use target::PgTarget;
+
+/// Two PostgreSQL databases.
+pub struct PgDriver {
+    source: String,
+    target: String,
+}
+
+impl PgDriver {
+    /// By their URLs; nothing is connected to yet.
+    pub fn new(source: &str, target: &str) -> Self {
+        Self { source: source.to_owned(), target: target.to_owned() }
+    }
+
+    fn addresses(&self) -> Result<(Address, Address), MigrateError> {
+        Ok((Address::new(&self.source, End::Source)?, Address::new(&self.target, End::Target)?))
+    }
+}
+
+impl std::fmt::Debug for PgDriver {
+    /// Without the URLs, which hold passwords.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PgDriver").finish_non_exhaustive()
+    }
+}
+
+impl Driver for PgDriver {
+    type Rows = PgRows;
+    type Source = PgSource;
+    type Target = PgTarget;
+
+    fn source(&self) -> Result<PgSource, MigrateError> {
+        let (source, target) = self.addresses()?;
+        PgSource::connect(&source, Peer::new(target))
+    }
+
+    fn target(&self) -> Result<PgTarget, MigrateError> {
+        let (source, target) = self.addresses()?;
+        PgTarget::connect(&target, Peer::new(source))
+    }
+}

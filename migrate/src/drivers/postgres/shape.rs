@@ -136,3 +136,18 @@ impl Shape {
         names.iter().map(|name| self.column(name)).collect()
     }
 }
+
+/// The sequences from which a column gets its default, quoted with their schemas.
+pub(super) fn sequences(conn: &mut Connection, table: &str, column: &str) -> Result<Vec<String>, MigrateError> {
+    let rows = conn.query(
+        "SELECT DISTINCT format('%I.%I', n.nspname, s.relname) FROM pg_attribute a \
+         LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
+         JOIN pg_depend d ON (d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass) \
+           OR (d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid \
+             AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')) \
+         JOIN pg_class s ON s.relkind = 'S' AND s.oid IN (d.objid, d.refobjid) \
+         JOIN pg_namespace n ON n.oid = s.relnamespace WHERE a.attrelid = $1::text::regclass AND a.attname = $2::text",
+        &[&table, &column],
+    )?;
+    Ok(rows.iter().map(|row| row.get(0)).collect())
+}

@@ -6,6 +6,8 @@
 mod dirty;
 mod reading;
 
+pub(super) use reading::{bound_of, bound_texts, within};
+
 use std::collections::HashMap;
 
 use super::capture::{self, Captured};
