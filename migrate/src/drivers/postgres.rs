@@ -7,6 +7,7 @@
 //! literals quoted in [`sql`] where COPY takes no parameters.
 
 mod capture;
+mod compare;
 mod connection;
 mod fingerprint;
 mod peer;

@@ -39,7 +39,10 @@ impl Peer {
         let conn = self.connection()?;
         let mut last = None;
         for sequence in sequences(conn, &name, column)? {
-            let row = conn.one(&format!("SELECT last_value FROM {sequence} WHERE is_called UNION ALL SELECT NULL LIMIT 1"), &[])?;
+            let row = conn.one(
+                &format!("SELECT last_value FROM {sequence} WHERE is_called UNION ALL SELECT NULL LIMIT 1"),
+                &[],
+            )?;
             last = last.max(row.get::<_, Option<i64>>(0));
         }
         Ok(last)

@@ -138,7 +138,11 @@ impl Shape {
 }
 
 /// The sequences from which a column gets its default, quoted with their schemas.
-pub(super) fn sequences(conn: &mut Connection, table: &str, column: &str) -> Result<Vec<String>, MigrateError> {
+pub(super) fn sequences(
+    conn: &mut Connection,
+    table: &str,
+    column: &str,
+) -> Result<Vec<String>, MigrateError> {
     let rows = conn.query(
         "SELECT DISTINCT format('%I.%I', n.nspname, s.relname) FROM pg_attribute a \
          LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \

@@ -89,22 +89,6 @@ impl PgSource {
             _ => Captured::all(&mut self.conn, stream),
         }
     }
-
-    /// Runs `work` in a transaction, in the open one if there is one.
-    fn in_transaction<T>(
-        &mut self,
-        work: impl FnOnce(&mut Self) -> Result<T, MigrateError>,
-    ) -> Result<T, MigrateError> {
-        if self.open.is_some() {
-            return work(self);
-        }
-        self.conn.run("BEGIN")?;
-        let done = work(self);
-        let ended = self.conn.run(if done.is_ok() { "COMMIT" } else { "ROLLBACK" });
-        let done = done?;
-        ended?;
-        Ok(done)
-    }
 }
 
 /// A table that is gone is a change of the schema like any other.

@@ -24,7 +24,7 @@ use crate::engine::{
     StreamRow, Target,
 };
 use crate::error::MigrateError;
-use staging::Plan;
+pub(super) use staging::Plan;
 
 /// The writing end.
 pub struct PgTarget {
@@ -122,7 +122,10 @@ impl Target for PgTarget {
             .conn
             .maybe("UPDATE banyan.streams SET token = token + 1 WHERE name = $1 RETURNING token", &[&name])?;
         let row = row.ok_or_else(|| {
-            MigrateError::refused(format!("nothing was ever copied in the stream {name}"), "start with `migrate run`")
+            MigrateError::refused(
+                format!("nothing was ever copied in the stream {name}"),
+                "start with `migrate run`",
+            )
         })?;
         Ok(Claim { stream: name.to_owned(), token: row.get(0) })
     }
@@ -152,8 +155,13 @@ impl Target for PgTarget {
         let plan = self.plan(mapping)?;
         let limit = format!("LIMIT {rows}");
         let found = if let Some(map) = &plan.key_map {
-            let behind = after.map_or_else(|| "true".to_owned(), |bound| format!("source_key > {}", super::sql::literal(&bound.0)));
-            format!("SELECT DISTINCT source_key AS bound, source_key FROM {map} WHERE {behind} ORDER BY 1 {limit}")
+            let behind = after.map_or_else(
+                || "true".to_owned(),
+                |bound| format!("source_key > {}", super::sql::literal(&bound.0)),
+            );
+            format!(
+                "SELECT DISTINCT source_key AS bound, source_key FROM {map} WHERE {behind} ORDER BY 1 {limit}"
+            )
         } else {
             let key = columns("", &mapping.carries);
             let range = KeyRange { after: after.cloned(), up_to: None };
@@ -166,7 +174,9 @@ impl Target for PgTarget {
                 plan.table
             )
         };
-        let last = self.conn.maybe(&format!("SELECT bound FROM ({found}) AS f OFFSET {} LIMIT 1", rows.max(1) - 1), &[])?;
+        let last = self
+            .conn
+            .maybe(&format!("SELECT bound FROM ({found}) AS f OFFSET {} LIMIT 1", rows.max(1) - 1), &[])?;
         let (select, fields) = plan.passed_keys(&format!("({found}) AS f"), "f.", mapping);
         let keys = self.conn.copy_out(&select, fields)?;
         Ok((keys, last.map(|row| Bound(row.get(0)))))
@@ -202,7 +212,12 @@ impl Target for PgTarget {
         self.left(stream)
     }
 
-    fn load(&mut self, lease: &Lease, mapping: &Mapping, batch: &Batch<PgRows>) -> Result<bool, MigrateError> {
+    fn load(
+        &mut self,
+        lease: &Lease,
+        mapping: &Mapping,
+        batch: &Batch<PgRows>,
+    ) -> Result<bool, MigrateError> {
         self.load_chunk(lease, mapping, batch)
     }
 
@@ -229,8 +244,9 @@ impl Target for PgTarget {
     }
 
     fn note(&mut self, stream: &str, name: &str) -> Result<Option<String>, MigrateError> {
-        let row =
-            self.conn.maybe("SELECT text FROM banyan.notes WHERE stream = $1 AND name = $2", &[&stream, &name])?;
+        let row = self
+            .conn
+            .maybe("SELECT text FROM banyan.notes WHERE stream = $1 AND name = $2", &[&stream, &name])?;
         Ok(row.map(|row| row.get(0)))
     }
 
@@ -250,7 +266,11 @@ impl Target for PgTarget {
              WHERE stream = $1 AND NOT done AND until IS NOT NULL ORDER BY mapping, chunk",
             &[&stream],
         )?;
-        let lease = |row: &postgres::Row| LeaseState { table: row.get(0), chunk: row.get(1), seconds_left: row.get(2) };
+        let lease = |row: &postgres::Row| LeaseState {
+            table: row.get(0),
+            chunk: row.get(1),
+            seconds_left: row.get(2),
+        };
         Ok(rows.iter().map(lease).collect())
     }
 }

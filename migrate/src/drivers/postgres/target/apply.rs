@@ -84,8 +84,9 @@ impl PgTarget {
                 Ok(if ours.is_some() { Left::All } else { Left::Superseded })
             }
             Guard::GivingWay { stream, touched, .. } => {
-                let row =
-                    self.conn.maybe("SELECT next FROM banyan.streams WHERE name = $1 FOR SHARE", &[&stream])?;
+                let row = self
+                    .conn
+                    .maybe("SELECT next FROM banyan.streams WHERE name = $1 FOR SHARE", &[&stream])?;
                 let Some(row) = row else { return Ok(Left::Superseded) };
                 match touched(&Position(row.get(0)))? {
                     Touched::Whole => Ok(Left::Nothing),
@@ -103,7 +104,9 @@ impl PgTarget {
         let link = plan.link();
         let same = equal(&columns_with("x.", &link), &columns_with("y.", &link));
         for table in ["banyan_rows", "banyan_keys"] {
-            self.conn.run(&format!("DELETE FROM pg_temp.{table} AS x USING pg_temp.banyan_touched AS y WHERE {same}"))?;
+            self.conn.run(&format!(
+                "DELETE FROM pg_temp.{table} AS x USING pg_temp.banyan_touched AS y WHERE {same}"
+            ))?;
         }
         Ok(())
     }
@@ -135,7 +138,11 @@ impl PgTarget {
             Err(error) => match error.code() {
                 Some(&(SqlState::UNIQUE_VIOLATION | SqlState::EXCLUSION_VIOLATION)) => Ok(None),
                 Some(&SqlState::CARDINALITY_VIOLATION) => Err(MigrateError::refused(
-                    format!("the mapping makes two rows with one key ({}) for {}", list(&plan.key), plan.table),
+                    format!(
+                        "the mapping makes two rows with one key ({}) for {}",
+                        list(&plan.key),
+                        plan.table
+                    ),
                     "correct its select or its key",
                 )),
                 _ => Err(refused_value(self, plan, error)),

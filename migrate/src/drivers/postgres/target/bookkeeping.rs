@@ -28,7 +28,9 @@ impl PgTarget {
             check_columns(&shape, &mapping.columns)?;
             let plan = Plan::of(&shape, mapping)?;
             if let Some(map) = &plan.key_map {
-                let key = list(plan.key.iter().zip(&plan.key_types).map(|(key, of)| format!("{key} {of} NOT NULL")));
+                let key = list(
+                    plan.key.iter().zip(&plan.key_types).map(|(key, of)| format!("{key} {of} NOT NULL")),
+                );
                 let by_key = list(&plan.key);
                 sql += &format!(
                     "CREATE TABLE IF NOT EXISTS {map} (source_key text COLLATE \"C\" NOT NULL, {key}, PRIMARY KEY (source_key, {by_key})); \
@@ -89,8 +91,12 @@ impl PgTarget {
         }
         self.transaction("BEGIN", |target| {
             target.conn.run(&maps)?;
-            for (table, column) in [("streams", "name"), ("chunks", "stream"), ("holds", "stream"), ("notes", "stream")] {
-                target.conn.execute(&format!("DELETE FROM banyan.{table} WHERE {column} = $1"), &[&stream.name])?;
+            for (table, column) in
+                [("streams", "name"), ("chunks", "stream"), ("holds", "stream"), ("notes", "stream")]
+            {
+                target
+                    .conn
+                    .execute(&format!("DELETE FROM banyan.{table} WHERE {column} = $1"), &[&stream.name])?;
             }
             Ok(((), Stay::Yes))
         })

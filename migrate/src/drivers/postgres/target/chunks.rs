@@ -29,10 +29,19 @@ impl PgTarget {
                 up_to: row.get::<_, Option<String>>(4).map(Bound),
             };
             let mapping = usize::try_from(row.get::<_, i32>(0)).unwrap_or(usize::MAX);
-            return Ok(Some(Lease { stream: stream.name.clone(), mapping, chunk: row.get(1), lease: row.get(2), range }));
+            return Ok(Some(Lease {
+                stream: stream.name.clone(),
+                mapping,
+                chunk: row.get(1),
+                lease: row.get(2),
+                range,
+            }));
         }
         self.transaction("BEGIN", |target| {
-            target.conn.query("SELECT pg_advisory_xact_lock(hashtextextended('banyan chunks ' || $1, 0))", &[&stream.name])?;
+            target.conn.query(
+                "SELECT pg_advisory_xact_lock(hashtextextended('banyan chunks ' || $1, 0))",
+                &[&stream.name],
+            )?;
             for (number, mapping) in stream.mappings.iter().enumerate() {
                 if let Some(lease) = target.next_chunk(stream, number, mapping, until, end)? {
                     return Ok((Some(lease), Stay::Yes));

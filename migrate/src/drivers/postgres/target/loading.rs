@@ -121,8 +121,10 @@ impl PgTarget {
                 })
             })?;
         }
-        let rows =
-            self.conn.query("SELECT number FROM banyan.taken_down WHERE stream = $1 ORDER BY number", &[&stream.name])?;
+        let rows = self.conn.query(
+            "SELECT number FROM banyan.taken_down WHERE stream = $1 ORDER BY number",
+            &[&stream.name],
+        )?;
         let foreign: Vec<i32> = rows.iter().map(|row| row.get(0)).collect();
         build_numbers(&address, stream, &foreign)?;
         for mapping in &stream.mappings {
@@ -130,7 +132,10 @@ impl PgTarget {
             self.conn.run(&format!("ANALYZE {table}"))?;
         }
         self.conn
-            .execute("UPDATE banyan.streams SET phase = 'following' WHERE name = $1 AND phase = 'loading'", &[&stream.name])
+            .execute(
+                "UPDATE banyan.streams SET phase = 'following' WHERE name = $1 AND phase = 'loading'",
+                &[&stream.name],
+            )
             .map(|_| ())
     }
 }
@@ -144,11 +149,7 @@ fn locked(stream: &Stream) -> String {
 }
 
 /// Builds what some numbers of the bookkeeping say, each in a transaction that strikes it out.
-fn build_numbers(
-    address: &super::Address,
-    stream: &Stream,
-    numbers: &[i32],
-) -> Result<(), MigrateError> {
+fn build_numbers(address: &super::Address, stream: &Stream, numbers: &[i32]) -> Result<(), MigrateError> {
     if numbers.is_empty() {
         return Ok(());
     }

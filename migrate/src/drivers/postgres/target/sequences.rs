@@ -16,7 +16,9 @@ impl PgTarget {
                 let carried = mapping.carries.iter().position(|carried| carried == column);
                 let root_column = carried.and_then(|place| mapping.root_key.get(place));
                 let above = match root_column {
-                    Some(root_column) if !sequences.is_empty() => self.peer.last_id(&mapping.root, root_column)?,
+                    Some(root_column) if !sequences.is_empty() => {
+                        self.peer.last_id(&mapping.root, root_column)?
+                    }
                     _ => None,
                 };
                 for sequence in sequences {

@@ -55,14 +55,17 @@ impl Plan {
             carried: columns("", &mapping.carries),
             carried_types: types(&carried_shapes),
             carried_shapes,
-            key_map: mapping.needs_key_map().then(|| format!("banyan.{}", quote(&format!("key_map_{number:016x}")))),
+            key_map: mapping
+                .needs_key_map()
+                .then(|| format!("banyan.{}", quote(&format!("key_map_{number:016x}")))),
             all: stored.map(|column| quote(&column.name)).collect(),
         })
     }
 
     /// That every carried column holds something.
     pub(in super::super) fn carried_there(&self, prefix: &str) -> String {
-        let there: Vec<String> = self.carried.iter().map(|key| format!("{prefix}{key} IS NOT NULL")).collect();
+        let there: Vec<String> =
+            self.carried.iter().map(|key| format!("{prefix}{key} IS NOT NULL")).collect();
         if there.is_empty() { "true".to_owned() } else { there.join(" AND ") }
     }
 
@@ -81,7 +84,8 @@ impl Plan {
         }
         let fields: Vec<Field> = self.carried_shapes.iter().map(|column| Field::of(column.oid)).collect();
         let passed = fields.iter().zip(&self.carried_shapes).zip(&self.carried);
-        let passed = passed.map(|((field, column), name)| field.expression(&format!("{prefix}{name}"), column.oid));
+        let passed =
+            passed.map(|((field, column), name)| field.expression(&format!("{prefix}{name}"), column.oid));
         let there = self.carried_there(prefix);
         (format!("SELECT DISTINCT {} FROM {from} WHERE {there}", list(passed)), fields)
     }
@@ -94,7 +98,8 @@ impl Plan {
 
 /// An enum's value passes as the text of its label, which is its own binary form.
 fn fits(fields: &[Field], columns: &[Column]) -> bool {
-    let one = |field: &Field, column: &Column| field.oid == column.oid || (field.oid == TEXT && column.is_enum);
+    let one =
+        |field: &Field, column: &Column| field.oid == column.oid || (field.oid == TEXT && column.is_enum);
     fields.len() == columns.len() && fields.iter().zip(columns).all(|(field, column)| one(field, column))
 }
 

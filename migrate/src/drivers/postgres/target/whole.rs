@@ -31,8 +31,14 @@ impl PgTarget {
         let (all, mapped) = (list(&plan.all), list(&plan.columns));
         let mut written = removed;
         for insert in [
-            format!("INSERT INTO {} ({all}) OVERRIDING SYSTEM VALUE SELECT {all} FROM pg_temp.banyan_whole", plan.table),
-            format!("INSERT INTO {} ({mapped}) OVERRIDING SYSTEM VALUE SELECT {mapped} FROM pg_temp.banyan_new", plan.table),
+            format!(
+                "INSERT INTO {} ({all}) OVERRIDING SYSTEM VALUE SELECT {all} FROM pg_temp.banyan_whole",
+                plan.table
+            ),
+            format!(
+                "INSERT INTO {} ({mapped}) OVERRIDING SYSTEM VALUE SELECT {mapped} FROM pg_temp.banyan_new",
+                plan.table
+            ),
         ] {
             match self.conn.try_execute(&insert) {
                 Ok(rows) => written += rows,
@@ -49,10 +55,14 @@ impl PgTarget {
     fn collision(&mut self, plan: &Plan, mapping: &Mapping) -> Result<Option<Outcome<PgRows>>, MigrateError> {
         let (mut holders, mut example) = (Vec::new(), None);
         for index in self.conn.query(UNIQUE, &[&plan.oid])? {
-            let (name, expressions, predicate): (String, Vec<String>, String) = (index.get(0), index.get(1), index.get(2));
+            let (name, expressions, predicate): (String, Vec<String>, String) =
+                (index.get(0), index.get(1), index.get(2));
             let values = numbered("u", expressions.len());
-            let named = list(expressions.iter().zip(&values).map(|(expression, name)| format!("{expression} AS {name}")));
-            let wanted = |from: &str| format!("SELECT {named}, {} FROM {from} WHERE {predicate}", list(&plan.key));
+            let named = list(
+                expressions.iter().zip(&values).map(|(expression, name)| format!("{expression} AS {name}")),
+            );
+            let wanted =
+                |from: &str| format!("SELECT {named}, {} FROM {from} WHERE {predicate}", list(&plan.key));
             let same = equal(&columns_with("h.", &values), &columns_with("w.", &values));
             let from = format!(
                 "(SELECT *, {named} FROM {} WHERE {predicate}) AS h JOIN ({} UNION ALL {}) AS w({}) ON {same}",
@@ -72,7 +82,9 @@ impl PgTarget {
             )?;
             if let Some(row) = found {
                 let (wants, value, holds): (String, String, String) = (row.get(0), row.get(1), row.get(2));
-                example = Some(format!("the row with the key {wants} wants {value} of {name}, which the row {holds} holds"));
+                example = Some(format!(
+                    "the row with the key {wants} wants {value} of {name}, which the row {holds} holds"
+                ));
                 holders.push(from);
             }
         }

@@ -2,10 +2,15 @@
 
 use pg_harness::{Database, shared_database};
 
+use crate::drivers::postgres::PgDriver;
 use crate::drivers::postgres::connection::{Address, End};
 use crate::drivers::postgres::peer::Peer;
 use crate::drivers::postgres::source::PgSource;
-use crate::engine::{Mapping, Stream};
+use crate::engine::backfill::{Copier, CopierOptions, Step};
+use crate::engine::catch_up::Follower;
+use crate::engine::{Driver as _, Mapping, Phase, Source as _, Stream, StreamRow, Target as _};
+use crate::error::MigrateError;
+use crate::fail_point::FailPoints;
 
 pub(super) struct World {
     pub(super) source: Database,
@@ -18,6 +23,71 @@ impl World {
         world.source.run(source).unwrap();
         world.target.run(target).unwrap();
         world
+    }
+
+    pub(super) fn driver(&self) -> PgDriver {
+        PgDriver::new(self.source.url(), self.target.url())
+    }
+
+    /// Installs capture and makes the stream's row.
+    pub(super) fn begin(&self, stream: &Stream) {
+        let (mut source, mut target) = (self.driver().source().unwrap(), self.driver().target().unwrap());
+        source.install_capture(stream).unwrap();
+        target.prepare(stream).unwrap();
+        let position = source.begin(stream, None).unwrap();
+        source.persist_snapshot().unwrap();
+        let empty = target.is_empty(stream).unwrap();
+        let row = StreamRow {
+            pos: position.clone(),
+            next: position,
+            token: 0,
+            phase: if empty { Phase::Loading } else { Phase::Following },
+            mapping_hash: stream.hash(),
+            fingerprint: source.fingerprint(stream).unwrap(),
+        };
+        target.create_stream(&stream.name, &row).unwrap();
+        if empty {
+            target.begin_loading(stream).unwrap();
+        }
+    }
+
+    /// Copies every chunk.
+    pub(super) fn try_copy(&self, stream: &Stream) -> Result<(), MigrateError> {
+        let (driver, points) = (self.driver(), FailPoints::none());
+        let options = CopierOptions { chunk: 37, lease_seconds: 60 };
+        let mut copier = Copier::open(&driver, stream, options, &points)?;
+        loop {
+            match copier.step() {
+                Ok(Step::Done) => break,
+                Ok(_) | Err(MigrateError::Unreachable { .. }) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        let mut target = driver.target()?;
+        target.finish_loading(stream)?;
+        target.move_sequences(stream)
+    }
+
+    pub(super) fn copy(&self, stream: &Stream) {
+        self.try_copy(stream).unwrap();
+    }
+
+    /// One batch of catch-up; returns how many rows were written.
+    pub(super) fn follow(&self, stream: &Stream, piece: u32) -> u64 {
+        let (driver, points) = (self.driver(), FailPoints::none());
+        let mut follower = Follower::claim(&driver, stream, piece, &points).unwrap();
+        loop {
+            match follower.batch() {
+                Ok(caught) => return caught.rows,
+                Err(MigrateError::Unreachable { .. }) => {}
+                Err(error) => panic!("{error}"),
+            }
+        }
+    }
+
+    pub(super) fn assert_equal(&self, table: &str, columns: &str) {
+        let sql = format!("SELECT m::text FROM (SELECT {columns} FROM {table}) AS m ORDER BY 1");
+        assert_eq!(self.target.run(&sql).unwrap(), self.source.run(&sql).unwrap());
     }
 
     pub(super) fn open_source(&self) -> PgSource {
