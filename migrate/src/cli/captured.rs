@@ -9,6 +9,7 @@ use control::ControlStore;
 
 use super::absent::Absent;
 use super::arguments::StreamArgs;
+use crate::drivers::postgres::PgDriver;
 use crate::engine::{Stream, TableShape};
 use crate::error::MigrateError;
 use crate::extraction::open_store;
@@ -161,8 +162,9 @@ pub(super) fn sqlite(_source: &Path, _target: &Path, _back: bool) -> Absent {
     Absent("SQLite")
 }
 
-pub(super) fn postgres(_source: &str, _target: &str, _back: bool) -> Result<Absent, MigrateError> {
-    Ok(Absent("PostgreSQL"))
+pub(super) fn postgres(source: &str, target: &str, back: bool) -> Result<PgDriver, MigrateError> {
+    let (source, target) = if back { (target, source) } else { (source, target) };
+    PgDriver::new(source, target)
 }
 
 /// The tables of a database.

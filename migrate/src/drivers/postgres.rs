@@ -32,18 +32,14 @@ pub use target::PgTarget;
 
 /// Two PostgreSQL databases.
 pub struct PgDriver {
-    source: String,
-    target: String,
+    source: Address,
+    target: Address,
 }
 
 impl PgDriver {
     /// By their URLs; nothing is connected to yet.
-    pub fn new(source: &str, target: &str) -> Self {
-        Self { source: source.to_owned(), target: target.to_owned() }
-    }
-
-    fn addresses(&self) -> Result<(Address, Address), MigrateError> {
-        Ok((Address::new(&self.source, End::Source)?, Address::new(&self.target, End::Target)?))
+    pub fn new(source: &str, target: &str) -> Result<Self, MigrateError> {
+        Ok(Self { source: Address::new(source, End::Source)?, target: Address::new(target, End::Target)? })
     }
 }
 
@@ -60,12 +56,10 @@ impl Driver for PgDriver {
     type Target = PgTarget;
 
     fn source(&self) -> Result<PgSource, MigrateError> {
-        let (source, target) = self.addresses()?;
-        PgSource::connect(&source, Peer::new(target))
+        PgSource::connect(&self.source, Peer::new(self.target.clone()))
     }
 
     fn target(&self) -> Result<PgTarget, MigrateError> {
-        let (source, target) = self.addresses()?;
-        PgTarget::connect(&target, Peer::new(source))
+        PgTarget::connect(&self.target, Peer::new(self.source.clone()))
     }
 }

@@ -162,13 +162,9 @@ impl PgSource {
         let names = list(numbered("k", mapping.root_key.len()));
         let types = self.key_types(mapping)?;
         let first = types.first().cloned().unwrap_or_default();
-        let ends = self.conn.one(
-            &format!(
-                "SELECT (SELECT k1::text {from} ORDER BY {from_first} LIMIT 1), (SELECT k1::text {from} ORDER BY k1 DESC LIMIT 1)",
-                from_first = "k1"
-            ),
-            &[],
-        )?;
+        // Named otherwise than the key, which ORDER BY would take for the text.
+        let end = |order: &str| format!("(SELECT k1::text AS bound {from} ORDER BY k1 {order} LIMIT 1)");
+        let ends = self.conn.one(&format!("SELECT {}, {}", end("ASC"), end("DESC")), &[])?;
         let (Some(low), Some(high)) = (ends.get::<_, Option<String>>(0), ends.get::<_, Option<String>>(1))
         else {
             return self.copy_rows(mapping, &|_| "false".to_owned());

@@ -26,6 +26,7 @@ fn moves(declared: &str, values: &[&str]) {
     world.follow(&stream, 3);
     world.assert_equal("item", "id, value");
     assert_eq!(world.follow(&stream, 3), 0);
+    world.assert_sums_equal(&stream);
 }
 
 macro_rules! types {

@@ -2,13 +2,11 @@
 
 use pg_harness::{Database, shared_database};
 
-use crate::drivers::postgres::PgDriver;
-use crate::drivers::postgres::connection::{Address, End};
-use crate::drivers::postgres::peer::Peer;
-use crate::drivers::postgres::source::PgSource;
+use crate::drivers::postgres::{PgDriver, PgSource};
 use crate::engine::backfill::{Copier, CopierOptions, Step};
 use crate::engine::catch_up::Follower;
-use crate::engine::{Driver as _, Mapping, Phase, Source as _, Stream, StreamRow, Target as _};
+use crate::engine::compare::{CompareSource, CompareTarget, Part};
+use crate::engine::{Driver as _, KeyRange, Mapping, Phase, Source as _, Stream, StreamRow, Target as _};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -26,7 +24,7 @@ impl World {
     }
 
     pub(super) fn driver(&self) -> PgDriver {
-        PgDriver::new(self.source.url(), self.target.url())
+        PgDriver::new(self.source.url(), self.target.url()).unwrap()
     }
 
     /// Installs capture and makes the stream's row.
@@ -90,10 +88,21 @@ impl World {
         assert_eq!(self.target.run(&sql).unwrap(), self.source.run(&sql).unwrap());
     }
 
+    /// The sums of whole tables, as verification takes them.
+    pub(super) fn assert_sums_equal(&self, stream: &Stream) {
+        let (mut source, mut target) = (self.driver().source().unwrap(), self.driver().target().unwrap());
+        source.begin(stream, None).unwrap();
+        target.snapshot(stream).unwrap();
+        for mapping in &stream.mappings {
+            for part in [Part::Range(KeyRange::default()), Part::Bucket { index: 1, of: 2 }] {
+                let expected = CompareSource::sum(&mut source, mapping, &part).unwrap();
+                assert_eq!(CompareTarget::sum(&mut target, mapping, &part).unwrap(), expected);
+            }
+        }
+    }
+
     pub(super) fn open_source(&self) -> PgSource {
-        let address = Address::new(self.source.url(), End::Source).unwrap();
-        let peer = Peer::new(Address::new(self.target.url(), End::Target).unwrap());
-        PgSource::connect(&address, peer).unwrap()
+        self.driver().source().unwrap()
     }
 }
 
