@@ -237,36 +237,36 @@ impl CompareSource for PgSource {
 }
 
 impl PgTarget {
-    fn held(&mut self, mapping: &Mapping, plan: &Plan, condition: &str) -> Selected {
-        let _ = self;
-        let values: Vec<String> = plan.columns.iter().map(|name| format!("t.{name}")).collect();
-        let (key, from) = match &plan.key_map {
-            None => {
-                let carried = columns("t.", &mapping.carries);
-                let there = plan.carried_there("t.");
-                (bound_of(&carried), format!("{} AS t WHERE {there} AND {condition}", plan.table))
-            }
-            Some(map) => {
-                let same = equal(&columns("t.", &mapping.key), &columns("m.", &mapping.key));
-                (
-                    "m.source_key".to_owned(),
-                    format!("{} AS t JOIN {map} AS m ON {same} WHERE {condition}", plan.table),
-                )
-            }
-        };
-        Selected { values, key, from, cast: Cast::None }
-    }
-
-    fn held_part(&mut self, mapping: &Mapping, plan: &Plan, part: &Part) -> Result<Selected, MigrateError> {
+    fn held_part(mapping: &Mapping, plan: &Plan, part: &Part) -> Result<Selected, MigrateError> {
         let condition = match part {
             Part::Range(range) => within(&columns("t.", &mapping.carries), &plan.carried_types, range)?,
             Part::Bucket { index, of } => {
-                let key = self.held(mapping, plan, "true").key;
+                let key = held(mapping, plan, "true").key;
                 in_bucket(&key, *index, *of)
             }
         };
-        Ok(self.held(mapping, plan, &condition))
+        Ok(held(mapping, plan, &condition))
     }
+}
+
+/// Rows of the table under a condition.
+fn held(mapping: &Mapping, plan: &Plan, condition: &str) -> Selected {
+    let values: Vec<String> = plan.columns.iter().map(|name| format!("t.{name}")).collect();
+    let (key, from) = match &plan.key_map {
+        None => {
+            let carried = columns("t.", &mapping.carries);
+            let there = plan.carried_there("t.");
+            (bound_of(&carried), format!("{} AS t WHERE {there} AND {condition}", plan.table))
+        }
+        Some(map) => {
+            let same = equal(&columns("t.", &mapping.key), &columns("m.", &mapping.key));
+            (
+                "m.source_key".to_owned(),
+                format!("{} AS t JOIN {map} AS m ON {same} WHERE {condition}", plan.table),
+            )
+        }
+    };
+    Selected { values, key, from, cast: Cast::None }
 }
 
 impl CompareTarget for PgTarget {
@@ -286,12 +286,12 @@ impl CompareTarget for PgTarget {
 
     fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
         let plan = self.plan(mapping)?;
-        self.held_part(mapping, &plan, part)?.sum(&mut self.conn, &plan.shapes)
+        Self::held_part(mapping, &plan, part)?.sum(&mut self.conn, &plan.shapes)
     }
 
     fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {
         let plan = self.plan(mapping)?;
-        self.held_part(mapping, &plan, part)?.row_hashes(&mut self.conn, &plan.shapes)
+        Self::held_part(mapping, &plan, part)?.row_hashes(&mut self.conn, &plan.shapes)
     }
 
     fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
@@ -317,7 +317,7 @@ impl CompareTarget for PgTarget {
         } else {
             format!("({link}) IN (VALUES {})", list(&wanted))
         };
-        self.held(mapping, &plan, &condition).show(&mut self.conn, &plan.shapes)
+        held(mapping, &plan, &condition).show(&mut self.conn, &plan.shapes)
     }
 
     fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {

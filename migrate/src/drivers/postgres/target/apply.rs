@@ -49,7 +49,7 @@ impl PgTarget {
                 Guard::Claim(_) => None,
             };
             match target.pass_guard(guard, &plan)? {
-                Left::Superseded => return Ok((Outcome::Superseded, Stay::No)),
+                Left::Superseded => Ok((Outcome::Superseded, Stay::No)),
                 Left::All => {
                     let written = target.write(&plan, mapping)?;
                     let Outcome::Written(changed) = written else { return Ok((written, Stay::No)) };

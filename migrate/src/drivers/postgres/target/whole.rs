@@ -10,7 +10,7 @@ use super::super::sql::{equal, list, numbered};
 use super::apply::refused_value;
 use super::staging::Plan;
 use super::{PgTarget, columns_with};
-use crate::engine::{Mapping, Outcome, Rows as _};
+use crate::engine::{Mapping, Outcome};
 use crate::error::MigrateError;
 
 const UNIQUE: &str = "SELECT i.indexrelid::regclass::text, \
@@ -100,7 +100,6 @@ impl PgTarget {
         let from = format!("({}) AS f", holder_keys.collect::<Vec<_>>().join(" UNION "));
         let (select, fields) = plan.passed_keys(&from, "f.", mapping);
         let holders = self.conn.copy_out(&select, fields)?;
-        debug_assert!(holders.len() < u64::MAX);
         Ok(Some(Outcome::Collides { holders, example }))
     }
 }

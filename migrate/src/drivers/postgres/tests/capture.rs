@@ -15,23 +15,30 @@ fn a_change_that_commits_late_is_dirty_once_it_is_seen() {
     source.install_capture(&stream).unwrap();
     let mut late = postgres::Client::connect(world.source.url(), postgres::NoTls).unwrap();
     late.batch_execute("BEGIN; SAVEPOINT a; INSERT INTO item VALUES (1, 'late')").unwrap();
+    let prepared = world.source.name();
+    late.batch_execute("RELEASE a").unwrap();
+    world
+        .source
+        .run(&format!("BEGIN; INSERT INTO item VALUES (4, 'twice'); PREPARE TRANSACTION '{prepared}'"))
+        .unwrap();
     world.source.run("INSERT INTO item VALUES (2, 'early')").unwrap();
     let first = source.begin(&stream, None).unwrap();
     let fingerprint = source.fingerprint(&stream).unwrap();
     source.persist_snapshot().unwrap();
     source.end().unwrap();
-    late.batch_execute("RELEASE a; COMMIT").unwrap();
+    late.batch_execute("COMMIT").unwrap();
+    world.source.run(&format!("COMMIT PREPARED '{prepared}'")).unwrap();
     world.source.run("UPDATE item SET id = 3 WHERE id = 2").unwrap();
     let second = source.begin(&stream, Some(&fingerprint)).unwrap();
     assert!(source.covers(&second, &first).unwrap() && !source.covers(&first, &second).unwrap());
     let dirty = source.stage_dirty(mapping, &first).unwrap();
-    assert_eq!((dirty.keys, dirty.whole), (3, false));
+    assert_eq!((dirty.keys, dirty.whole), (4, false));
     let batch = source.piece(mapping, 0, 10).unwrap().unwrap();
-    assert_eq!((batch.keys.len(), batch.rows.len()), (3, 2));
+    assert_eq!((batch.keys.len(), batch.rows.len()), (4, 3));
     assert!(source.piece(mapping, 10, 10).unwrap().is_none());
     source.end().unwrap();
     let Touched::Keys(keys) = source.touched(mapping, &second, &first).unwrap() else { panic!("not whole") };
-    assert_eq!(keys.len(), 3);
+    assert_eq!(keys.len(), 4);
     assert_eq!(source.prune(&stream, &[second.clone(), first]).unwrap(), 1);
     world.source.run("TRUNCATE item").unwrap();
     source.begin(&stream, Some(&fingerprint)).unwrap();
