@@ -3,7 +3,6 @@
 //! Invariant: results go to standard output, everything else to standard error; the exit code says which kind of
 //! outcome it was; `--help` lists them.
 
-mod absent;
 mod arguments;
 mod captured;
 mod copying;

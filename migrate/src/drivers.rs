@@ -2,4 +2,5 @@
 //!
 //! Invariant: every dialect stays in here; what a driver promises is written at [`crate::engine::driver`].
 
+pub mod postgres;
 pub mod sqlite;

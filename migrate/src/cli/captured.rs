@@ -7,8 +7,8 @@ use std::path::Path;
 
 use control::ControlStore;
 
-use super::absent::Absent;
 use super::arguments::StreamArgs;
+use crate::drivers::postgres::PgDriver;
 use crate::drivers::sqlite::{SqliteDriver, SqliteOptions};
 use crate::engine::{Stream, TableShape};
 use crate::error::MigrateError;
@@ -163,8 +163,9 @@ pub(super) fn sqlite(source: &Path, target: &Path, back: bool) -> SqliteDriver {
     if back { there.back() } else { there }
 }
 
-pub(super) fn postgres(_source: &str, _target: &str, _back: bool) -> Result<Absent, MigrateError> {
-    Ok(Absent("PostgreSQL"))
+pub(super) fn postgres(source: &str, target: &str, back: bool) -> Result<PgDriver, MigrateError> {
+    let (source, target) = if back { (target, source) } else { (source, target) };
+    PgDriver::new(source, target)
 }
 
 /// The tables of a database.
