@@ -2,6 +2,7 @@
 //!
 //! Invariant: the flag is read anew for every decision; an owner remembered is an owner of the past.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use control::{ControlError, ControlSettings, ControlStore, DataMode, Flag};
@@ -10,7 +11,7 @@ use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 use crate::flow::{End, Flow};
 use crate::manifest::Manifest;
-use crate::settings::Settings;
+use crate::settings::{Engine, Place, Settings};
 use crate::sqlite::{Files, Pair};
 
 /// Everything a command needs for one context.
@@ -40,7 +41,10 @@ impl Extraction {
             let (file, other) = (extraction.manifest.display(), &manifest.context);
             return Err(MigrateError::Usage(format!("{file} is the manifest of {other}, not of {context}")));
         }
-        let files = Files { source: extraction.source.clone(), target: extraction.target.clone() };
+        let files = Files {
+            source: dual_write_file(context, &extraction.source)?,
+            target: dual_write_file(context, &extraction.target)?,
+        };
         let store = open_store(&settings.control)?;
         needs_store_of_fences(&store, &files, context)?;
         store.declare(context, DataMode::Replicated)?;
@@ -97,8 +101,21 @@ impl Extraction {
     }
 }
 
+/// Dual-write is for SQLite files; other databases are copied by change capture.
+fn dual_write_file(context: &str, place: &Place) -> Result<PathBuf, MigrateError> {
+    match place.engine()? {
+        Engine::Sqlite(file) => Ok(file),
+        Engine::Postgres(_) => Err(MigrateError::refused(
+            format!("{place} is no SQLite file, and dual-write and switches are for SQLite files"),
+            format!(
+                "copy {context} by change capture: `migrate capture install {context}`, then `migrate run {context}`"
+            ),
+        )),
+    }
+}
+
 /// Opens the control store that the facades use. One created here would know nothing and look right all the same.
-fn open_store(settings: &ControlSettings) -> Result<ControlStore, MigrateError> {
+pub(crate) fn open_store(settings: &ControlSettings) -> Result<ControlStore, MigrateError> {
     ControlStore::open_existing(settings).map_err(|error| {
         let (place, reason) = match error {
             ControlError::CannotOpen { path, reason } => (path, reason),

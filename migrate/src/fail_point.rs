@@ -4,12 +4,15 @@
 //! tested is the one that is shipped, and a point costs one comparison. The names:
 //! `dual_write_recorded`, `backfill_chunk_copied` (before the commit), `backfill_chunk` (after it), `backfill_rows`,
 //! `switch_verified`, `switch_held`, `switch_acknowledged`, `switch_fenced`, `switch_drained`, `switch_compared`,
-//! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`.
+//! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`; of the engine:
+//! `catch_up_snapshot`, `catch_up_next`, `catch_up_piece`, `catch_up_blocked`, `catch_up_pos`, `chunk_leased`,
+//! `chunk_snapshot`, `chunk_registered`, `chunk_read`, `chunk_done`, `run_created`, `run_loaded`, `repair_applied`.
 //!
 //! Invariant: at a fail point nothing is cleaned up, as in a real crash.
 
-use std::cell::Cell;
 use std::fmt;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use crate::error::MigrateError;
 
@@ -24,16 +27,16 @@ enum Effect {
     Fail,
 }
 
-/// The chosen fail point, if any.
+/// The chosen fail point, if any. The threads of a run share it.
 #[derive(Default)]
 pub struct FailPoints {
     chosen: Option<(String, Effect)>,
-    passes_left: Cell<u32>,
-    watcher: Option<Box<Watcher>>,
+    passes_left: AtomicU32,
+    watcher: Option<Mutex<Box<Watcher>>>,
 }
 
 /// Is told of every point passed.
-type Watcher = dyn Fn(&'static str);
+type Watcher = dyn Fn(&'static str) -> Result<(), MigrateError> + Send;
 
 impl FailPoints {
     /// None.
@@ -60,8 +63,16 @@ impl FailPoints {
     }
 
     /// For tests: `watcher` runs at every point, so that others act between two steps of one command.
-    pub fn watched(watcher: impl Fn(&'static str) + 'static) -> Self {
-        Self { watcher: Some(Box::new(watcher)), ..Self::default() }
+    pub fn watched(watcher: impl Fn(&'static str) + Send + 'static) -> Self {
+        Self::decided(move |point| {
+            watcher(point);
+            Ok(())
+        })
+    }
+
+    /// For tests: `decide` runs at every point, and its error is the step's.
+    pub fn decided(decide: impl Fn(&'static str) -> Result<(), MigrateError> + Send + 'static) -> Self {
+        Self { watcher: Some(Mutex::new(Box::new(decide))), ..Self::default() }
     }
 
     fn parse(text: &str, effect: Effect) -> Self {
@@ -69,19 +80,22 @@ impl FailPoints {
             Some((name, times)) => (name, times.parse().unwrap_or(1)),
             None => (text, 1),
         };
-        Self { chosen: Some((name.to_owned(), effect)), passes_left: Cell::new(times), watcher: None }
+        Self { chosen: Some((name.to_owned(), effect)), passes_left: AtomicU32::new(times), watcher: None }
     }
 
     /// Passes a point.
     pub fn pass(&self, point: &'static str) -> Result<(), MigrateError> {
         if let Some(watcher) = &self.watcher {
-            watcher(point);
+            let watcher = watcher.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+            watcher(point)?;
         }
         let Some((_, effect)) = self.chosen.as_ref().filter(|(name, _)| name == point) else {
             return Ok(());
         };
-        self.passes_left.set(self.passes_left.get().saturating_sub(1));
-        if self.passes_left.get() > 0 {
+        let passed = self
+            .passes_left
+            .fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| Some(left.saturating_sub(1)));
+        if passed.is_ok_and(|left| left > 1) {
             return Ok(());
         }
         match effect {

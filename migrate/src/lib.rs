@@ -12,7 +12,9 @@
 
 pub mod backfill;
 pub mod cli;
+pub mod drivers;
 pub mod dual_write;
+pub mod engine;
 pub mod error;
 pub mod extraction;
 pub mod fail_point;

@@ -1,18 +1,23 @@
 //! `extraction.toml`: which tables of a context move, and the SQL that maps them there and back.
 //!
+//! Change capture needs of a mapping where its rows come from (`from`, `from_key`), which filled columns hold that key
+//! (`carries`), and which other tables it reads (`join`). Dual-write needs versions: `[source]` and `[target]` with `version`.
+//!
 //! Invariant: a [`Manifest`] that parsed is consistent in itself (every table has its mapping, every select can be
 //! restricted to a set of keys); whether the databases agree with it is for `plan` to find out.
 
-use std::collections::BTreeSet;
+mod check;
+mod stream;
+
 use std::fmt;
-use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
-use toml::Spanned;
 use twox_hash::XxHash3_64;
 
+use crate::engine::Join;
 use crate::flow::{End, Flow};
+use check::Fault;
 
 /// Where a select is restricted to the keys wanted: `{keys u.id}` becomes a condition on `u.id`.
 pub const KEYS_OPEN: &str = "{keys ";
@@ -32,17 +37,17 @@ pub struct Manifest {
     pub inverse: Vec<TableMap>,
 }
 
-/// The tables of one end.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+/// The tables of one end. All of it is needed for dual-write; with change capture it only spares repetition.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
 pub struct Tables {
-    /// The table with one row per key.
+    /// The table with one row per key; the default of `from` in mappings that read this end.
     pub root: String,
-    /// Its key column.
+    /// Its key column; the default of `from_key`.
     pub key: String,
-    /// Its version column: the context's counter at the row's last change.
+    /// Its version column: the context's counter at the row's last change. Only dual-write needs it.
     pub version: String,
-    /// All tables of the context, those that others refer to first.
+    /// All tables of the context, those that others refer to first; empty: in the order of their mappings.
     pub tables: Vec<String>,
 }
 
@@ -59,6 +64,18 @@ pub struct TableMap {
     pub json: Vec<String>,
     /// The select, with `{keys …}` where it is restricted.
     pub select: String,
+    /// The table with one row per source key, at the end that is read.
+    #[serde(skip)]
+    pub from: String,
+    /// The source key.
+    #[serde(skip)]
+    pub from_key: Vec<String>,
+    /// The filled columns that hold the source key; empty: a key map is kept.
+    #[serde(skip)]
+    pub carries: Vec<String>,
+    /// The other tables that the select reads.
+    #[serde(skip)]
+    pub joins: Vec<Join>,
 }
 
 /// What is wrong with a manifest, and where.
@@ -81,27 +98,6 @@ impl fmt::Display for ManifestError {
     }
 }
 
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct File {
-    context: Spanned<String>,
-    source: Spanned<Tables>,
-    target: Spanned<Tables>,
-    mapping: Vec<Spanned<FileMap>>,
-    inverse: Vec<Spanned<FileMap>>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct FileMap {
-    table: Spanned<String>,
-    key: Vec<Spanned<String>>,
-    columns: Vec<Spanned<String>>,
-    #[serde(default)]
-    json: Vec<Spanned<String>>,
-    select: Spanned<String>,
-}
-
 impl Manifest {
     /// Reads and checks a manifest.
     pub fn load(file: &Path) -> Result<Self, ManifestError> {
@@ -120,9 +116,14 @@ impl Manifest {
             line: fault.0.map(|span| line_of(text, span.start)),
             message: fault.1,
         };
-        let parsed: File =
+        let parsed: check::File =
             toml::from_str(text).map_err(|error| at(Fault(error.span(), error.message().to_owned())))?;
-        check(parsed).map_err(at)
+        check::check(parsed).map_err(at)
+    }
+
+    /// Whether it says what dual-write needs.
+    pub fn has_versions(&self) -> bool {
+        !self.source.version.is_empty()
     }
 
     /// The tables of one end.
@@ -160,112 +161,6 @@ impl TableMap {
     }
 }
 
-/// What is wrong, with its place in the text.
-struct Fault(Option<Range<usize>>, String);
-
-fn fault<T>(at: &Spanned<T>, message: impl Into<String>) -> Fault {
-    Fault(Some(at.span()), message.into())
-}
-
 fn line_of(text: &str, offset: usize) -> usize {
     text.bytes().take(offset).filter(|byte| *byte == b'\n').count() + 1
-}
-
-fn check(file: File) -> Result<Manifest, Fault> {
-    if file.context.get_ref().is_empty() {
-        return Err(fault(&file.context, "context must name the context, as flags and routes know it"));
-    }
-    check_tables(&file.source, "source")?;
-    check_tables(&file.target, "target")?;
-    Ok(Manifest {
-        mapping: check_maps(file.mapping, &file.target, "mapping")?,
-        inverse: check_maps(file.inverse, &file.source, "inverse")?,
-        context: file.context.into_inner(),
-        source: file.source.into_inner(),
-        target: file.target.into_inner(),
-    })
-}
-
-fn check_tables(tables: &Spanned<Tables>, end: &str) -> Result<(), Fault> {
-    let Tables { root, tables: all, .. } = tables.get_ref();
-    if !all.contains(root) {
-        return Err(fault(tables, format!("[{end}] tables must contain the root table {root}")));
-    }
-    let distinct: BTreeSet<_> = all.iter().collect();
-    if distinct.len() != all.len() {
-        return Err(fault(tables, format!("[{end}] tables names a table twice")));
-    }
-    Ok(())
-}
-
-/// Checks the maps of one end and brings them into its order of dependency.
-fn check_maps(
-    maps: Vec<Spanned<FileMap>>,
-    tables: &Spanned<Tables>,
-    kind: &str,
-) -> Result<Vec<TableMap>, Fault> {
-    let mut checked: Vec<TableMap> = Vec::new();
-    for map in maps {
-        let name = map.get_ref().table.get_ref().clone();
-        if !tables.get_ref().tables.contains(&name) {
-            return Err(fault(&map.get_ref().table, format!("[[{kind}]] {name} is not among the tables")));
-        }
-        if checked.iter().any(|known| known.table == name) {
-            return Err(fault(&map.get_ref().table, format!("[[{kind}]] {name} appears twice")));
-        }
-        checked.push(check_map(map, tables.get_ref(), kind)?);
-    }
-    let mut ordered = Vec::new();
-    for table in &tables.get_ref().tables {
-        let Some(position) = checked.iter().position(|map| &map.table == table) else {
-            return Err(fault(tables, format!("table {table} has no [[{kind}]]")));
-        };
-        ordered.push(checked.swap_remove(position));
-    }
-    Ok(ordered)
-}
-
-fn check_map(map: Spanned<FileMap>, tables: &Tables, kind: &str) -> Result<TableMap, Fault> {
-    let span = map.span();
-    let map = map.into_inner();
-    let table = map.table.into_inner();
-    let mut seen = BTreeSet::new();
-    for column in &map.columns {
-        if !seen.insert(column.get_ref().clone()) {
-            return Err(fault(column, format!("[[{kind}]] {table} names column {} twice", column.get_ref())));
-        }
-    }
-    for column in map.key.iter().chain(&map.json) {
-        if !seen.contains(column.get_ref()) {
-            let name = column.get_ref();
-            return Err(fault(column, format!("[[{kind}]] {table}: {name} is not among its columns")));
-        }
-    }
-    if map.key.is_empty() {
-        return Err(Fault(Some(span), format!("[[{kind}]] {table} needs a key")));
-    }
-    if !map.select.get_ref().contains(KEYS_OPEN) {
-        let message = format!(
-            "[[{kind}]] {table}: the select must be restricted with {{keys COLUMN}}, COLUMN being the root's key"
-        );
-        return Err(fault(&map.select, message));
-    }
-    if map.select.get_ref().contains(';') {
-        return Err(fault(
-            &map.select,
-            format!("[[{kind}]] {table}: the select must be one statement, without ;"),
-        ));
-    }
-    let plain = |names: Vec<Spanned<String>>| names.into_iter().map(Spanned::into_inner).collect::<Vec<_>>();
-    let key = plain(map.key);
-    if table == tables.root && (key != [tables.key.clone()] || !seen.contains(&tables.version)) {
-        let Tables { key, version, .. } = tables;
-        let message = format!(
-            "[[{kind}]] {table} is the root: its key must be [\"{key}\"], its columns have {version}"
-        );
-        return Err(Fault(Some(span), message));
-    }
-    let select = map.select.get_ref().lines().map(str::trim_end).collect::<Vec<_>>().join("\n");
-    let (columns, json) = (plain(map.columns), plain(map.json));
-    Ok(TableMap { table, key, columns, json, select: select.trim().to_owned() })
 }

@@ -2,6 +2,9 @@
 //!
 //! Invariant: with `--json`, standard output holds exactly one JSON value.
 
+mod copying;
+mod html;
+
 use std::io::Write;
 
 use platform::table::{print, print_line};
@@ -15,6 +18,9 @@ use crate::status::Status;
 use crate::switch::SwitchReport;
 use crate::verify::{Difference, Kind, Report};
 
+pub(crate) use copying::{capture_change, capture_state, captured, repair, run, steering, verification};
+pub(crate) use html::html;
+
 /// Done; or equal.
 const DONE: u8 = 0;
 /// Differences or problems.
@@ -24,6 +30,11 @@ const DIFFERS: u8 = 1;
 pub(crate) fn print_error(error: &MigrateError) {
     // With standard error gone there is nobody left to tell.
     let _ = writeln!(std::io::stderr(), "error: {}", platform::error::chain(error));
+}
+
+/// Prints a value as JSON.
+pub(crate) fn json(value: &impl Serialize) -> Result<u8, MigrateError> {
+    print_json(value).map(|()| DONE)
 }
 
 fn print_json(value: &impl Serialize) -> Result<(), MigrateError> {

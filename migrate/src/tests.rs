@@ -5,9 +5,15 @@
 
 mod application;
 mod backfilling;
+mod capturing;
+mod comparing;
 mod control_path;
 mod interleaving;
+mod invariant;
+mod model;
 mod planning;
+mod running;
+mod sqlite_driver;
 mod switching;
 mod verifying;
 mod world;

@@ -13,7 +13,7 @@ use crate::Binaries;
 pub const FILE: &str = "docs/configuration.md";
 
 /// The programs with settings of their own, in the order of their chapters.
-const PROGRAMS: [&str; 4] = ["monolith", "users-service", "facade", "payment-provider"];
+const PROGRAMS: [&str; 5] = ["monolith", "users-service", "facade", "migrate", "payment-provider"];
 
 const HEAD: &str = "\
 # Configuration

@@ -6,6 +6,7 @@ mod bench;
 mod check;
 mod demo;
 mod docs;
+mod mutants;
 mod shell;
 mod test;
 
@@ -36,6 +37,8 @@ enum Task {
     Check,
     /// Writes the committed files that are made from the sources: the settings of every program, and the context map.
     Docs,
+    /// Undoes one rule of copying data in use at a time, and fails unless a test notices each.
+    Mutants(mutants::Options),
     /// Measures against fixed bars and fails if one is missed.
     Bench {
         #[command(subcommand)]
@@ -57,6 +60,7 @@ fn run(task: Task) -> Result<()> {
         Task::Test { arguments } => test::run_all(&arguments),
         Task::Check => check::run_all(),
         Task::Docs => docs::write_all(),
+        Task::Mutants(options) => mutants::run_all(&options),
         Task::Bench { suite } => bench::run(&suite),
     }
 }

@@ -2,8 +2,8 @@
 //!
 //! Invariant: nothing is written to a store that is refused, and none is created.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use control::{ControlSettings, ControlStore, Side};
 
@@ -72,14 +72,14 @@ fn a_control_store_that_a_fence_is_ahead_of_is_refused_and_left_as_it_is() {
 #[test]
 fn a_switch_that_goes_on_is_not_taken_for_another_control_store() {
     let mut world = World::copied(5);
-    let (settings, passed) = (world.settings.clone(), Rc::new(Cell::new(0)));
-    let count = Rc::clone(&passed);
+    let (settings, passed) = (world.settings.clone(), Arc::new(AtomicU32::new(0)));
+    let count = Arc::clone(&passed);
     world.extraction.points = FailPoints::watched(move |_| {
         Extraction::open(&settings, "users").unwrap();
-        count.set(count.get() + 1);
+        count.fetch_add(1, Ordering::SeqCst);
     });
     switch(&world);
-    assert_eq!(passed.get(), 11);
+    assert_eq!(passed.load(Ordering::SeqCst), 11);
 }
 
 #[test]
@@ -87,6 +87,6 @@ fn one_side_is_enough_to_know_the_wrong_control_store() {
     let world = switched();
     let mut settings = at(&world, "another.db");
     ControlStore::open(&settings.control).unwrap();
-    settings.extractions.get_mut("users").unwrap().source = world.folder.path().join("nowhere.db");
+    settings.extractions.get_mut("users").unwrap().source = world.folder.path().join("nowhere.db").into();
     assert_eq!(Extraction::open(&settings, "users").err().unwrap().exit_code(), 3);
 }

@@ -3,8 +3,7 @@
 //! Invariant: whatever happened in whatever order, a backfill that ran to its end and a delivery that ran dry leave
 //! both sides equal, tombstones included, without a second backfill. `BANYAN_SEED` repeats one interleaving.
 
-use std::cell::RefCell;
-use std::rc::Rc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use crate::backfill::{BackfillOptions, BackfillReport};
@@ -119,9 +118,9 @@ impl Players {
 }
 
 /// Writers and delivery go on between the chunks, up to the commit of the last one.
-fn backfill(world: &World, players: &Rc<RefCell<Players>>, to_the_end: bool) -> BackfillReport {
+fn backfill(world: &World, players: &Mutex<Players>, to_the_end: bool) -> BackfillReport {
     let (chunk_rows, again, chunks) = {
-        let random = &mut players.borrow_mut().random;
+        let random = &mut players.lock().unwrap().random;
         (1 + random.below(3), random.below(20) == 0, 1 + random.below(3))
     };
     world.backfill(BackfillOptions {
@@ -142,35 +141,35 @@ fn tombstones(conn: &rusqlite::Connection) -> Vec<(String, i64)> {
 fn play(seed: u64) {
     let mut world = World::new();
     let application = Application::beside(world.folder.path());
-    let players = Rc::new(RefCell::new(Players { application, random: Random(seed), users: Vec::new() }));
-    let watcher = Rc::clone(&players);
+    let players = Arc::new(Mutex::new(Players { application, random: Random(seed), users: Vec::new() }));
+    let watcher = Arc::clone(&players);
     world.extraction.points = FailPoints::watched(move |point| {
         if point == "backfill_chunk" {
-            watcher.borrow_mut().deliver_what_waits(seed);
+            watcher.lock().unwrap().deliver_what_waits(seed);
         }
         if point == "backfill_chunk" || point == "backfill_rows" {
-            watcher.borrow_mut().steps(6);
+            watcher.lock().unwrap().steps(6);
         }
     });
     for _ in 0..6 {
-        players.borrow_mut().create();
+        players.lock().unwrap().create();
     }
-    let rounds = players.borrow_mut().random.below(4);
+    let rounds = players.lock().unwrap().random.below(4);
     for _ in 0..rounds {
         world.dual_write(true);
-        players.borrow_mut().steps(10);
+        players.lock().unwrap().steps(10);
         backfill(&world, &players, false);
-        players.borrow_mut().steps(10);
-        if players.borrow_mut().random.below(2) == 0 {
+        players.lock().unwrap().steps(10);
+        if players.lock().unwrap().random.below(2) == 0 {
             world.dual_write(false);
-            players.borrow_mut().steps(10);
+            players.lock().unwrap().steps(10);
         }
     }
     world.dual_write(true);
-    players.borrow_mut().steps(10);
+    players.lock().unwrap().steps(10);
     let report = backfill(&world, &players, true);
     assert!(report.done, "seed {seed}: {report:?}");
-    players.borrow_mut().steps(10);
+    players.lock().unwrap().steps(10);
     while world.deliver() == Delivery::Done {}
     assert_eq!(world.count(&world.source, "banyan_intents"), 0, "seed {seed}: delivery is stuck");
     let verified = world.verify();

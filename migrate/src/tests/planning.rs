@@ -59,7 +59,7 @@ fn faults_of_a_manifest_are_told_with_their_line() {
     }
     let unrestricted = MANIFEST.replace("WHERE {keys p.person_id}", "");
     assert!(refused(&unrestricted).contains("must be restricted with {keys COLUMN}"));
-    assert!(refused("context = \"users\"").contains("missing field `source`"));
+    assert!(refused("context = \"users\"").contains("there is no [[mapping]]"));
     assert!(refused("context = ").starts_with("extraction.toml:1:"));
 }
 

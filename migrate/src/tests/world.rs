@@ -69,8 +69,8 @@ impl World {
         ControlStore::open(&control).unwrap();
         let extraction = ExtractionSettings {
             manifest: at("extraction.toml"),
-            source: at("monolith.db"),
-            target: at("users-service.db"),
+            source: at("monolith.db").into(),
+            target: at("users-service.db").into(),
             ..ExtractionSettings::default()
         };
         let settings = Settings { control, extractions: [("users".to_owned(), extraction)].into() };

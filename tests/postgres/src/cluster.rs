@@ -80,6 +80,11 @@ impl Cluster {
         Self::with_settings("")
     }
 
+    /// A cluster with settings of its own, as lines of `postgresql.conf`.
+    pub fn tuned(settings: &str) -> Result<Self> {
+        Self::with_settings(settings)
+    }
+
     fn with_settings(settings: &str) -> Result<Self> {
         let programs = Programs::find()?;
         let folder = tempfile::Builder::new().prefix("pg-harness-").tempdir()?;

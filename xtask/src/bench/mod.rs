@@ -6,6 +6,7 @@
 mod backfill;
 mod facade;
 mod import;
+mod migrate;
 mod monolith;
 mod proxy;
 mod ticks;
@@ -29,6 +30,12 @@ pub(crate) enum Suite {
     },
     /// The facade as a reverse proxy: cost against nginx and Envoy, latency, memory, failing fast, changes of flags.
     Facade {
+        /// Only bars with this in their name. The run fails all the same, because the others were not measured.
+        #[arg(long)]
+        only: Option<String>,
+    },
+    /// The migration engine: copying, verifying, catching up and capturing, against pgcopydb, reladiff and plain SQL.
+    Migrate {
         /// Only bars with this in their name. The run fails all the same, because the others were not measured.
         #[arg(long)]
         only: Option<String>,
@@ -96,9 +103,14 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
     let (bars, only): (&[Bars], _) = match suite {
         Suite::Skeleton { only } => (&SKELETON, only),
         Suite::Facade { only } => (&facade::BARS, only),
+        Suite::Migrate { only } => (&migrate::BARS, only),
         Suite::Monolith { only } => (&monolith::BARS, only),
     };
-    let needed: &[&str] = if let Suite::Facade { .. } = suite { &facade::BINARIES } else { &Binaries::NAMES };
+    let needed: &[&str] = match suite {
+        Suite::Facade { .. } => &facade::BINARIES,
+        Suite::Migrate { .. } => &migrate::BINARIES,
+        Suite::Skeleton { .. } | Suite::Monolith { .. } => &Binaries::NAMES,
+    };
     let binaries = crate::shell::release_binaries(needed)?;
     if let Suite::Monolith { .. } = suite {
         monolith::build_peer()?;

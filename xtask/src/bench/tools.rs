@@ -8,7 +8,8 @@ use anyhow::Result;
 use crate::shell;
 
 /// Command, the argument that makes it end at once, and its Debian package.
-const TOOLS: [(&str, &str); 3] = [("sqlite3", "--version"), ("nginx", "-v"), ("wrk", "-v")];
+const TOOLS: [(&str, &str); 4] =
+    [("sqlite3", "--version"), ("nginx", "-v"), ("wrk", "-v"), ("pgcopydb", "--version")];
 
 /// Installs what is missing when run as root; else says what to run.
 pub(super) fn install_missing() -> Result<()> {

@@ -1,0 +1,162 @@
+//! `migrate init`: a first extraction.toml from what the source's catalogue says.
+//!
+//! Invariant: the draft is a valid manifest that copies every table as it is; what it cannot copy it says in a comment.
+
+use std::fmt::Write as _;
+use std::fs::OpenOptions;
+use std::io::Write as _;
+use std::path::Path;
+
+use platform::table::print_line;
+
+use super::arguments::InitArgs;
+use super::captured::describe;
+use crate::engine::TableShape;
+use crate::error::MigrateError;
+use crate::manifest::Manifest;
+use crate::settings::{Engine, Place};
+
+/// Writes the draft.
+pub(super) fn init(arguments: &InitArgs, json: bool) -> Result<u8, MigrateError> {
+    let place = Place::from(arguments.source.as_str());
+    let mut shapes = describe(&place)?;
+    if let Some(unknown) =
+        arguments.tables.iter().find(|table| !shapes.iter().any(|shape| shape.name == **table))
+    {
+        let known: Vec<&str> = shapes.iter().map(|shape| shape.name.as_str()).collect();
+        return Err(MigrateError::Usage(format!(
+            "{place} has no table {unknown}; it has {}",
+            known.join(", ")
+        )));
+    }
+    shapes.retain(|shape| arguments.tables.is_empty() || arguments.tables.contains(&shape.name));
+    let prefix = match place.engine()? {
+        Engine::Sqlite(_) => "source.",
+        Engine::Postgres(_) => "",
+    };
+    let text = draft(&arguments.context, &place, &shapes, prefix);
+    Manifest::parse(&arguments.output, &text)?;
+    if arguments.dry_run {
+        print_line(text.trim_end());
+        return Ok(0);
+    }
+    write(&arguments.output, &text)?;
+    if json {
+        return crate::output::json(&serde_json::json!({ "file": arguments.output, "tables": shapes }));
+    }
+    let (file, context) = (arguments.output.display(), &arguments.context);
+    print_line(&format!(
+        "wrote {file} with {} tables; edit it, name it in extractions.{context}.manifest, then `migrate capture install {context}`",
+        shapes.len()
+    ));
+    Ok(0)
+}
+
+fn write(file: &Path, text: &str) -> Result<(), MigrateError> {
+    let opened = OpenOptions::new().write(true).create_new(true).open(file);
+    opened.and_then(|mut opened| opened.write_all(text.as_bytes())).map_err(|error| {
+        let file = file.display();
+        if error.kind() == std::io::ErrorKind::AlreadyExists {
+            return MigrateError::refused(format!("{file} is there already"), "choose another --output");
+        }
+        MigrateError::failed(format!("cannot write {file}: {error}"))
+    })
+}
+
+fn draft(context: &str, place: &Place, shapes: &[TableShape], prefix: &str) -> String {
+    let mut text = format!(
+        "# How {context} is copied out of {place}. A draft: every table is copied as it is, into a table of the same name.\n\
+         #\n\
+         # * table, key, columns: what is filled in the target; key must be unique there and never null.\n\
+         # * from, from_key: the table with one row per source key, and that key.\n\
+         # * select: one row per row to be made, its values in the order of columns. It must be restricted with {{keys …}}, and\n\
+         #   read the same from the same rows: no clock, no random number, no sequence.\n\
+         # * carries: the filled columns that hold the source key [default: the first of key]; [] if none do, then a key map is\n\
+         #   kept and the select yields the source key first.\n\
+         # * [[mapping.join]] table, columns, keys: every other table that the select reads, the columns it is joined by, and a\n\
+         #   select of the source keys that changed values of them concern, restricted with {{values …}}.\n\
+         # * [[inverse]]: the same for the way back.\n\n\
+         context = {}\n",
+        quoted(context)
+    );
+    for shape in shapes {
+        mapping(&mut text, shape, prefix);
+    }
+    text
+}
+
+fn mapping(text: &mut String, shape: &TableShape, prefix: &str) {
+    let columns: Vec<&str> =
+        shape.columns.iter().filter(|column| !column.generated).map(|column| column.name.as_str()).collect();
+    // Writing to a String cannot fail, here and below.
+    let _ = write!(text, "\n# {}\n", shape.name);
+    for column in &shape.columns {
+        let generated = if column.generated { ", computed by the database, so not copied" } else { "" };
+        let _ = writeln!(text, "#   {} {}{generated}", column.name, column.declared);
+    }
+    if shape.key.is_empty() {
+        let _ = writeln!(
+            text,
+            "# It has no primary key and no unique key without NULL, so its rows cannot be told apart: it is left out."
+        );
+        return;
+    }
+    let list = |names: &[String]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
+    let owned: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
+    let keys: Vec<String> = shape.key.iter().map(|name| format!("t.{}", identifier(name))).collect();
+    let selected: Vec<String> = columns.iter().map(|name| format!("t.{}", identifier(name))).collect();
+    let table = shape.name.split('.').map(identifier).collect::<Vec<_>>().join(".");
+    let _ = write!(
+        text,
+        "[[mapping]]\ntable = {name}\nkey = [{key}]\ncolumns = [{columns}]\nfrom = {name}\nfrom_key = [{key}]\n\
+         select = '''\nSELECT {}\nFROM {prefix}{table} AS t\nWHERE {{keys {}}}\n'''\n",
+        selected.join(", "),
+        keys.join(", "),
+        name = quoted(&shape.name),
+        key = list(&shape.key),
+        columns = list(&owned),
+    );
+}
+
+/// A TOML text.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
+}
+
+/// A name in SQL; plain ones stay plain.
+fn identifier(name: &str) -> String {
+    let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
+    if name.chars().all(plain) && !name.starts_with(|letter: char| letter.is_ascii_digit()) {
+        return name.to_owned();
+    }
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::engine::ColumnShape;
+
+    #[test]
+    fn the_draft_is_a_manifest_with_a_mapping_for_every_table_that_has_a_key() {
+        let column = |name: &str, generated| ColumnShape {
+            name: name.to_owned(),
+            declared: "TEXT".to_owned(),
+            generated,
+        };
+        let shape = |name: &str, key: &[&str]| TableShape {
+            name: name.to_owned(),
+            columns: vec![column("a", false), column("Odd Name", false), column("computed", true)],
+            key: key.iter().map(|key| (*key).to_owned()).collect(),
+        };
+        let shapes = [shape("item", &["a", "Odd Name"]), shape("keyless", &[])];
+        let text = draft("items", &Place::from("items.db"), &shapes, "source.");
+        let manifest = Manifest::parse(Path::new("extraction.toml"), &text).unwrap();
+        let tables: Vec<_> = manifest.mapping.iter().map(|map| map.table.as_str()).collect();
+        assert_eq!(tables, ["item"]);
+        let map = &manifest.mapping[0];
+        assert_eq!((map.from_key.len(), map.columns.len()), (2, 2));
+        assert!(map.select.contains("WHERE {keys t.a, t.\"Odd Name\"}"), "{}", map.select);
+        assert!(text.contains("# keyless") && text.contains("cannot be told apart"));
+    }
+}

@@ -1,0 +1,128 @@
+//! Where the streams of a context stand.
+//!
+//! Invariant: it looks and changes nothing; an end that is away hides nothing of what the other knows.
+
+use serde::Serialize;
+
+use super::captured::Captured;
+use crate::engine::verify::last_report;
+use crate::engine::{
+    CaptureState, ChunksLeft, Driver, LeaseState, RunState, Source, Steering, Stream, StreamRow, Target,
+};
+use crate::error::MigrateError;
+
+/// Where a stream stands.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Standing {
+    /// The stream.
+    pub(crate) stream: String,
+    /// The tables filled.
+    pub(crate) tables: Vec<String>,
+    /// Hash of the mapping in the manifest.
+    pub(crate) mapping_hash: String,
+    /// What cannot be read, and why.
+    pub(crate) unreadable: Vec<String>,
+    /// Its row; nothing if nothing was ever copied.
+    pub(crate) row: Option<StreamRow>,
+    /// Capture at the source.
+    pub(crate) capture: Option<CaptureState>,
+    /// Rows and bytes of the log.
+    pub(crate) log: Option<(u64, u64)>,
+    /// Keys at the source, roughly.
+    pub(crate) keys: Option<u64>,
+    /// The backfill.
+    pub(crate) chunks: Option<Chunks>,
+    /// Chunks under way.
+    pub(crate) leases: Vec<LeaseState>,
+    /// How it is steered.
+    pub(crate) steering: Steering,
+    /// The runs, each as it last said of itself.
+    pub(crate) runs: Vec<Run>,
+    /// The last full verification, in one line.
+    pub(crate) verification: Option<String>,
+}
+
+/// How far the backfill is.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Chunks {
+    pub(crate) leased: u64,
+    pub(crate) done: bool,
+    pub(crate) rows: u64,
+    /// Seconds to go at the present rate.
+    pub(crate) eta_s: Option<u64>,
+}
+
+/// A run, and how long ago it said so.
+#[derive(Debug, Clone, Serialize)]
+pub(crate) struct Run {
+    pub(crate) age_ms: i64,
+    pub(crate) state: RunState,
+}
+
+pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standing, MigrateError> {
+    let stream = &captured.stream;
+    let mut standing = Standing {
+        stream: stream.name.clone(),
+        tables: stream.mappings.iter().map(|mapping| mapping.table.clone()).collect(),
+        mapping_hash: stream.hash(),
+        unreadable: Vec::new(),
+        row: None,
+        capture: None,
+        log: None,
+        keys: None,
+        chunks: None,
+        leases: Vec::new(),
+        steering: Steering::default(),
+        runs: Vec::new(),
+        verification: None,
+    };
+    let source = driver.source().and_then(|mut source| standing.see_source(&mut source, stream));
+    let target = driver.target().and_then(|mut target| standing.see_target(&mut target, stream));
+    for (end, seen) in [("source", source), ("target", target)] {
+        if let Err(error) = seen {
+            standing.unreadable.push(format!("{end}: {}", platform::error::chain(&error)));
+        }
+    }
+    Ok(standing)
+}
+
+impl Standing {
+    fn see_source(&mut self, source: &mut impl Source, stream: &Stream) -> Result<(), MigrateError> {
+        let state = source.capture_state(stream)?;
+        if state.installed {
+            self.log = Some(source.log_size(stream)?);
+        }
+        self.capture = Some(state);
+        let mut keys = 0;
+        for mapping in &stream.mappings {
+            keys += source.estimate(mapping)?;
+        }
+        self.keys = Some(keys);
+        Ok(())
+    }
+
+    fn see_target(&mut self, target: &mut impl Target, stream: &Stream) -> Result<(), MigrateError> {
+        let name = &stream.name;
+        let Some(row) = target.stream(name)? else { return Ok(()) };
+        self.leases = target.leases(name)?;
+        self.steering = Steering::read(target, name)?;
+        for note in ["run", "run.backfill", "run.catch-up"] {
+            let said = target.note(name, note)?.and_then(|text| serde_json::from_str::<RunState>(&text).ok());
+            self.runs
+                .extend(said.map(|state| Run { age_ms: (control::now_ms() - state.at_ms).max(0), state }));
+        }
+        let ChunksLeft { leased, done, rows } = target.chunks_left(stream)?;
+        let rate = self.runs.iter().map(|run| run.state.rows_per_second).max().filter(|rate| *rate > 0);
+        let left = self.keys.map(|keys| keys.saturating_sub(rows));
+        let eta_s = left.zip(rate).filter(|_| !done).map(|(left, rate)| left / rate);
+        self.chunks = Some(Chunks { leased, done, rows, eta_s });
+        self.verification = last_report(target, name)?.map(|report| {
+            let void =
+                if report.is_valid_for(&row) { "" } else { "VOID, as mapping or schema changed since: " };
+            let seconds = (control::now_ms() - report.began_ms).max(0) / 1000;
+            format!("{void}{} ({seconds} s ago)", report.evidence())
+        });
+        self.row = Some(row);
+        Ok(())
+    }
+}

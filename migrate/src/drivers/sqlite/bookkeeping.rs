@@ -1,0 +1,244 @@
+//! The engine's own tables in the target: streams, chunks, key maps, holds.
+//!
+//! Invariant: whatever stands here was committed together with the rows it speaks of.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::catalog::Table;
+use super::connection;
+use super::log::select;
+use super::rows::SqliteRows;
+use super::sql::{list, numbered, quote, text, within};
+use super::staged::Bounds;
+use super::target::SqliteTarget;
+use crate::engine::{Bound, Claim, KeyRange, Mapping, Phase, Position, Stream, StreamRow};
+use crate::error::MigrateError;
+
+/// Without a type, so that SQLite converts no key.
+fn tables(schema: &str) -> String {
+    format!(
+        "CREATE TABLE IF NOT EXISTS {schema}.banyan_streams (name TEXT PRIMARY KEY, pos TEXT NOT NULL, next TEXT NOT NULL, \
+           token INTEGER NOT NULL, phase TEXT NOT NULL, mapping_hash TEXT NOT NULL, fingerprint TEXT NOT NULL); \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_chunks (stream TEXT, mapping INTEGER, chunk INTEGER, after TEXT, \
+           up_to TEXT, lease INTEGER NOT NULL, lease_until REAL NOT NULL, snapshot TEXT, done INTEGER NOT NULL DEFAULT 0, \
+           rows INTEGER, hash TEXT, PRIMARY KEY (stream, mapping, chunk)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_holds (stream TEXT, name TEXT, position TEXT NOT NULL, \
+           until REAL NOT NULL, PRIMARY KEY (stream, name)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_dropped (stream TEXT, source TEXT, sql TEXT, \
+           PRIMARY KEY (stream, sql)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_notes (stream TEXT, name TEXT, text TEXT NOT NULL, \
+           PRIMARY KEY (stream, name)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_guard (present INTEGER PRIMARY KEY)"
+    )
+}
+
+/// The table from source keys to target keys.
+pub(super) fn key_map(schema: &str, mapping: &Mapping) -> String {
+    format!("{schema}.{}", quote(&format!("banyan_keys:{}", mapping.table)))
+}
+
+/// The stream's row; nothing if it, or its table, was never made.
+pub(super) fn stream(conn: &Connection, schema: &str, name: &str) -> Result<Option<StreamRow>, MigrateError> {
+    let present = format!("SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'banyan_streams'");
+    if conn.prepare_cached(&present)?.query_row([], |_| Ok(())).optional()?.is_none() {
+        return Ok(None);
+    }
+    let sql = format!(
+        "SELECT pos, next, token, phase, mapping_hash, fingerprint FROM {schema}.banyan_streams WHERE name = ?1"
+    );
+    let row = conn.prepare_cached(&sql)?.query_row([name], |row| {
+        Ok(StreamRow {
+            pos: Position(row.get(0)?),
+            next: Position(row.get(1)?),
+            token: row.get(2)?,
+            phase: if row.get::<_, String>(3)? == "loading" { Phase::Loading } else { Phase::Following },
+            mapping_hash: row.get(4)?,
+            fingerprint: row.get(5)?,
+        })
+    });
+    Ok(row.optional()?)
+}
+
+impl SqliteTarget {
+    pub(super) fn make_tables(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        self.conn.execute_batch(&tables(self.schema))?;
+        for mapping in &stream.mappings {
+            let table = Table::read(&self.conn, self.schema, &mapping.table)?;
+            fits(mapping, &table)?;
+            self.refuse_triggers(mapping)?;
+            if mapping.needs_key_map() {
+                let map = key_map(self.schema, mapping);
+                let (source, own) = (numbered("s", mapping.root_key.len()), numbered("t", mapping.key.len()));
+                self.conn.execute_batch(&format!(
+                    "CREATE TABLE IF NOT EXISTS {map} ({source}, {own}, PRIMARY KEY ({source}, {own}), UNIQUE ({own})) \
+                     WITHOUT ROWID"
+                ))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// SQLite cannot switch somebody's triggers off for one writer.
+    fn refuse_triggers(&self, mapping: &Mapping) -> Result<(), MigrateError> {
+        let sql = format!(
+            "SELECT name FROM {}.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?1) \
+             AND substr(name, 1, 7) <> 'banyan:' LIMIT 1",
+            self.schema
+        );
+        let foreign: Option<String> =
+            self.conn.query_row(&sql, [&mapping.table], |row| row.get(0)).optional()?;
+        let Some(trigger) = foreign else { return Ok(()) };
+        Err(MigrateError::refused(
+            format!("the trigger {trigger} on {} would run on every row copied", mapping.table),
+            format!("`DROP TRIGGER {}` until the copy has ended, and make it again then", quote(&trigger)),
+        ))
+    }
+
+    pub(super) fn make_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
+        let sql = format!(
+            "INSERT OR IGNORE INTO {} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+            self.table("banyan_streams")
+        );
+        let phase = phase_name(row.phase);
+        let (pos, next) = (&row.pos.0, &row.next.0);
+        self.conn.execute(&sql, (name, pos, next, row.token, phase, &row.mapping_hash, &row.fingerprint))?;
+        Ok(())
+    }
+
+    pub(super) fn forget(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        self.conn.execute_batch(&tables(self.schema))?;
+        let name = text(&stream.name);
+        self.run(&format!("DELETE FROM {} WHERE name = {name}", self.table("banyan_streams")))?;
+        for table in ["banyan_chunks", "banyan_holds", "banyan_notes"] {
+            self.run(&format!("DELETE FROM {} WHERE stream = {name}", self.table(table)))?;
+        }
+        for mapping in &stream.mappings {
+            self.conn.execute_batch(&format!("DROP TABLE IF EXISTS {}", key_map(self.schema, mapping)))?;
+        }
+        Ok(())
+    }
+
+    pub(super) fn holds_nothing(&mut self, stream: &Stream) -> Result<bool, MigrateError> {
+        for mapping in &stream.mappings {
+            let sql = format!("SELECT EXISTS (SELECT 1 FROM {})", self.table(&mapping.table));
+            if self.conn.query_row(&sql, [], |row| row.get(0))? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    pub(super) fn take_over(&mut self, name: &str) -> Result<Claim, MigrateError> {
+        let sql = format!(
+            "UPDATE {} SET token = token + 1 WHERE name = ?1 RETURNING token",
+            self.table("banyan_streams")
+        );
+        let token = self.conn.query_row(&sql, [name], |row| row.get(0)).optional()?;
+        let token = token.ok_or_else(|| {
+            MigrateError::refused(
+                format!("nothing was ever copied in the stream {name}"),
+                "start with `migrate run`",
+            )
+        })?;
+        Ok(Claim { stream: name.to_owned(), token })
+    }
+
+    pub(super) fn keys_after(
+        &mut self,
+        mapping: &Mapping,
+        after: Option<&Bound>,
+        rows: u32,
+    ) -> Result<(SqliteRows, Option<Bound>), MigrateError> {
+        let width = mapping.root_key.len();
+        let range = KeyRange { after: after.cloned(), up_to: None };
+        let (columns, table) = match mapping.needs_key_map() {
+            true => (numbered("s", width), key_map(self.schema, mapping)),
+            false => (list("", &mapping.carries), self.table(&mapping.table)),
+        };
+        let (within, present) = (within(&columns, width, &range), columns.replace(", ", " IS NOT NULL AND "));
+        let sql = format!(
+            "SELECT DISTINCT {columns} FROM {table} WHERE {within} AND {present} IS NOT NULL ORDER BY {columns} LIMIT {rows}"
+        );
+        let keys = Bounds::of(&range, width)?.with(|params| select(&self.conn, &sql, width, params))?;
+        let last = (keys.count() == rows as usize && rows > 0).then(|| keys.bound(keys.count() - 1));
+        Ok((keys, last))
+    }
+
+    /// Only AUTOINCREMENT remembers ids that are gone; other tables give out their greatest id plus one.
+    pub(super) fn raise_sequences(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        let source = connection::attached(&self.source_file, "other", "ro", self.options)?;
+        for mapping in &stream.mappings {
+            let table = Table::read(&self.conn, self.schema, &mapping.table)?;
+            let Some(key) = table.integer_key() else { continue };
+            let given_out = sequence(&self.conn, self.schema, &mapping.table)?;
+            let sql = format!(
+                "SELECT lower(sql) LIKE '%autoincrement%' FROM {}.sqlite_schema WHERE name = ?1",
+                self.schema
+            );
+            let numbered: bool = self.conn.query_row(&sql, [&mapping.table], |row| row.get(0))?;
+            if !numbered {
+                continue;
+            }
+            let sql = format!("SELECT max({}) FROM {}", quote(&key.name), self.table(&mapping.table));
+            let mut least: Option<i64> = self.conn.query_row(&sql, [], |row| row.get(0))?;
+            if mapping.carries == [key.name.clone()] {
+                least = least.max(sequence(&source, "other", &mapping.root)?);
+            }
+            let least = least.max(given_out).unwrap_or_default();
+            let sequences = format!("{}.sqlite_sequence", self.schema);
+            self.conn.execute(&format!("DELETE FROM {sequences} WHERE name = ?1"), [&mapping.table])?;
+            self.conn
+                .execute(&format!("INSERT INTO {sequences} VALUES (?1, ?2)"), (&mapping.table, least))?;
+        }
+        Ok(())
+    }
+}
+
+/// The greatest id that a table ever gave out, if it remembers that.
+fn sequence(conn: &Connection, schema: &str, table: &str) -> Result<Option<i64>, MigrateError> {
+    let present = format!("SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'");
+    if conn.query_row(&present, [], |_| Ok(())).optional()?.is_none() {
+        return Ok(None);
+    }
+    let sql = format!("SELECT max(seq) FROM {schema}.sqlite_sequence WHERE lower(name) = lower(?1)");
+    Ok(conn.query_row(&sql, [table], |row| row.get(0))?)
+}
+
+pub(super) fn phase_name(phase: Phase) -> &'static str {
+    match phase {
+        Phase::Loading => "loading",
+        Phase::Following => "following",
+    }
+}
+
+/// Whether rows can be written and found as the mapping says.
+fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
+    let unmapped = mapping.key.iter().chain(&mapping.carries).find(|name| !mapping.columns.contains(name));
+    if let Some(name) = unmapped {
+        return Err(MigrateError::Usage(format!(
+            "the mapping of {} does not fill {name}, by which it finds rows; add it to its columns and select",
+            mapping.table
+        )));
+    }
+    for name in &mapping.columns {
+        if table.column(name)?.generated {
+            return Err(MigrateError::refused(
+                format!("{}.{name} is generated and cannot be written", table.name),
+                "leave it out of the mapping",
+            ));
+        }
+    }
+    let unique = table.uniques.iter().any(|unique| {
+        unique.condition.is_none()
+            && unique.terms.len() == mapping.key.len()
+            && mapping.key.iter().all(|name| unique.terms.iter().any(|(term, _)| *term == quote(name)))
+    });
+    let rowid = table.integer_key().is_some_and(|key| mapping.key == [key.name.clone()]);
+    if unique || rowid {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!("no unique index of {} covers exactly its key ({})", table.name, mapping.key.join(", ")),
+        format!("`CREATE UNIQUE INDEX … ON {} ({})`", quote(&table.name), list("", &mapping.key)),
+    ))
+}

@@ -1,0 +1,166 @@
+//! Installing capture, removing it, and finding out whether it is still whole.
+//!
+//! Invariant: a log has one identity for as long as its triggers were there without a gap. Whatever had to be brought back
+//! may have been missing for a while, so it gets a new identity, and stored positions are refused from then on.
+
+use rusqlite::{Connection, Transaction, TransactionBehavior};
+use twox_hash::XxHash3_64;
+
+use super::catalog::Table;
+use super::log::{Log, TABLES};
+use super::sql::{quote, text};
+use super::triggers::{self, Trigger};
+use crate::engine::{CaptureState, Stream};
+use crate::error::MigrateError;
+
+/// Puts triggers and log into the file.
+pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    tx.execute_batch(TABLES)?;
+    let log = Log::read(&tx, "main", &stream.name)?;
+    if let Some(log) = log
+        && registered(&log, stream)
+        && first_gap(&tx, "main", stream, &log)?.is_none()
+    {
+        return Ok(tx.commit()?);
+    }
+    forget(&tx, stream)?;
+    widen(&tx, stream.captured().iter().map(|(_, columns)| columns.len()).max().unwrap_or(1))?;
+    let register = "INSERT INTO banyan_capture (stream, source, columns) VALUES (?1, ?2, ?3)";
+    let identity: String = tx.query_row("SELECT lower(hex(randomblob(8)))", [], |row| row.get(0))?;
+    tx.execute(register, [&stream.name, "", &identity])?;
+    tx.execute("INSERT INTO banyan_log (tab, c1) VALUES (last_insert_rowid(), randomblob(8))", [])?;
+    for (table, columns) in stream.captured() {
+        let known = Table::read(&tx, "main", &table)?;
+        columns.iter().try_for_each(|name| known.column(name).map(drop))?;
+        tx.execute(register, [&stream.name, &table, &serde_json::to_string(&columns).unwrap_or_default()])?;
+        for trigger in triggers::of(&stream.name, &known, tx.last_insert_rowid(), &columns) {
+            tx.execute_batch(&trigger.sql)?;
+        }
+    }
+    Ok(tx.commit()?)
+}
+
+/// Removes what [`install`] made for the stream; the tables with the last of them.
+pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    if Log::read(&tx, "main", &stream.name)?.is_some() {
+        forget(&tx, stream)?;
+        let left: i64 = tx.query_row("SELECT count(*) FROM banyan_capture", [], |row| row.get(0))?;
+        if left == 0 {
+            tx.execute_batch("DROP TABLE banyan_log; DROP TABLE banyan_capture")?;
+            let target = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'banyan_streams')";
+            if !tx.query_row(target, [], |row| row.get::<_, bool>(0))? {
+                tx.execute_batch("DROP TABLE banyan_guard")?;
+            }
+        }
+    }
+    Ok(tx.commit()?)
+}
+
+/// The schema that a stream relies on, as a hash; refused, with the table's name, if a trigger is missing or would be
+/// another by now.
+pub(super) fn fingerprint(
+    conn: &Connection,
+    schema: &str,
+    stream: &Stream,
+    log: &Log,
+) -> Result<String, MigrateError> {
+    let again = "run `migrate capture install`, then `migrate backfill --again`, since changes may have gone unlogged";
+    if !registered(log, stream) {
+        return Err(MigrateError::refused(
+            format!("the log of {} was made for another mapping", stream.name),
+            again,
+        ));
+    }
+    if let Some((table, trigger)) = first_gap(conn, schema, stream, log)? {
+        return Err(MigrateError::refused(
+            format!(
+                "the table {table} was altered under capture: its trigger {trigger} is missing or out of date (a table \
+                 rebuilt by DROP and RENAME loses its triggers, a new unique index asks for others)"
+            ),
+            again,
+        ));
+    }
+    let sql = format!(
+        "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM {}.sqlite_schema \
+         WHERE lower(tbl_name) IN ({}) AND (type <> 'trigger' OR substr(name, 1, ?2) = ?1) ORDER BY type, name",
+        quote(schema),
+        stream.captured().iter().map(|(table, _)| text(&table.to_lowercase())).collect::<Vec<_>>().join(", ")
+    );
+    let prefix = triggers::prefix(&stream.name);
+    let mut statement = conn.prepare(&sql)?;
+    let lines = statement.query_map((&prefix, prefix.chars().count()), |row| row.get::<_, String>(0))?;
+    let lines = lines.collect::<Result<Vec<_>, _>>()?.join("\n");
+    Ok(format!("{:016x}", XxHash3_64::oneshot(lines.as_bytes())))
+}
+
+/// What of it is there, and what is wrong with it.
+pub(super) fn state(conn: &Connection, schema: &str, stream: &Stream) -> Result<CaptureState, MigrateError> {
+    let Some(log) = Log::read(conn, schema, &stream.name)? else { return Ok(CaptureState::default()) };
+    let faults = match fingerprint(conn, schema, stream, &log) {
+        Err(MigrateError::Refused { reason, .. }) => vec![reason],
+        looked => looked.map(|_| Vec::new())?,
+    };
+    Ok(CaptureState { installed: true, faults })
+}
+
+fn registered(log: &Log, stream: &Stream) -> bool {
+    let captured = stream.captured();
+    let same = |(table, columns): &(String, Vec<String>)| {
+        log.tables.get(table).is_some_and(|known| known.1 == *columns)
+    };
+    captured.len() == log.tables.len() && captured.iter().all(same)
+}
+
+/// A table and its trigger that is not as it ought to be.
+fn first_gap(
+    conn: &Connection,
+    schema: &str,
+    stream: &Stream,
+    log: &Log,
+) -> Result<Option<(String, String)>, MigrateError> {
+    let sql =
+        format!("SELECT name, sql, tbl_name FROM {}.sqlite_schema WHERE type = 'trigger'", quote(schema));
+    let mut statement = conn.prepare(&sql)?;
+    let present = statement.query_map([], |row| Ok(Trigger { name: row.get(0)?, sql: row.get(1)? }))?;
+    let present: Vec<Trigger> = present.collect::<Result<_, _>>()?;
+    for (table, columns) in stream.captured() {
+        let known = Table::read(conn, schema, &table)?;
+        let (tab, _) = log.places(&table, &columns)?;
+        let missing = triggers::of(&stream.name, &known, tab, &columns)
+            .into_iter()
+            .find(|trigger| !present.contains(trigger));
+        if let Some(trigger) = missing {
+            return Ok(Some((table, trigger.name)));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes the stream's triggers, numbers and log rows.
+fn forget(tx: &Transaction<'_>, stream: &Stream) -> Result<(), MigrateError> {
+    let prefix = triggers::prefix(&stream.name);
+    let mut statement =
+        tx.prepare("SELECT name FROM sqlite_schema WHERE type = 'trigger' AND substr(name, 1, ?2) = ?1")?;
+    let names = statement.query_map((&prefix, prefix.chars().count()), |row| row.get::<_, String>(0))?;
+    for name in names.collect::<Result<Vec<_>, _>>()? {
+        tx.execute_batch(&format!("DROP TRIGGER {}", quote(&name)))?;
+    }
+    tx.execute(
+        "DELETE FROM banyan_log WHERE tab IN (SELECT tab FROM banyan_capture WHERE stream = ?1)",
+        [&stream.name],
+    )?;
+    tx.execute("DELETE FROM banyan_capture WHERE stream = ?1", [&stream.name])?;
+    Ok(())
+}
+
+/// Gives the log as many columns as the widest captured table needs.
+fn widen(tx: &Transaction<'_>, columns: usize) -> Result<(), MigrateError> {
+    let count = "SELECT count(*) - 2 FROM pragma_table_info('banyan_log')";
+    let present: usize = tx.query_row(count, [], |row| row.get(0))?;
+    for number in present + 1..=columns {
+        tx.execute_batch(&format!("ALTER TABLE banyan_log ADD COLUMN c{number}"))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! What a database says of its tables.
+//!
+//! Invariant: reads the schema only, never rows, so it costs the same on any amount of data.
+
+use rusqlite::{Connection, OptionalExtension as _};
+
+use super::index_text;
+use super::sql::{equal, quote};
+use crate::engine::{ColumnShape, TableShape};
+use crate::error::MigrateError;
+
+/// A table.
+#[derive(Debug, Clone)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) columns: Vec<Column>,
+    /// A name for the rowid that no column hides; none in a table WITHOUT ROWID.
+    pub(super) rowid: Option<&'static str>,
+    /// Everything that REPLACE could displace a row by.
+    pub(super) uniques: Vec<Unique>,
+}
+
+/// A column.
+#[derive(Debug, Clone)]
+pub(super) struct Column {
+    pub(super) name: String,
+    pub(super) declared: String,
+    pub(super) key_part: u32,
+    pub(super) generated: bool,
+}
+
+/// A unique index, a primary key, or the rowid.
+#[derive(Debug, Clone)]
+pub(super) struct Unique {
+    /// Expressions with their collations.
+    pub(super) terms: Vec<(String, String)>,
+    pub(super) condition: Option<String>,
+}
+
+/// What the schema calls an index.
+struct Index {
+    name: String,
+    unique: bool,
+    partial: bool,
+    sql: Option<String>,
+}
+
+impl Table {
+    /// Reads it; refused if it is none that rows can be captured in.
+    pub(super) fn read(conn: &Connection, schema: &str, name: &str) -> Result<Self, MigrateError> {
+        let sql = "SELECT type, wr FROM pragma_table_list(?1) WHERE schema = ?2";
+        let found = conn
+            .prepare_cached(sql)?
+            .query_row([name, schema], |row| Ok((row.get::<_, String>(0)?, row.get::<_, bool>(1)?)))
+            .optional()?;
+        let (kind, without_rowid) = found.ok_or_else(|| {
+            MigrateError::refused(
+                format!("there is no table {name}"),
+                "correct the mapping, or make the table",
+            )
+        })?;
+        if kind != "table" {
+            return Err(MigrateError::refused(
+                format!("{name} is a {kind}, and only tables can be captured"),
+                "name the tables below it in the mapping",
+            ));
+        }
+        let columns = columns(conn, schema, name)?;
+        let hidden = |alias: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(alias));
+        let rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|alias| !hidden(alias));
+        let rowid = rowid.filter(|_| !without_rowid);
+        let by_rowid = rowid
+            .map(|rowid| Unique { terms: vec![(rowid.to_owned(), "BINARY".to_owned())], condition: None });
+        let mut uniques: Vec<Unique> = by_rowid.into_iter().collect();
+        for index in indexes(conn, schema, name)?.iter().filter(|index| index.unique) {
+            uniques.push(index.read(conn, schema)?);
+        }
+        Ok(Self { name: name.to_owned(), columns, rowid, uniques })
+    }
+
+    /// The column of that name; refused if there is none.
+    pub(super) fn column(&self, name: &str) -> Result<&Column, MigrateError> {
+        self.columns.iter().find(|column| column.name.eq_ignore_ascii_case(name)).ok_or_else(|| {
+            MigrateError::refused(
+                format!("the table {} has no column {name}", self.name),
+                "correct the mapping, or bring the column back",
+            )
+        })
+    }
+
+    /// Columns that can be written.
+    pub(super) fn stored(&self) -> Vec<String> {
+        self.columns.iter().filter(|column| !column.generated).map(|column| column.name.clone()).collect()
+    }
+
+    /// What tells one row from another: the rowid or the primary key.
+    pub(super) fn identity(&self) -> Vec<String> {
+        match self.rowid {
+            Some(rowid) => vec![rowid.to_owned()],
+            None => {
+                let key = self.columns.iter().filter(|column| column.key_part > 0);
+                key.map(|column| quote(&column.name)).collect()
+            }
+        }
+    }
+
+    /// Its column that is the rowid under another name.
+    pub(super) fn integer_key(&self) -> Option<&Column> {
+        let mut key = self.columns.iter().filter(|column| column.key_part > 0);
+        let first = key.next().filter(|column| column.declared == "INTEGER" && self.rowid.is_some());
+        first.filter(|_| key.next().is_none())
+    }
+}
+
+impl Unique {
+    /// The condition that a row of the table would be displaced by the row whose columns `new` gives as expressions.
+    pub(super) fn holds(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
+        let row = columns.iter().map(|name| format!("{} AS {}", new(name), quote(name)));
+        let row = format!("(SELECT {})", row.collect::<Vec<_>>().join(", "));
+        let own: Vec<String> = self
+            .terms
+            .iter()
+            .map(|(term, collation)| format!("({term}) COLLATE {}", quote(collation)))
+            .collect();
+        let other: Vec<String> = self
+            .terms
+            .iter()
+            .map(|(term, _)| match (&self.condition, bare(term, columns)) {
+                (None, Some(name)) => new(name),
+                (None, None) if columns.is_empty() || is_rowid(term, columns) => new(term),
+                (condition, _) => {
+                    let filter = condition.as_deref().unwrap_or("1");
+                    format!("(SELECT {term} FROM {row} WHERE {filter})")
+                }
+            })
+            .collect();
+        let condition = self.condition.as_ref().map(|condition| format!(" AND ({condition})"));
+        format!("{}{}", equal(&own, &other), condition.unwrap_or_default())
+    }
+}
+
+/// The column that a term is, if it is nothing more.
+fn bare<'a>(term: &str, columns: &'a [String]) -> Option<&'a str> {
+    columns.iter().find(|name| quote(name) == term).map(String::as_str)
+}
+
+fn is_rowid(term: &str, columns: &[String]) -> bool {
+    ["rowid", "_rowid_", "oid"].contains(&term) && !columns.iter().any(|name| name.eq_ignore_ascii_case(term))
+}
+
+impl Index {
+    fn read(&self, conn: &Connection, schema: &str) -> Result<Unique, MigrateError> {
+        let (texts, condition) = self.sql.as_deref().map(index_text::parts).unwrap_or_default();
+        let mut statement = conn.prepare_cached(
+            "SELECT seqno, name, cid, coll FROM pragma_index_xinfo(?1, ?2) WHERE key = 1 ORDER BY seqno",
+        )?;
+        let terms = statement.query_map([self.name.as_str(), schema], |row| {
+            let (place, cid): (usize, i64) = (row.get(0)?, row.get(2)?);
+            let name: Option<String> = row.get(1)?;
+            let text = || texts.get(place).cloned().unwrap_or_default();
+            let term = if cid >= 0 { name.as_deref().map(quote).unwrap_or_else(text) } else { text() };
+            Ok((term, row.get(3)?))
+        })?;
+        let condition = condition.filter(|_| self.partial);
+        Ok(Unique { terms: terms.collect::<Result<_, _>>()?, condition })
+    }
+}
+
+/// Every table of the application, those that others refer to first.
+pub(super) fn shapes(conn: &Connection, schema: &str) -> Result<Vec<TableShape>, MigrateError> {
+    let mut statement = conn.prepare(
+        "SELECT name FROM pragma_table_list WHERE schema = ?1 AND type = 'table' \
+         AND name NOT LIKE 'sqlite\\_%' ESCAPE '\\' AND name NOT LIKE 'banyan\\_%' ESCAPE '\\' ORDER BY name",
+    )?;
+    let names = statement.query_map([schema], |row| row.get::<_, String>(0))?;
+    let mut left: Vec<String> = names.collect::<Result<_, _>>()?;
+    let mut shapes: Vec<TableShape> = Vec::new();
+    while !left.is_empty() {
+        let mut free = None;
+        for (place, name) in left.iter().enumerate() {
+            let waits = |parent: &String| parent != name && left.contains(parent);
+            if !parents(conn, schema, name)?.iter().any(waits) {
+                free = Some(place);
+                break;
+            }
+        }
+        // Tables that refer to each other in a ring have no order; the first goes first.
+        shapes.push(shape(conn, schema, &left.remove(free.unwrap_or(0)))?);
+    }
+    Ok(shapes)
+}
+
+fn parents(conn: &Connection, schema: &str, name: &str) -> Result<Vec<String>, MigrateError> {
+    let mut statement = conn.prepare_cached("SELECT \"table\" FROM pragma_foreign_key_list(?1, ?2)")?;
+    let parents = statement.query_map([name, schema], |row| row.get(0))?;
+    Ok(parents.collect::<Result<_, _>>()?)
+}
+
+fn shape(conn: &Connection, schema: &str, name: &str) -> Result<TableShape, MigrateError> {
+    let table = Table::read(conn, schema, name)?;
+    let mut primary: Vec<&Column> = table.columns.iter().filter(|column| column.key_part > 0).collect();
+    primary.sort_by_key(|column| column.key_part);
+    let mut key: Vec<String> = primary.into_iter().map(|column| column.name.clone()).collect();
+    if key.is_empty() {
+        key = unique_without_null(conn, schema, &table)?;
+    }
+    let columns = table.columns.iter().map(|column| ColumnShape {
+        name: column.name.clone(),
+        declared: column.declared.clone(),
+        generated: column.generated,
+    });
+    Ok(TableShape { name: name.to_owned(), columns: columns.collect(), key })
+}
+
+fn unique_without_null(conn: &Connection, schema: &str, table: &Table) -> Result<Vec<String>, MigrateError> {
+    let mut statement =
+        conn.prepare_cached("SELECT name FROM pragma_table_xinfo(?1, ?2) WHERE \"notnull\"")?;
+    let names = statement.query_map([table.name.as_str(), schema], |row| row.get::<_, String>(0))?;
+    let never_null: Vec<String> = names.collect::<Result<_, _>>()?;
+    let plain = |unique: &Unique| -> Option<Vec<String>> {
+        let column =
+            |(term, _): &(String, String)| never_null.iter().find(|name| quote(name) == *term).cloned();
+        let columns: Option<Vec<String>> = unique.terms.iter().map(column).collect();
+        columns.filter(|_| unique.condition.is_none())
+    };
+    Ok(table.uniques.iter().find_map(plain).unwrap_or_default())
+}
+
+fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>, MigrateError> {
+    let mut statement =
+        conn.prepare_cached("SELECT name, upper(type), pk, hidden FROM pragma_table_xinfo(?1, ?2)")?;
+    let columns = statement.query_map([table, schema], |row| {
+        Ok(Column {
+            name: row.get(0)?,
+            declared: row.get(1)?,
+            key_part: row.get(2)?,
+            generated: row.get::<_, u32>(3)? > 0,
+        })
+    })?;
+    Ok(columns.collect::<Result<_, _>>()?)
+}
+
+fn indexes(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Index>, MigrateError> {
+    let mut statement = conn.prepare_cached(&format!(
+        "SELECT l.name, l.\"unique\", l.partial, s.sql FROM pragma_index_list(?1, ?2) AS l \
+         LEFT JOIN {}.sqlite_schema AS s ON s.type = 'index' AND s.name = l.name ORDER BY l.name",
+        quote(schema)
+    ))?;
+    let indexes = statement.query_map([table, schema], |row| {
+        Ok(Index { name: row.get(0)?, unique: row.get(1)?, partial: row.get(2)?, sql: row.get(3)? })
+    })?;
+    Ok(indexes.collect::<Result<_, _>>()?)
+}

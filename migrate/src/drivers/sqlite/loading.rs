@@ -1,0 +1,181 @@
+//! Loading an empty target: plain inserts without secondary indexes, which are built afterwards.
+//!
+//! Chunks are read in different snapshots, so two of them may hold one unique value that moved from one key to the other in
+//! between. Both keys are dirty then: each changed after the first of the two snapshots, which the stream's position
+//! precedes. So whichever row stands in the way is removed; catch-up brings both.
+//!
+//! Invariant: an index dropped is written down in the commit that drops it, and struck off in the commit that builds it.
+
+use rusqlite::{Connection, TransactionBehavior};
+
+use super::apply::Names;
+use super::catalog::Table;
+use super::connection;
+use super::fault::{is_constraint, is_unique};
+use super::index_text;
+use super::rows::{SqliteRows, bind};
+use super::sql::{list, numbered, quote, tuple};
+use super::staged::row_width;
+use super::target::{Ending, SqliteTarget};
+use crate::engine::{Batch, Lease, Mapping, Outcome, Rows as _, Stream};
+use crate::error::MigrateError;
+
+impl SqliteTarget {
+    pub(super) fn load_chunk(
+        &mut self,
+        lease: &Lease,
+        mapping: &Mapping,
+        batch: &Batch<SqliteRows>,
+    ) -> Result<Ending<bool>, MigrateError> {
+        if !self.finish(lease, batch.rows.len(), batch.rows.hash())? {
+            return Ok(Ending::Undo(false));
+        }
+        self.silence_capture()?;
+        self.run("SAVEPOINT load")?;
+        match self.insert_rows(mapping, &batch.rows) {
+            Err(MigrateError::Database(error)) if is_constraint(&error) => {
+                self.run("ROLLBACK TO load")?;
+                self.load_into_collisions(mapping, batch)?;
+            }
+            done => done?,
+        }
+        self.run("RELEASE load")?;
+        self.wake_capture()?;
+        Ok(Ending::Commit(true))
+    }
+
+    fn insert_rows(&self, mapping: &Mapping, rows: &SqliteRows) -> Result<(), MigrateError> {
+        let names = Names::of(self.schema, mapping);
+        let first = row_width(mapping) - mapping.columns.len();
+        let (columns, values) = (list("", &mapping.columns), numbered("?", mapping.columns.len()));
+        let sql = format!("INSERT INTO {} ({columns}) VALUES ({values})", names.table);
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        for row in 0..rows.count() {
+            bind(&mut statement, 1, rows.row(row).skip(first))?;
+            statement.raw_execute()?;
+        }
+        let Some(map) = &names.map else { return Ok(()) };
+        let places = mapping.key.iter().map(|name| mapping.columns.iter().position(|column| column == name));
+        let places: Vec<usize> = places.flatten().map(|at| first + at).collect();
+        let sql = format!(
+            "INSERT INTO {map} ({}, {}) VALUES ({})",
+            numbered("s", names.width),
+            numbered("t", places.len()),
+            numbered("?", names.width + places.len())
+        );
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        for row in 0..rows.count() {
+            let key = places.iter().map(|place| rows.at(row, *place));
+            bind(&mut statement, 1, rows.row(row).take(names.width).chain(key))?;
+            statement.raw_execute()?;
+        }
+        Ok(())
+    }
+
+    fn load_into_collisions(
+        &mut self,
+        mapping: &Mapping,
+        batch: &Batch<SqliteRows>,
+    ) -> Result<(), MigrateError> {
+        let names = Names::of(self.schema, mapping);
+        loop {
+            self.stage_batch(&names, mapping, batch)?;
+            self.run("SAVEPOINT colliding")?;
+            let outcome = self.write(&names, mapping)?;
+            let Outcome::Collides { holders, example } = outcome else {
+                return self.run("RELEASE colliding").map(drop);
+            };
+            self.run("ROLLBACK TO colliding")?;
+            self.run("RELEASE colliding")?;
+            let ours: std::collections::HashSet<_> =
+                (0..batch.keys.count()).map(|row| batch.keys.bound(row)).collect();
+            let all_ours = (0..holders.count()).all(|row| ours.contains(&holders.bound(row)));
+            if all_ours {
+                return Err(MigrateError::refused(
+                    format!(
+                        "the mapping of {} makes two rows with one unique value: {example}",
+                        mapping.table
+                    ),
+                    "correct its select, or remove the row if it is not ours",
+                ));
+            }
+            self.stage_batch(
+                &names,
+                mapping,
+                &Batch { keys: holders, rows: SqliteRows::new(row_width(mapping)) },
+            )?;
+            self.write(&names, mapping)?;
+        }
+    }
+
+    pub(super) fn drop_indexes(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        let mut writer = connection::writing(&self.file, self.schema, self.options)?;
+        let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        for mapping in &stream.mappings {
+            let mut statement = tx.prepare(
+                "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND lower(tbl_name) = lower(?1)",
+            )?;
+            let indexes = statement.query_map([&mapping.table], |row| Ok((row.get(0)?, row.get(1)?)))?;
+            let indexes: Vec<(String, String)> = indexes.collect::<Result<_, _>>()?;
+            for (name, sql) in indexes.iter().filter(|(_, sql)| !covers_key(mapping, sql)) {
+                tx.execute(
+                    "INSERT OR IGNORE INTO banyan_dropped VALUES (?1, ?2, ?3)",
+                    (&stream.name, &mapping.table, sql),
+                )?;
+                tx.execute_batch(&format!("DROP INDEX {}", quote(name)))?;
+            }
+        }
+        Ok(tx.commit()?)
+    }
+
+    pub(super) fn build_indexes(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        let mut writer = connection::writing(&self.file, self.schema, self.options)?;
+        writer.execute_batch("PRAGMA cache_size = -32000")?;
+        let mut statement = writer.prepare("SELECT source, sql FROM banyan_dropped WHERE stream = ?1")?;
+        let dropped = statement.query_map([&stream.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let dropped: Vec<(String, String)> = dropped.collect::<Result<_, _>>()?;
+        drop(statement);
+        for (table, sql) in dropped {
+            let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            match tx.execute_batch(&sql) {
+                Err(error) if is_unique(&error) => {
+                    tx.execute_batch("INSERT OR IGNORE INTO banyan_guard VALUES (1)")?;
+                    remove_colliding(&tx, &table, &sql)?;
+                    tx.execute_batch("DELETE FROM banyan_guard")?;
+                    tx.execute_batch(&sql)?;
+                }
+                done => done?,
+            }
+            tx.execute("DELETE FROM banyan_dropped WHERE stream = ?1 AND sql = ?2", (&stream.name, &sql))?;
+            tx.commit()?;
+        }
+        writer.execute("UPDATE banyan_streams SET phase = 'following' WHERE name = ?1", [&stream.name])?;
+        Ok(())
+    }
+}
+
+/// Loading finds rows by their key, should one collide.
+fn covers_key(mapping: &Mapping, index: &str) -> bool {
+    let (terms, condition) = index_text::parts(index);
+    let is_key = |term: &String| {
+        mapping.key.iter().any(|name| *term == quote(name) || term.eq_ignore_ascii_case(name))
+    };
+    condition.is_none() && terms.len() == mapping.key.len() && terms.iter().all(is_key)
+}
+
+/// Removes every row that shares a value which the index wants unique.
+fn remove_colliding(conn: &Connection, table: &str, index: &str) -> Result<(), MigrateError> {
+    let (terms, condition) = index_text::parts(index);
+    let identity = Table::read(conn, "main", table)?.identity().join(", ");
+    let present = terms.iter().map(|term| format!("({term}) IS NOT NULL")).collect::<Vec<_>>().join(" AND ");
+    let table = quote(table);
+    conn.execute_batch(&format!(
+        "DELETE FROM {table} WHERE {} IN (SELECT {identity} FROM \
+         (SELECT {identity}, count(*) OVER (PARTITION BY {}) AS banyan_count FROM {table} WHERE {present} AND ({})) \
+         WHERE banyan_count > 1)",
+        tuple(&identity),
+        terms.join(", "),
+        condition.as_deref().unwrap_or("1")
+    ))?;
+    Ok(())
+}

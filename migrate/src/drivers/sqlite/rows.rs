@@ -1,0 +1,244 @@
+//! Rows on their way from one end to the other, in one piece of memory.
+//!
+//! Invariant: values keep their storage class and every bit; nothing is decoded, so text that is no UTF-8 passes too.
+
+use rusqlite::types::{ToSqlOutput, ValueRef};
+use rusqlite::{CachedStatement, Row, ToSql};
+use serde::{Deserialize, Serialize};
+use twox_hash::XxHash3_64;
+
+use crate::engine::{Bound, Rows};
+use crate::error::MigrateError;
+
+/// Rows of one width.
+#[derive(Debug, Clone, Default)]
+pub struct SqliteRows {
+    width: usize,
+    cells: Vec<Cell>,
+    bytes: Vec<u8>,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Cell {
+    Null,
+    Integer(i64),
+    Real(f64),
+    Text(usize, usize),
+    Blob(usize, usize),
+}
+
+/// A value as bounds write it.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum Written {
+    Null,
+    Integer(i64),
+    /// The bits, since JSON has no infinities.
+    Real(u64),
+    Text(String),
+    /// Text that is no UTF-8.
+    Raw(Vec<u8>),
+    Blob(Vec<u8>),
+}
+
+impl Rows for SqliteRows {
+    fn len(&self) -> u64 {
+        self.count() as u64
+    }
+
+    fn hash(&self) -> u64 {
+        let mut hasher = RowHasher::default();
+        (0..self.count()).fold(0, |sum: u64, row| {
+            hasher.begin();
+            self.row(row).for_each(|value| hasher.add(value));
+            sum.rotate_left(1).wrapping_add(hasher.finish())
+        })
+    }
+}
+
+impl SqliteRows {
+    pub(super) fn new(width: usize) -> Self {
+        Self { width, ..Self::default() }
+    }
+
+    pub(super) fn count(&self) -> usize {
+        self.cells.len().checked_div(self.width).unwrap_or_default()
+    }
+
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
+    /// Takes a result row's values from column `first` on.
+    pub(super) fn take(&mut self, row: &Row<'_>, first: usize) -> Result<(), rusqlite::Error> {
+        for column in first..first + self.width {
+            self.push(row.get_ref(column)?);
+        }
+        Ok(())
+    }
+
+    pub(super) fn push(&mut self, value: ValueRef<'_>) {
+        let start = self.bytes.len();
+        let cell = match value {
+            ValueRef::Null => Cell::Null,
+            ValueRef::Integer(number) => Cell::Integer(number),
+            ValueRef::Real(number) => Cell::Real(number),
+            ValueRef::Text(text) => {
+                self.bytes.extend_from_slice(text);
+                Cell::Text(start, text.len())
+            }
+            ValueRef::Blob(bytes) => {
+                self.bytes.extend_from_slice(bytes);
+                Cell::Blob(start, bytes.len())
+            }
+        };
+        self.cells.push(cell);
+    }
+
+    /// One row's values.
+    pub(super) fn row(&self, row: usize) -> impl Iterator<Item = ValueRef<'_>> {
+        let start = row * self.width;
+        self.cells.get(start..start + self.width).unwrap_or_default().iter().map(|cell| self.value(*cell))
+    }
+
+    pub(super) fn at(&self, row: usize, column: usize) -> ValueRef<'_> {
+        self.cells.get(row * self.width + column).map_or(ValueRef::Null, |cell| self.value(*cell))
+    }
+
+    fn value(&self, cell: Cell) -> ValueRef<'_> {
+        let bytes = |start: usize, length| self.bytes.get(start..start + length).unwrap_or_default();
+        match cell {
+            Cell::Null => ValueRef::Null,
+            Cell::Integer(number) => ValueRef::Integer(number),
+            Cell::Real(number) => ValueRef::Real(number),
+            Cell::Text(start, length) => ValueRef::Text(bytes(start, length)),
+            Cell::Blob(start, length) => ValueRef::Blob(bytes(start, length)),
+        }
+    }
+
+    /// A row as a bound.
+    pub(super) fn bound(&self, row: usize) -> Bound {
+        bound(self.row(row))
+    }
+
+    /// Adds a bound's values.
+    pub(super) fn push_bound(&mut self, bound: &Bound) -> Result<(), MigrateError> {
+        let written: Vec<Written> = serde_json::from_str(&bound.0)
+            .map_err(|error| MigrateError::failed(format!("{:?} is no key: {error}", bound.0)))?;
+        if written.len() != self.width {
+            return Err(MigrateError::failed(format!("{:?} is no key of {} columns", bound.0, self.width)));
+        }
+        for value in &written {
+            self.push(match value {
+                Written::Null => ValueRef::Null,
+                Written::Integer(number) => ValueRef::Integer(*number),
+                Written::Real(bits) => ValueRef::Real(f64::from_bits(*bits)),
+                Written::Text(text) => ValueRef::Text(text.as_bytes()),
+                Written::Raw(bytes) => ValueRef::Text(bytes),
+                Written::Blob(bytes) => ValueRef::Blob(bytes),
+            });
+        }
+        Ok(())
+    }
+
+    /// A row as a person reads it.
+    pub(super) fn words(&self, row: usize) -> String {
+        format!("({})", self.row(row).map(show).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// Values as a bound.
+pub(super) fn bound<'a>(values: impl Iterator<Item = ValueRef<'a>>) -> Bound {
+    let written: Vec<Written> = values
+        .map(|value| match value {
+            ValueRef::Null => Written::Null,
+            ValueRef::Integer(number) => Written::Integer(number),
+            ValueRef::Real(number) => Written::Real(number.to_bits()),
+            ValueRef::Text(text) => match std::str::from_utf8(text) {
+                Ok(text) => Written::Text(text.to_owned()),
+                Err(_) => Written::Raw(text.to_vec()),
+            },
+            ValueRef::Blob(bytes) => Written::Blob(bytes.to_vec()),
+        })
+        .collect();
+    Bound(serde_json::to_string(&written).unwrap_or_default())
+}
+
+/// A value as a person reads it: two that differ look different.
+pub(super) fn show(value: ValueRef<'_>) -> String {
+    match value {
+        ValueRef::Null => "NULL".to_owned(),
+        ValueRef::Integer(number) => number.to_string(),
+        ValueRef::Real(number) => format!("{number:?}"),
+        ValueRef::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
+        ValueRef::Blob(bytes) => {
+            format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
+        }
+    }
+}
+
+/// Whether two values are the same, bit for bit and in their storage class.
+pub(super) fn same(left: ValueRef<'_>, right: ValueRef<'_>) -> bool {
+    match (left, right) {
+        (ValueRef::Real(left), ValueRef::Real(right)) => left.to_bits() == right.to_bits(),
+        _ => left == right,
+    }
+}
+
+/// Binds values in order, from a parameter on.
+pub(super) fn bind<'a>(
+    statement: &mut CachedStatement<'_>,
+    first: usize,
+    values: impl Iterator<Item = ValueRef<'a>>,
+) -> Result<(), rusqlite::Error> {
+    for (offset, value) in values.enumerate() {
+        statement.raw_bind_parameter(first + offset, Borrowed(value))?;
+    }
+    Ok(())
+}
+
+/// A value bound by reference.
+pub(super) struct Borrowed<'a>(pub(super) ValueRef<'a>);
+
+impl ToSql for Borrowed<'_> {
+    fn to_sql(&self) -> Result<ToSqlOutput<'_>, rusqlite::Error> {
+        Ok(ToSqlOutput::Borrowed(self.0))
+    }
+}
+
+/// Hashes rows: xxh3 over type, length and bytes of each column, which is not linear in them, so that values exchanged
+/// between two rows do not cancel out in a sum.
+#[derive(Default)]
+pub(super) struct RowHasher {
+    buffer: Vec<u8>,
+}
+
+impl RowHasher {
+    pub(super) fn begin(&mut self) {
+        self.buffer.clear();
+    }
+
+    pub(super) fn add(&mut self, value: ValueRef<'_>) {
+        let mut fixed = |tag, bytes: [u8; 8]| {
+            self.buffer.push(tag);
+            self.buffer.extend_from_slice(&bytes);
+        };
+        match value {
+            ValueRef::Null => self.buffer.push(0),
+            ValueRef::Integer(number) => fixed(1, number.to_le_bytes()),
+            ValueRef::Real(number) => fixed(2, number.to_bits().to_le_bytes()),
+            ValueRef::Text(bytes) => {
+                fixed(3, (bytes.len() as u64).to_le_bytes());
+                self.buffer.extend_from_slice(bytes);
+            }
+            ValueRef::Blob(bytes) => {
+                fixed(4, (bytes.len() as u64).to_le_bytes());
+                self.buffer.extend_from_slice(bytes);
+            }
+        }
+    }
+
+    pub(super) fn finish(&self) -> u64 {
+        XxHash3_64::oneshot(&self.buffer)
+    }
+}

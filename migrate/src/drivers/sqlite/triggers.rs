@@ -1,0 +1,93 @@
+//! The triggers of capture.
+//!
+//! Invariant: every row that a statement inserts, changes, removes *or displaces* is logged with the captured columns it
+//! had and has. REPLACE removes rows without firing their DELETE triggers unless the application switched
+//! `recursive_triggers` on, so BEFORE triggers look for what any unique index would displace. Only the applier, which
+//! leaves its guard row while it writes, is not logged.
+
+use super::catalog::Table;
+use super::sql::{numbered, quote};
+
+/// One trigger.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Trigger {
+    pub(super) name: String,
+    pub(super) sql: String,
+}
+
+/// What the names of a stream's triggers begin with.
+pub(super) fn prefix(stream: &str) -> String {
+    format!("banyan:{stream}:")
+}
+
+/// All triggers of one table.
+pub(super) fn of(stream: &str, table: &Table, tab: i64, captured: &[String]) -> Vec<Trigger> {
+    let log = Log { tab, captured };
+    let trigger = |word: &str, when: &str, actions: &[String]| {
+        let name = format!("{}{}:{word}", prefix(stream), table.name);
+        let sql = format!(
+            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_guard) BEGIN {}; END",
+            quote(&name),
+            quote(&table.name),
+            actions.join("; ")
+        );
+        Trigger { name, sql }
+    };
+    vec![
+        trigger("insert", "AFTER INSERT", &[log.values("NEW")]),
+        trigger("update", "AFTER UPDATE", &[log.values("OLD"), log.new_if_other()]),
+        trigger("delete", "AFTER DELETE", &[log.values("OLD")]),
+        trigger("displace_by_insert", "BEFORE INSERT", &log.displaced(table, "")),
+        trigger("displace_by_update", "BEFORE UPDATE", &log.displaced(table, &another(table))),
+    ]
+}
+
+/// The condition that a row is not the one updated.
+fn another(table: &Table) -> String {
+    let same = table.identity().into_iter().map(|column| format!("{column} IS OLD.{column}"));
+    format!(" AND NOT ({})", same.collect::<Vec<_>>().join(" AND "))
+}
+
+struct Log<'a> {
+    tab: i64,
+    captured: &'a [String],
+}
+
+impl Log<'_> {
+    fn insert(&self) -> String {
+        format!("INSERT INTO banyan_log (tab, {})", numbered("c", self.captured.len()))
+    }
+
+    fn columns(&self, of: &str) -> String {
+        self.captured.iter().map(|name| format!("{of}.{}", quote(name))).collect::<Vec<_>>().join(", ")
+    }
+
+    fn values(&self, of: &str) -> String {
+        format!("{} VALUES ({}, {})", self.insert(), self.tab, self.columns(of))
+    }
+
+    /// BINARY, since values that a collation holds equal are two keys where the target's collation is another.
+    fn new_if_other(&self) -> String {
+        let other = self.captured.iter().map(|name| {
+            let name = quote(name);
+            format!("NEW.{name} COLLATE BINARY IS NOT OLD.{name} OR typeof(NEW.{name}) <> typeof(OLD.{name})")
+        });
+        let condition = other.collect::<Vec<_>>().join(" OR ");
+        format!("{} SELECT {}, {} WHERE {condition}", self.insert(), self.tab, self.columns("NEW"))
+    }
+
+    fn displaced(&self, table: &Table, another: &str) -> Vec<String> {
+        let columns: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
+        let name = quote(&table.name);
+        let new = |column: &str| match table.rowid {
+            Some(rowid) if rowid == column => format!("NEW.{column}"),
+            _ => format!("NEW.{}", quote(column)),
+        };
+        let action = |unique: &super::catalog::Unique| {
+            let holds = unique.holds(&columns, new);
+            let (insert, tab, old) = (self.insert(), self.tab, self.columns(&name));
+            format!("{insert} SELECT {tab}, {old} FROM {name} WHERE {holds}{another}")
+        };
+        table.uniques.iter().map(action).collect()
+    }
+}

@@ -1,0 +1,26 @@
+//! The engine: copies tables that are in use by state, not by events, and knows no database's dialect.
+//!
+//! Capture logs only *which keys* changed; rows are always read anew. Two things write to the target:
+//! [`catch_up`] follows the log, [`backfill`] copies ranges and gives way to catch-up.
+//!
+//! Invariant: at every commit of the target, for every source key k of a range done:
+//! `target(k) = map(source at S of k)`, or k is dirty since S; S is the position in the stream row.
+//! The lines that keep it: the order in [`catch_up::Follower::batch`], the exclusion in [`backfill::Copier::chunk`],
+//! and the limits in [`prune`].
+
+pub mod backfill;
+pub mod catch_up;
+pub mod compare;
+pub mod driver;
+pub mod mapping;
+pub mod prune;
+pub mod repair;
+pub mod run;
+pub mod verify;
+
+pub use driver::{
+    Batch, Bound, CaptureState, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange, Lease,
+    LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
+};
+pub use mapping::{Join, Mapping, Stream};
+pub use run::{RunOptions, RunReport, RunState, Steering, Stop, run};

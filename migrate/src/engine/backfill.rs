@@ -1,0 +1,184 @@
+//! Backfill: copies what was there before capture, range by range, beside catch-up.
+//!
+//! Invariant: a chunk never overwrites what catch-up brought further. Its snapshot is registered before it is read, so the
+//! log behind it is kept; and at its commit, with the stream row locked against `next` moving, it leaves out every key with
+//! a log row that `next` saw and its own snapshot did not.
+
+use super::catch_up::{collision, no_stream};
+use super::driver::{Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _};
+use super::mapping::{Mapping, Stream};
+use crate::error::MigrateError;
+use crate::fail_point::FailPoints;
+
+/// How often a chunk is read anew because a unique value of it is held by a row that catch-up has not removed yet.
+const TRIES: u32 = 20;
+
+/// One worker of a backfill.
+pub struct Copier<'a, D: Driver> {
+    stream: &'a Stream,
+    source: D::Source,
+    target: D::Target,
+    points: &'a FailPoints,
+    options: CopierOptions,
+    /// The snapshot of the last collision, if catch-up stood exactly there.
+    collided: Option<Position>,
+}
+
+/// How a worker copies.
+#[derive(Debug, Clone, Copy)]
+pub struct CopierOptions {
+    /// Keys per chunk.
+    pub chunk: u32,
+    /// Seconds after which another worker takes over the chunk of one that is silent.
+    pub lease_seconds: u32,
+}
+
+/// A chunk's keys and rows.
+struct InSnapshot<R> {
+    snapshot: Position,
+    /// Catch-up had come exactly there.
+    caught_up: bool,
+    batch: super::Batch<R>,
+}
+
+/// What a worker found to do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// A chunk with that many rows is done.
+    Copied(u64),
+    /// A chunk was given up, as its lease ran out or a row stood in its way; it will come again.
+    Again,
+    /// Other workers have what is left.
+    Waiting,
+    /// Everything is done.
+    Done,
+}
+
+impl<'a, D: Driver> Copier<'a, D> {
+    /// A worker with connections of its own.
+    pub fn open(
+        driver: &D,
+        stream: &'a Stream,
+        options: CopierOptions,
+        points: &'a FailPoints,
+    ) -> Result<Self, MigrateError> {
+        Ok(Self {
+            stream,
+            source: driver.source()?,
+            target: driver.target()?,
+            points,
+            options,
+            collided: None,
+        })
+    }
+
+    /// Copies otherwise from the next chunk on.
+    pub fn set_options(&mut self, options: CopierOptions) {
+        self.options = options;
+    }
+
+    /// Copies the next chunk, if there is one.
+    pub fn step(&mut self) -> Result<Step, MigrateError> {
+        let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
+        let Some(lease) = self.lease(&row)? else {
+            let left = self.target.chunks_left(self.stream)?;
+            return Ok(if left.done { Step::Done } else { Step::Waiting });
+        };
+        self.points.pass("chunk_leased")?;
+        let mapping = self.stream.mappings.get(lease.mapping).ok_or_else(|| no_stream(self.stream))?;
+        for _ in 0..TRIES {
+            let copied = self.chunk(&row, mapping, &lease);
+            if !matches!(copied, Ok(_) | Err(MigrateError::Crashed(_))) {
+                // If the target is what failed, the lease runs out by itself.
+                let _ = self.target.release_chunk(&lease);
+            }
+            match copied? {
+                Some(Outcome::Written(rows)) => {
+                    self.points.pass("chunk_done")?;
+                    return Ok(Step::Copied(rows));
+                }
+                Some(Outcome::Superseded) => return Ok(Step::Again),
+                // The snapshot was too old, or the holder has given its value away since: a newer snapshot helps.
+                None | Some(Outcome::Collides { .. }) => {}
+            }
+        }
+        self.target.release_chunk(&lease)?;
+        Ok(Step::Again)
+    }
+
+    fn lease(&mut self, row: &StreamRow) -> Result<Option<Lease>, MigrateError> {
+        let Self { stream, source, target, options, .. } = self;
+        let mut end = |mapping: &Mapping, after: Option<&super::Bound>| {
+            source.begin(stream, Some(&row.fingerprint))?;
+            let end = source.range_end(mapping, after, options.chunk);
+            source.end()?;
+            end
+        };
+        target.lease_chunk(stream, options.lease_seconds, &mut end)
+    }
+
+    /// Nothing if catch-up overtook the snapshot before it was registered.
+    fn chunk(
+        &mut self,
+        row: &StreamRow,
+        mapping: &Mapping,
+        lease: &Lease,
+    ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
+        let read = self.read_chunk(row, mapping, lease);
+        self.source.end()?;
+        let Some(InSnapshot { snapshot, caught_up, batch }) = read? else { return Ok(None) };
+        self.points.pass("chunk_read")?;
+        if row.phase == Phase::Loading {
+            let loaded = self.target.load(lease, mapping, &batch)?;
+            let rows = super::Rows::len(&batch.rows);
+            return Ok(Some(if loaded { Outcome::Written(rows) } else { Outcome::Superseded }));
+        }
+        let Self { source, target, stream, .. } = self;
+        let mut touched = |next: &Position| source.touched(mapping, next, &snapshot);
+        let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
+        let outcome = target.apply(guard, mapping, &batch)?;
+        if let Outcome::Collides { example, .. } = &outcome {
+            self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot))?;
+        }
+        Ok(Some(outcome))
+    }
+
+    /// A row in the way is there to stay if nothing changed between two collisions and catch-up has nothing left to do:
+    /// whatever this or another worker wrote before the second is of no newer snapshot.
+    fn refuse_standing_collision(
+        &mut self,
+        mapping: &Mapping,
+        lease: &Lease,
+        example: &str,
+        caught_up_at: Option<Position>,
+    ) -> Result<(), MigrateError> {
+        if caught_up_at.is_some() && self.collided == caught_up_at {
+            self.target.release_chunk(lease)?;
+            return Err(collision(mapping, example));
+        }
+        self.collided = caught_up_at;
+        Ok(())
+    }
+
+    fn read_chunk(
+        &mut self,
+        row: &StreamRow,
+        mapping: &Mapping,
+        lease: &Lease,
+    ) -> Result<Option<InSnapshot<D::Rows>>, MigrateError> {
+        let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
+        self.source.persist_snapshot()?;
+        self.points.pass("chunk_snapshot")?;
+        if !self.target.register_chunk(lease, &snapshot)? {
+            return Ok(None);
+        }
+        self.points.pass("chunk_registered")?;
+        // From here on pruning keeps what this snapshot needs. If catch-up passed it before, the log may be gone already.
+        let now = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
+        if !self.source.covers(&snapshot, &now.pos)? {
+            return Ok(None);
+        }
+        let batch = self.source.range(mapping, &lease.range)?;
+        Ok(Some(InSnapshot { caught_up: snapshot == now.pos, snapshot, batch }))
+    }
+}

@@ -1,0 +1,110 @@
+//! What verification asks of a database: sums of hashes per part of a table, and single rows where the sums differ.
+//!
+//! Invariant: both ends hash the same bytes for equal values and different bytes for different ones, whatever the column types
+//! of the two tables are; the hash of a row mixes its columns, so that values exchanged between rows do not cancel out.
+
+use serde::{Deserialize, Serialize};
+
+use super::driver::{Bound, KeyRange, Position, Source, StreamRow, Target};
+use super::mapping::{Mapping, Stream};
+use crate::error::MigrateError;
+
+/// A part of a mapping's keys.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Part {
+    /// Keys of a range, where both ends order keys alike.
+    Range(KeyRange),
+    /// Keys whose hash modulo `of` is `index`, where they might not (text under a collation).
+    Bucket {
+        /// Which.
+        index: u32,
+        /// Of how many.
+        of: u32,
+    },
+}
+
+/// What a part holds.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Sum {
+    /// Rows.
+    pub rows: u64,
+    /// The sum of the rows' hashes, as the driver writes it.
+    pub hash: String,
+}
+
+/// One row's hash.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct RowHash {
+    /// The source key it belongs to.
+    pub key: Bound,
+    /// The hash of its mapped columns.
+    pub hash: i64,
+}
+
+/// One row as a person reads it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ShownRow {
+    /// The source key it belongs to.
+    pub key: Bound,
+    /// The mapped columns in their order, as text that differs if the values do; nothing for NULL.
+    pub values: Vec<Option<String>>,
+}
+
+/// The reading end, in the snapshot that [`Source::begin`] opened.
+pub trait CompareSource: Source {
+    /// Whether both ends order the mapping's keys alike, so that ranges of one are ranges of the other.
+    fn orders_alike(&mut self, mapping: &Mapping) -> Result<bool, MigrateError>;
+    /// What the mapping makes of a part.
+    fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError>;
+    /// The hash of every row that the mapping makes of a part.
+    fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError>;
+    /// The rows that the mapping makes of some keys.
+    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError>;
+    /// Those of the keys with a log row that `since` did not see.
+    fn dirty_among(
+        &mut self,
+        mapping: &Mapping,
+        since: &Position,
+        keys: &[Bound],
+    ) -> Result<Vec<Bound>, MigrateError>;
+    /// The keys in the form in which rows pass.
+    fn keys(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Self::Rows, MigrateError>;
+    /// Up to `rows` keys behind `after` with a log row that `since` did not see, in one order, the same in every snapshot;
+    /// nothing (`None`) if a whole table is dirty.
+    fn dirty_keys(
+        &mut self,
+        _mapping: &Mapping,
+        _since: &Position,
+        _after: Option<&Bound>,
+        _rows: u32,
+    ) -> Result<Option<Vec<Bound>>, MigrateError> {
+        Err(MigrateError::refused("this database's driver cannot list dirty keys", "verify everything"))
+    }
+}
+
+/// The writing end, read.
+pub trait CompareTarget: Target {
+    /// Opens a snapshot and returns the stream's row in it.
+    fn snapshot(&mut self, stream: &Stream) -> Result<Option<StreamRow>, MigrateError>;
+    /// Ends the snapshot, if there is one.
+    fn end_snapshot(&mut self) -> Result<(), MigrateError>;
+    /// What the table holds of a part.
+    fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError>;
+    /// The hash of every row that the table holds of a part.
+    fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError>;
+    /// The rows that the table holds of some keys.
+    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError>;
+    /// Rows whose carried source key is NULL: they belong to nobody.
+    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError>;
+    /// Keeps the log behind a position until [`CompareTarget::drop_hold`]; a hold ends by itself after `seconds`.
+    fn hold(
+        &mut self,
+        stream: &str,
+        name: &str,
+        position: &Position,
+        seconds: u32,
+    ) -> Result<(), MigrateError>;
+    /// Ends a hold.
+    fn drop_hold(&mut self, stream: &str, name: &str) -> Result<(), MigrateError>;
+}

@@ -1,0 +1,109 @@
+//! How a stream begins.
+//!
+//! Invariants: the stream's row is made once, with the mapping and the schema that it will keep; a target whose rows nobody
+//! put there for us is not written to unless the operator says that they are ours.
+
+use crate::engine::mapping::Stream;
+use crate::engine::{Driver, Phase, Source, StreamRow, Target};
+use crate::error::MigrateError;
+use crate::fail_point::FailPoints;
+
+/// What rows in the target mean before anything was copied.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Adopt {
+    /// They belong to somebody else: refuse.
+    Nothing,
+    /// They are an older copy: write over them by key.
+    Rows,
+}
+
+/// Makes the stream's row if there is none, and what goes with it. Repeating it is harmless.
+pub fn begin<D: Driver>(
+    driver: &D,
+    stream: &Stream,
+    adopt: Adopt,
+    points: &FailPoints,
+) -> Result<StreamRow, MigrateError> {
+    let (mut source, mut target) = (driver.source()?, driver.target()?);
+    target.prepare(stream)?;
+    let row = match target.stream(&stream.name)? {
+        Some(row) => row,
+        None => {
+            create(&mut source, &mut target, stream, adopt)?;
+            points.pass("run_created")?;
+            // Another process may have been faster; its row is the one that counts.
+            target.stream(&stream.name)?.ok_or_else(|| crate::engine::catch_up::no_stream(stream))?
+        }
+    };
+    needs_same_mapping(stream, &row)?;
+    if row.phase == Phase::Loading {
+        target.begin_loading(stream)?;
+    }
+    Ok(row)
+}
+
+fn create<S: Source, T: Target>(
+    source: &mut S,
+    target: &mut T,
+    stream: &Stream,
+    adopt: Adopt,
+) -> Result<(), MigrateError> {
+    needs_capture(source, stream)?;
+    let empty = target.is_empty(stream)?;
+    if !empty && adopt == Adopt::Nothing {
+        let tables: Vec<&str> = stream.mappings.iter().map(|mapping| mapping.table.as_str()).collect();
+        return Err(MigrateError::refused(
+            format!("the target's tables {} hold rows that this copy did not put there", tables.join(", ")),
+            "empty them, or say --adopt if they are an older copy of the same rows",
+        ));
+    }
+    let row = first_row(source, stream, if empty { Phase::Loading } else { Phase::Following });
+    source.end()?;
+    target.create_stream(&stream.name, &row?)
+}
+
+fn first_row<S: Source>(source: &mut S, stream: &Stream, phase: Phase) -> Result<StreamRow, MigrateError> {
+    let position = source.begin(stream, None)?;
+    source.persist_snapshot()?;
+    Ok(StreamRow {
+        pos: position.clone(),
+        next: position,
+        token: 0,
+        phase,
+        mapping_hash: stream.hash(),
+        fingerprint: source.fingerprint(stream)?,
+    })
+}
+
+fn needs_capture<S: Source>(source: &mut S, stream: &Stream) -> Result<(), MigrateError> {
+    let state = source.capture_state(stream)?;
+    if !state.installed {
+        return Err(MigrateError::refused(
+            format!("capture of {} is not installed, so changes during the copy would be lost", stream.name),
+            format!("run `migrate capture install {}`", stream.name.trim_end_matches(".back")),
+        ));
+    }
+    match state.faults.first() {
+        None => Ok(()),
+        Some(fault) => Err(MigrateError::refused(
+            format!("capture of {} is damaged: {fault}", stream.name),
+            format!("run `migrate capture install {}` again", stream.name.trim_end_matches(".back")),
+        )),
+    }
+}
+
+/// A copy made by two mappings would be of neither.
+pub(crate) fn needs_same_mapping(stream: &Stream, row: &StreamRow) -> Result<(), MigrateError> {
+    let hash = stream.hash();
+    if hash == row.mapping_hash {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!(
+            "the stream {} was begun with the mapping {}, and the manifest holds {hash} now",
+            stream.name, row.mapping_hash
+        ),
+        "go back to the manifest of then, or begin anew: `migrate capture remove --forget`, empty the target, `migrate capture \
+         install`, `migrate run`",
+    ))
+}

@@ -1,0 +1,86 @@
+//! Looks at suspects once more: what differs is told from what only moves.
+//!
+//! Invariant: a difference is one of two snapshots in which the key was not dirty.
+
+use std::collections::{BTreeMap, HashSet};
+
+use super::CompareDriver;
+use super::pair::Pair;
+use super::report::{ColumnDifference, Difference, Kind};
+use crate::engine::compare::{CompareSource as _, ShownRow};
+use crate::engine::driver::Bound;
+use crate::engine::mapping::Mapping;
+use crate::error::MigrateError;
+
+/// Keys per look.
+pub(super) const AT_ONCE: usize = 500;
+
+/// What a look at some keys showed.
+#[derive(Debug, Default)]
+pub(crate) struct Confirmed {
+    /// They differ.
+    pub(crate) differ: Vec<Difference>,
+    /// They are dirty, so nothing can be said yet.
+    pub(crate) moving: Vec<Bound>,
+}
+
+impl<D: CompareDriver> Pair<'_, D> {
+    /// Looks at some keys of a mapping in new snapshots.
+    pub(crate) fn confirm(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Confirmed, MigrateError> {
+        let mut confirmed = Confirmed::default();
+        for keys in keys.chunks(AT_ONCE) {
+            self.within(|pair, row| {
+                let moving = pair.source.dirty_among(mapping, &row.pos, keys)?;
+                let dirty: HashSet<&Bound> = moving.iter().collect();
+                let still: Vec<Bound> = keys.iter().filter(|key| !dirty.contains(key)).cloned().collect();
+                let (expected, found) = pair.show(mapping, &still)?;
+                confirmed.differ.extend(differences(mapping, expected, found));
+                confirmed.moving.extend(moving);
+                Ok(())
+            })?;
+        }
+        Ok(confirmed)
+    }
+}
+
+/// A row is known by its key in the target; the source key alone may have several rows.
+fn differences(mapping: &Mapping, expected: Vec<ShownRow>, found: Vec<ShownRow>) -> Vec<Difference> {
+    let by_key = |rows: Vec<ShownRow>| -> BTreeMap<(String, Vec<Option<String>>), ShownRow> {
+        rows.into_iter().map(|row| ((row.key.0.clone(), own_key(mapping, &row)), row)).collect()
+    };
+    let (mut expected, found) = (by_key(expected), by_key(found));
+    let mut differences = Vec::new();
+    for (key, found) in found {
+        match expected.remove(&key) {
+            Some(expected) if expected.values == found.values => {}
+            expected => differences.push(difference(mapping, expected, Some(found))),
+        }
+    }
+    differences.extend(expected.into_values().map(|expected| difference(mapping, Some(expected), None)));
+    differences
+}
+
+fn own_key(mapping: &Mapping, row: &ShownRow) -> Vec<Option<String>> {
+    let place = |name: &String| mapping.columns.iter().position(|column| column == name);
+    let places = mapping.key.iter().filter_map(place);
+    places.map(|place| row.values.get(place).cloned().flatten()).collect()
+}
+
+fn difference(mapping: &Mapping, expected: Option<ShownRow>, found: Option<ShownRow>) -> Difference {
+    let key = expected.as_ref().or(found.as_ref()).map_or_else(String::new, |row| row.key.0.clone());
+    let kind = match (&expected, &found) {
+        (Some(_), Some(_)) => Kind::Differs,
+        (Some(_), None) => Kind::Missing,
+        _ => Kind::Extra,
+    };
+    let value = |row: &Option<ShownRow>, place: usize| {
+        row.as_ref().and_then(|row| row.values.get(place).cloned().flatten())
+    };
+    let columns = mapping.columns.iter().enumerate().map(|(place, column)| ColumnDifference {
+        column: column.clone(),
+        expected: value(&expected, place),
+        found: value(&found, place),
+    });
+    let columns = columns.filter(|column| kind != Kind::Differs || column.expected != column.found).collect();
+    Difference { kind, table: mapping.table.clone(), key, columns }
+}
