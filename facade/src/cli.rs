@@ -15,6 +15,7 @@ mod watch;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
@@ -279,6 +280,10 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Status(arguments) => status::run(&settings(config)?, &arguments),
         Command::Upstreams(arguments) => upstreams::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
+        Command::Check { file: Some(_), .. } if config.is_some() => {
+            let told = "the settings file is named twice; name it behind `check` or with --config\n";
+            Cli::command().error(ErrorKind::ArgumentConflict, told).exit()
+        }
         Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
         Command::Pin(command) => pin::run(&settings(config)?, command),
