@@ -264,7 +264,7 @@ fn private_prefixes_are_shown_and_checked() {
         write(line);
         assert_unsound(folder.path(), parts);
     };
-    check("private = ['internal']", &["`private`", "`internal`", "begins with `/`"]);
+    check("private = ['internal']", &["`private[0]`", "`internal`", "begins with `/`"]);
     check("private = ['/users']", &["route 2 `/users`", "`private`"]);
     check("workers = 513", &["`workers`", "at most 512"]);
 }
