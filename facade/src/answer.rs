@@ -58,6 +58,11 @@ struct Document<'a> {
 }
 
 impl Refusal {
+    /// What is wrong, in words.
+    pub(crate) fn detail(&self) -> &str {
+        &self.detail
+    }
+
     pub(crate) fn new(status: StatusCode, detail: impl Into<String>) -> Self {
         Self { status, detail: detail.into(), retry_after: None, closes: false }
     }
@@ -78,7 +83,6 @@ impl Refusal {
         self.closes
     }
 
-    #[cfg(test)]
     pub(crate) fn status(&self) -> StatusCode {
         self.status
     }

@@ -9,13 +9,16 @@ use std::fmt;
 use std::path::Path;
 
 use control::{Flag, Side};
-use platform::settings::{SettingsError, load_sound};
+use platform::settings::{SettingsError, load_sound, read, shortened};
 use serde::Serialize;
 
 use crate::plan::Plan;
 use crate::reload::way_home;
 use crate::settings::{DEFAULT_FILE, Settings};
 use place::{Places, Span};
+
+/// Bytes of a line that is shown; of a longer one only the place is told.
+const WIDEST: usize = 200;
 
 /// One fault.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -36,7 +39,8 @@ pub struct Finding {
 /// Everything that is wrong with the settings of a file (or of [`DEFAULT_FILE`], where it exists) and the environment.
 pub fn check(file: Option<&Path>) -> Vec<Finding> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    // What cannot be read is told by the one who loads it.
+    let text = read(path).unwrap_or_default();
     let source = Source { name: path.display().to_string(), text: &text, places: Places::of(&text) };
     let broken = source.places.broken();
     if !broken.is_empty() {
@@ -48,7 +52,9 @@ pub fn check(file: Option<&Path>) -> Vec<Finding> {
     }
     let faults = match load_sound::<Settings>(file, DEFAULT_FILE) {
         Ok((loaded, faults)) => {
-            [faults, Plan::new(&loaded.settings).err().map_or(Vec::new(), |error| error.0)].concat()
+            let settings = Settings::located(loaded);
+            let wrong = Plan::new(&settings).err().map_or(Vec::new(), |error| error.0);
+            [faults, wrong, control_folder(&settings).into_iter().collect()].concat()
         }
         Err(SettingsError::Invalid(faults)) => faults,
         Err(error) => vec![error.to_string()],
@@ -66,7 +72,7 @@ pub fn check(file: Option<&Path>) -> Vec<Finding> {
 /// so that its requests go to the monolith, whose data is behind.
 pub fn check_flags(file: Option<&Path>, plan: &Plan, flags: &[Flag]) -> Vec<Finding> {
     let path = file.unwrap_or(Path::new(DEFAULT_FILE));
-    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let text = read(path).unwrap_or_default();
     let source = Source { name: path.display().to_string(), text: &text, places: Places::of(&text) };
     let lost = flags.iter().filter(|flag| flag.writes == Side::Service && !plan.is_routed(&flag.context));
     let fault = |Flag { context, .. }: &Flag| {
@@ -80,6 +86,16 @@ pub fn check_flags(file: Option<&Path>, plan: &Plan, flags: &[Flag]) -> Vec<Find
         )
     };
     lost.map(|flag| source.explain(&fault(flag))).collect()
+}
+
+/// A start would make the file, but not its folder.
+fn control_folder(settings: &Settings) -> Option<String> {
+    let path = &settings.control.path;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty() && !folder.is_dir())?;
+    Some(format!(
+        "setting `control.path`: there is no folder {}; make it, or name a file elsewhere",
+        folder.display()
+    ))
 }
 
 struct Source<'t> {
@@ -108,7 +124,7 @@ impl Source<'_> {
         let indent = before.get(begin..).map_or(0, |text| text.chars().count());
         let meant = self.text.get(span.start..span.end.min(begin + line.len()));
         Finding {
-            message: message.replace('\n', " "),
+            message: shortened(&message.replace('\n', " ")),
             file: Some(self.name.clone()),
             line: Some(before.matches('\n').count() + 1),
             column: Some(indent + 1),
@@ -120,8 +136,17 @@ impl Source<'_> {
 
     /// A line as it may be seen; none where nobody can tell what in it is secret.
     fn shown(&self, begin: usize, line: &str) -> Option<String> {
+        if line.len() > WIDEST {
+            return None;
+        }
         if !self.places.broken().is_empty() {
-            return (!line.contains(['"', '\''])).then(|| line.to_owned());
+            let before = self.text.get(..begin).unwrap_or_default();
+            if ["\"\"\"", "'''"].iter().any(|quote| before.contains(quote)) {
+                return None;
+            }
+            // A secret is a text, and a text stands in quotation marks.
+            let (plain, quoted) = line.split_at(line.find(['"', '\'']).unwrap_or(line.len()));
+            return Some(plain.to_owned() + &"*".repeat(quoted.chars().count()));
         }
         let end = begin + line.len();
         let mut shown = line.to_owned();

@@ -14,7 +14,8 @@ mod watch;
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
+use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
@@ -66,7 +67,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Check the settings as a whole, without starting anything; every fault is told with its line and column
+    /// Check the settings as a whole, without starting anything; every fault is told, with its line and column where it stands in the file
     #[command(after_help = "Exit code: 0 if they are sound, 1 if not, 2 if this command is misused.")]
     Check {
         /// Settings file; like --config
@@ -279,6 +280,10 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
         Command::Status(arguments) => status::run(&settings(config)?, &arguments),
         Command::Upstreams(arguments) => upstreams::run(&settings(config)?, &arguments),
         Command::Routes { json } => show::routes(&settings(config)?, json),
+        Command::Check { file: Some(_), .. } if config.is_some() => {
+            let told = "the settings file is named twice; name it behind `check` or with --config\n";
+            Cli::command().error(ErrorKind::ArgumentConflict, told).exit()
+        }
         Command::Check { file, json } => check::run(file.as_deref().or(config), json),
         Command::Explain(arguments) => show::explain(&settings(config)?, arguments),
         Command::Pin(command) => pin::run(&settings(config)?, command),
@@ -304,21 +309,5 @@ fn loaded(config: Option<&Path>) -> Result<Loaded<Settings>> {
 
 /// The settings; a relative path in the file means a path beside the file.
 fn settings(config: Option<&Path>) -> Result<Settings> {
-    let mut loaded = loaded(config)?;
-    loaded.settings.control.path = loaded.located("control.path", &loaded.settings.control.path);
-    if !["stdout", "stderr"].iter().any(|stream| loaded.settings.access_log.path == Path::new(stream)) {
-        let log = loaded.located("access_log.path", &loaded.settings.access_log.path);
-        loaded.settings.access_log.path = log;
-    }
-    let Loaded { mut settings, file, .. } = loaded;
-    if settings.flags_copy_path().is_none() && settings.flags_copy.enabled {
-        settings.flags_copy.path = PathBuf::from("facade.flags.json");
-    }
-    let Some(file) = file else { return Ok(settings) };
-    let own = [&mut settings.upgrade_socket, &mut settings.flags_copy.path];
-    let paths = own.into_iter().chain(settings.tls.paths_mut());
-    for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
-        *path = file.parent().context("the settings file has no folder")?.join(&*path);
-    }
-    Ok(settings)
+    Ok(Settings::located(loaded(config)?))
 }

@@ -2,17 +2,22 @@
 //!
 //! Invariant: it asks the phases that a real request passes, so it cannot say other than what would be done.
 
+use std::net::IpAddr;
+
 use control::{Flag, Side, Stage, bucket};
-use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http::header::{HOST, HeaderMap, HeaderName, HeaderValue};
 use http::request::Parts;
 use http::{Method, Request, Uri};
 use serde::Serialize;
 
+use crate::answer::Refusal;
 use crate::key::Keyed;
 use crate::overrides::Outcome;
+use crate::phases::admit;
 use crate::phases::decide::{Choice, Why, choose_read, choose_write, is_read, outcome, upstream_of};
 use crate::phases::route::route;
 use crate::plan::{ContextPlan, Plan, UpstreamId};
+use crate::strict::{Fault, check_head};
 
 /// A request to be explained.
 #[derive(Debug, Clone)]
@@ -67,7 +72,22 @@ pub fn explain(
     question: &Question,
     flag_of: impl FnOnce(&str) -> Flag,
 ) -> Result<Explanation, String> {
-    let parts = parts(question)?;
+    let client: IpAddr = question.client.parse().map_err(|_| {
+        format!("`{}` is no address of a client; write it as 192.0.2.7 or 2001:db8::7", question.client)
+    })?;
+    let client = client.to_canonical().to_string();
+    let headers = headers(&question.headers)?;
+    let parts = match admitted(plan, question, headers) {
+        Ok(parts) => parts,
+        Err(refusal) => {
+            let why = format!(
+                "the request itself is refused ({}), so the answer is {}",
+                refusal.detail(),
+                refusal.status().as_u16()
+            );
+            return Ok(Explanation { why, ..Explanation::default() });
+        }
+    };
     let route = route(plan, &parts);
     let rule = route.index.and_then(|index| plan.routes.of_index(index));
     let explanation = Explanation {
@@ -94,12 +114,8 @@ pub fn explain(
         }
     };
     if let Some(context) = route.context.and_then(|id| plan.context(id)) {
-        let keyed = Keyed {
-            path: &route.path,
-            headers: &parts.headers,
-            client: question.client.as_bytes(),
-            claims: None,
-        };
+        let keyed =
+            Keyed { path: &route.path, headers: &parts.headers, client: client.as_bytes(), claims: None };
         let flag = flag_of(&context.name);
         let (side, told) = of_context(plan, context, &flag, &parts, &keyed, explanation);
         return Ok(to(upstream_of(plan, context, side), told));
@@ -193,17 +209,30 @@ fn about_wish(outcome: Outcome, is_read: bool) -> String {
     .to_owned()
 }
 
-/// The request as the data plane would see it.
-fn parts(question: &Question) -> Result<Parts, String> {
-    let method: Method =
-        question.method.to_uppercase().parse().map_err(|_| format!("`{}` is no method", question.method))?;
-    let uri: Uri =
-        question.target.parse().map_err(|_| format!("`{}` is no path and no URL", question.target))?;
-    if !uri.path().starts_with('/') {
-        return Err(format!("`{}` does not begin with a slash", question.target));
+/// The request as the data plane sees it, once its bytes have passed as a client's do. Who names no host is taken to
+/// name one that no route is for.
+fn admitted(plan: &Plan, question: &Question, headers: HeaderMap) -> Result<Parts, Refusal> {
+    let unreadable = || Fault::bad("the request line cannot be read").refusal();
+    let Question { method, target, .. } = question;
+    let mut head = format!("{method} {target} HTTP/1.1\r\n").into_bytes();
+    for (name, value) in &headers {
+        head.extend([name.as_str().as_bytes(), b": ", value.as_bytes(), b"\r\n"].concat());
     }
+    head.extend(b"\r\n");
+    check_head(&head, plan.clients.strict()).map_err(Fault::refusal)?;
     let (mut parts, ()) = Request::new(()).into_parts();
-    (parts.method, parts.uri, parts.headers) = (method, uri, headers(&question.headers)?);
+    parts.method = Method::from_bytes(method.as_bytes()).map_err(|_| unreadable())?;
+    parts.uri = target.parse::<Uri>().map_err(|_| unreadable())?;
+    parts.headers = headers;
+    let is_without = !parts.headers.contains_key(HOST);
+    if is_without {
+        let named = parts.uri.authority().and_then(|host| HeaderValue::from_str(host.as_str()).ok());
+        parts.headers.insert(HOST, named.unwrap_or(HeaderValue::from_static("localhost")));
+    }
+    admit::check(&parts)?;
+    if is_without {
+        parts.headers.remove(HOST);
+    }
     Ok(parts)
 }
 

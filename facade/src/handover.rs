@@ -7,7 +7,7 @@
 //! has happened.
 
 use std::fs;
-use std::io::{self, IoSlice, IoSliceMut, Read, Write};
+use std::io::{self, ErrorKind, IoSlice, IoSliceMut, Read, Write};
 use std::mem::MaybeUninit;
 use std::net::{SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -168,7 +168,16 @@ fn hand_over(sockets: &Mutex<Option<Sockets>>, mut stream: UnixStream) -> io::Re
     control.push(SendAncillaryMessage::ScmRights(&passed));
     sendmsg(&stream, &[IoSlice::new(&names)], &mut control, SendFlags::empty())?;
     stream.set_read_timeout(Some(START))?;
-    stream.read_exact(&mut [0])?;
+    stream.read_exact(&mut [0]).map_err(|error| match error.kind() {
+        ErrorKind::UnexpectedEof => io::Error::other(
+            "the new process ended before it accepted; what it said tells why, and this one goes on",
+        ),
+        ErrorKind::WouldBlock => io::Error::other(format!(
+            "the new process did not accept within {} s; this one goes on",
+            START.as_secs()
+        )),
+        _ => error,
+    })?;
     tracing::info!("a new process accepts; this one drains");
     Ok(kill_process(getpid(), Signal::TERM)?)
 }
@@ -219,4 +228,20 @@ fn is_at(listener: &TcpListener, listen: &str) -> bool {
     };
     let wanted = listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next());
     wanted.zip(listener.local_addr().ok()).is_some_and(|(wanted, is)| same(wanted, is))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_successor_that_ends_before_it_accepts_is_told_of() {
+        let admin = TcpListener::bind("127.0.0.1:0").unwrap();
+        let sockets = Mutex::new(Some(Sockets { clients: Listeners::default(), admin: Some(admin) }));
+        let (ours, theirs) = UnixStream::pair().unwrap();
+        let successor = thread::spawn(move || receive(&theirs).map(drop));
+        let error = hand_over(&sockets, ours).unwrap_err();
+        assert!(error.to_string().contains("the new process ended before it accepted"), "{error}");
+        successor.join().unwrap().unwrap();
+    }
 }

@@ -6,14 +6,14 @@ mod routes;
 
 pub(crate) use routes::path_of;
 
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::Duration;
 
 use control::DataMode;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
-use platform::settings::Secret;
+use platform::settings::{Secret, shortened};
 
 use crate::access_log::AccessLogPlan;
 use crate::admin::{RouteView, views};
@@ -187,9 +187,17 @@ impl Plan {
         let reserved = protection.reserved_headers();
         let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
         check_listeners(settings, &mut errors);
-        errors.extend(settings.control.check().err());
+        check_apart(settings, &mut errors);
+        let of_control = |reason| match settings.control.url.expose() {
+            "" => format!("setting `control`: {reason}"),
+            _ => format!("setting `control.url`: {reason}"),
+        };
+        errors.extend(settings.control.check().err().map(of_control));
+        if settings.upstreams.contains_key("") {
+            errors.push("setting `upstreams`: one has no name; write [upstreams.NAME]".to_owned());
+        }
         if !errors.is_empty() {
-            return Err(PlanError(errors));
+            return Err(PlanError(errors.iter().map(|error| shortened(error)).collect()));
         }
         Ok(Self {
             upstreams,
@@ -300,6 +308,12 @@ fn authority(url: &str) -> Result<Authority, String> {
         return Err(format!("`{url}` has a path, and a facade does not rewrite paths; {wanted}"));
     }
     match uri.into_parts().authority {
+        Some(authority) if authority.port_u16() == Some(0) => {
+            Err(format!("`{url}` has port 0, where nobody can listen; {wanted}"))
+        }
+        Some(authority) if is_broken_address(authority.host()) => {
+            Err(format!("`{url}` names no address: each of its four numbers is at most 255; {wanted}"))
+        }
         Some(authority) if authority.as_str().contains('@') => {
             Err(format!("`{url}` holds user information; {wanted}"))
         }
@@ -309,6 +323,12 @@ fn authority(url: &str) -> Result<Authority, String> {
         }
         None => Err(format!("`{url}` names no host; {wanted}")),
     }
+}
+
+/// Names do not end in a number (RFC 3986 §7.4 and the URL standard), so this was meant for an address.
+fn is_broken_address(host: &str) -> bool {
+    let last = host.trim_end_matches('.').rsplit('.').next().unwrap_or_default();
+    !last.is_empty() && last.bytes().all(|byte| byte.is_ascii_digit()) && host.parse::<Ipv4Addr>().is_err()
 }
 
 fn upstream_named(upstreams: &[Upstream], name: &str) -> Option<UpstreamId> {
@@ -329,10 +349,10 @@ fn context_plan(
         UpstreamId(0)
     });
     let mut keys = Vec::new();
-    for source in &context.key {
+    for (index, source) in context.key.iter().enumerate() {
         match KeyRule::parse(source) {
             Ok(rule) => keys.extend(rule),
-            Err(reason) => errors.push(format!("setting `contexts.{name}.key`: {reason}")),
+            Err(reason) => errors.push(format!("setting `contexts.{name}.key[{index}]`: {reason}")),
         }
     }
     if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
@@ -357,14 +377,14 @@ impl ContextPlan {
 
 fn private(settings: &Settings, errors: &mut Vec<String>) -> PrivatePaths {
     let mut prefixes: Vec<String> = Vec::new();
-    for prefix in &settings.private {
+    for (index, prefix) in settings.private.iter().enumerate() {
         let trimmed = prefix.trim_end_matches('/').to_owned();
         if !is_prefix(prefix) {
             errors.push(format!(
-                "setting `private` holds `{prefix}`; a prefix is a plain path that begins with `/`, and not the root"
+                "setting `private[{index}]` is `{prefix}`; a prefix is a plain path that begins with `/`, and not the root"
             ));
         } else if prefixes.contains(&trimmed) {
-            errors.push(format!("setting `private` holds `{prefix}` twice; leave one"));
+            errors.push(format!("setting `private[{index}]` is `{prefix}` again; leave one"));
         } else {
             prefixes.push(trimmed);
         }
@@ -403,11 +423,12 @@ fn limits(settings: &Settings, errors: &mut Vec<String>) -> Limits {
 
 fn fallback(settings: &Settings, errors: &mut Vec<String>) -> FallbackPlan {
     let mut statuses = Vec::new();
-    for status in &settings.fallback.statuses {
+    for (index, status) in settings.fallback.statuses.iter().enumerate() {
         match StatusCode::from_u16(*status) {
             Ok(code) if code.is_server_error() => statuses.push(code),
-            _ => errors
-                .push(format!("setting `fallback.statuses` holds {status}; only 500 to 599 can fall back")),
+            _ => errors.push(format!(
+                "setting `fallback.statuses[{index}]` is {status}; only 500 to 599 can fall back"
+            )),
         }
     }
     let hold = Duration::from_millis(settings.fallback.hold_ms);
@@ -433,6 +454,35 @@ fn check_listeners(settings: &Settings, errors: &mut Vec<String>) {
             "setting `admin_listen`: {listen} can be reached from outside; set `admin_token`, or listen on 127.0.0.1"
         ));
     }
+}
+
+/// Two listeners at one place: the second one would find it taken by the first.
+fn check_apart(settings: &Settings, errors: &mut Vec<String>) {
+    let listens = [
+        ("listen", &settings.listen),
+        ("tls.listen", &settings.tls.listen),
+        ("admin_listen", &settings.admin_listen),
+    ];
+    let found = listens.map(|(name, listen)| first_address(listen).map(|address| (name, address)));
+    let mut before: Vec<(&str, SocketAddr)> = Vec::new();
+    for (name, address) in found.into_iter().flatten() {
+        if let Some((first, _)) = before.iter().find(|(_, other)| is_same_place(*other, address)) {
+            errors.push(format!(
+                "setting `{name}`: {address} is taken by `{first}`; give each a port of its own"
+            ));
+        }
+        before.push((name, address));
+    }
+}
+
+/// `0.0.0.0` is every address of its family, and `::` every one there is.
+fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
+    let holds = |all: SocketAddr, one: SocketAddr| {
+        all.ip().is_unspecified() && (all.is_ipv6() || all.is_ipv4() == one.is_ipv4())
+    };
+    one.port() == other.port()
+        && one.port() != 0
+        && (one.ip() == other.ip() || holds(one, other) || holds(other, one))
 }
 
 fn first_address(listen: &str) -> Option<SocketAddr> {

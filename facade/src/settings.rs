@@ -15,10 +15,10 @@ mod tls;
 mod upstream;
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use control::{ControlSettings, DataMode};
-use platform::settings::Secret;
+use platform::settings::{Loaded, Secret};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -183,6 +183,28 @@ pub enum KeySource {
     JwtClaim(String),
     /// The address of the client's connection.
     ClientAddress(bool),
+}
+
+impl Settings {
+    /// What was loaded; a relative path in the file means a path beside the file.
+    pub fn located(mut loaded: Loaded<Self>) -> Self {
+        loaded.settings.control.path = loaded.located("control.path", &loaded.settings.control.path);
+        if !["stdout", "stderr"].iter().any(|stream| loaded.settings.access_log.path == Path::new(stream)) {
+            let log = loaded.located("access_log.path", &loaded.settings.access_log.path);
+            loaded.settings.access_log.path = log;
+        }
+        let Loaded { mut settings, file, .. } = loaded;
+        if settings.flags_copy_path().is_none() && settings.flags_copy.enabled {
+            settings.flags_copy.path = PathBuf::from("facade.flags.json");
+        }
+        let Some(folder) = file.as_deref().and_then(Path::parent) else { return settings };
+        let own = [&mut settings.upgrade_socket, &mut settings.flags_copy.path];
+        let paths = own.into_iter().chain(settings.tls.paths_mut());
+        for path in paths.filter(|path| path.is_relative() && !path.as_os_str().is_empty()) {
+            *path = folder.join(&*path);
+        }
+        settings
+    }
 }
 
 impl Default for Settings {

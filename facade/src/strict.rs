@@ -75,6 +75,14 @@ impl Fault {
     }
 }
 
+/// What the bytes of a request's head are refused for, if they are.
+pub(crate) fn check_head(head: &[u8], limits: Limits) -> Result<(), Fault> {
+    match scanner::Scanner::new(limits).scan(head).1 {
+        Some(scanner::Stop::Head { fault, .. } | scanner::Stop::Body(fault)) => Err(fault),
+        Some(scanner::Stop::Upgrade) | None => Ok(()),
+    }
+}
+
 fn is_stand_in(uri: &Uri) -> bool {
     uri.scheme().is_none() && uri.authority().is_some_and(|authority| authority == STAND_IN)
 }

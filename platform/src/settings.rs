@@ -3,8 +3,10 @@
 //! Invariant: a setting that nothing reads is an error, wherever it stands; a secret is never printed.
 
 mod document;
+mod file;
 mod load;
 mod mask;
+mod words;
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,7 +19,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use crate::table;
 
 pub use document::document;
+pub use file::read;
 pub use load::{load, load_sound};
+pub use mask::shortened;
 
 /// Prefix of every environment variable that sets something; `__` stands for the dot between two names.
 pub const ENV_PREFIX: &str = "BANYAN_";
@@ -165,6 +169,14 @@ pub enum SettingsError {
         /// The path.
         path: String,
     },
+    /// What was named cannot be read as settings.
+    #[error("cannot read the settings file {path}: {reason}")]
+    Unreadable {
+        /// The path.
+        path: String,
+        /// Why, and what to do.
+        reason: String,
+    },
     /// One or more settings are wrong: what, where, and what is allowed, each in one line.
     #[error("{}", .0.join("; "))]
     Invalid(Vec<String>),
@@ -257,12 +269,50 @@ mod tests {
             "expected a whole number from 0 to 60000 (from BANYAN_REPLICATION__DEADLINE_MS)",
             "setting `replication.token`: invalid; expected a secret text (from ",
             "unknown setting `replication.deadlin_ms`; did you mean `deadline_ms`; known here: token, pin, url, peers, deadline_ms (from BANYAN_REPLICATION__DEADLIN_MS)",
-            "setting `listen`: invalid type: found map, expected a string (from BANYAN_LISTEN)",
+            "setting `listen`: found a table, expected a text (from BANYAN_LISTEN)",
         ] {
             assert!(error.contains(fault), "{fault} is not in: {error}");
         }
         assert_eq!(error.split("; unknown setting").count() + error.split("; setting").count(), 9, "{error}");
         assert!(!error.contains("77665"), "{error}");
+    }
+
+    #[test]
+    fn faults_are_told_in_words_of_the_file() {
+        for (text, told) in [
+            ("deadline_ms = 2026-01-01", "found the text `2026-01-01`, expected a whole number from 0"),
+            ("peers = 1", "found 1, expected a list"),
+            ("peers = [true]", "found true, expected a text"),
+        ] {
+            let error = load_text(&format!("[replication]\n{text}")).unwrap_err().to_string();
+            assert!(error.contains(told), "{error}");
+        }
+        let error = load_text(&format!("[replication]\npeers = '{}'", "x".repeat(9_000))).unwrap_err();
+        assert!(error.to_string().len() < 1_000, "{error}");
+    }
+
+    #[test]
+    fn what_cannot_be_read_as_settings_is_named_alone() {
+        let folder = std::env::temp_dir().join(format!("settings-{}", uuid::Uuid::new_v4()));
+        std::fs::create_dir_all(&folder).unwrap();
+        let file = |name: &str, bytes: &[u8]| {
+            std::fs::write(folder.join(name), bytes).unwrap();
+            folder.join(name)
+        };
+        let looping = folder.join("looping");
+        std::os::unix::fs::symlink(&looping, &looping).unwrap();
+        for (path, told) in [
+            (folder.clone(), "it is a folder"),
+            (looping, "symbolic link"),
+            ("/dev/null".into(), "no regular file"),
+            (file("latin", b"a = 'caf\xe9'"), "save it as UTF-8"),
+            (file("large", &vec![b'#'; 1024 * 1024 + 1]), "larger than 1 MiB"),
+        ] {
+            let error = load::<Sample>(Some(&path), "sample.toml").unwrap_err().to_string();
+            assert!(error.contains(told) && error.contains(&*path.to_string_lossy()), "{error}");
+            assert!(!error.contains("; setting"), "{error}");
+        }
+        std::fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

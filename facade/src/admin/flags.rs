@@ -97,7 +97,7 @@ pub(super) fn problem(error: ControlError) -> Problem {
             let reason = platform::error::chain(&error);
             tracing::warn!(reason, "the control store did not answer: {reason}");
             return Problem::new(StatusCode::SERVICE_UNAVAILABLE)
-                .detail("the control store cannot be used now")
+                .detail(format!("the control store cannot be used now: {reason}"))
                 .retry_after(1);
         }
     };

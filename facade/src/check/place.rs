@@ -34,7 +34,12 @@ impl<'t> Places<'t> {
         let root = root.into_inner();
         let end = text.len();
         let place = |error: &toml::de::Error| error.span().unwrap_or(end..end);
-        let broken = errors.iter().map(|error| (error.message().to_owned(), place(error))).collect();
+        let told = |error: &toml::de::Error| (error.message().to_owned(), place(error));
+        let mut broken: Vec<_> = errors.iter().map(told).collect();
+        // Numbers are read only here.
+        if broken.is_empty() {
+            broken.extend(toml::from_str::<toml::Table>(text).err().as_ref().map(told));
+        }
         let mut leaves = Vec::new();
         for (name, value) in &root {
             collect(&mut vec![Step::Key(name.get_ref().to_string())], value, &mut leaves);

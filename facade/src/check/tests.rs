@@ -48,7 +48,7 @@ fn each_fault_is_found_where_it_stands() {
         [
             place(6, 7, "'ftp://x'"),
             place(8, 11, "'nobody'"),
-            place(9, 1, "key"),
+            place(9, 8, "{ header = 'x y' }"),
             place(16, 11, "'order'"),
             place(17, 1, "[[routes]]"),
         ]
@@ -78,6 +78,76 @@ fn unknown_names_and_wrong_types_are_found_with_what_was_meant() {
 fn what_cannot_be_read_hides_nothing_else() {
     let text = format!("{SOUND}[upstreams.svc]\nurl = 5\n[contexts.users]\nservice = 'nobody'\nkeys = []\n");
     assert_eq!(places(&text), [place(6, 7, "5"), place(8, 11, "'nobody'"), place(9, 1, "keys")]);
+}
+
+#[test]
+fn faults_of_the_whole_are_found_where_they_stand() {
+    for (text, mark) in [
+        ("[tls]\nlisten = '127.0.0.1:0'\ncertificate = 'gone.pem'\nkey = 'gone.key'", "'gone.pem'"),
+        ("[tls]\ncertificate = 'a.pem'", "'a.pem'"),
+        ("[jwt.main]", "[jwt.main]"),
+        ("[[routes]]\nprefix = '/a'\njwt = { provider = 'who' }", "jwt"),
+        ("[upstreams.two]\nurl = 'http://a'\ninstances = ['http://b']", "'http://a'"),
+        ("[upstreams.two]\nurl = 'http://a:0'", "'http://a:0'"),
+        ("[upstreams.two]\nurl = 'http://256.1.1.1:1'", "'http://256.1.1.1:1'"),
+        ("[upstreams.'']\nurl = 'http://a'", "upstreams"),
+        ("[limits]\nbody_bytes = 99999999999999999999", "99999999999999999999"),
+    ] {
+        let text = format!("{SOUND}{text}\n");
+        let [(line, _, ref marked)] = places(&text)[..] else { panic!("{text}: {:?}", findings(&text).0) };
+        assert!(line > 0 && mark.contains(marked.as_str()), "{text}: {line} {marked}");
+    }
+    for (control, mark) in [
+        ("path = 'a.db'\nurl = 'postgres://h/n'", 1),
+        ("url = 'postgres://h/n?sslmode=require'", 1),
+        ("path = '/nonexistent/a.db'", 1),
+    ] {
+        let text = format!("[upstreams.monolith]\nurl = 'http://127.0.0.1:1'\n[control]\n{control}\n");
+        assert_eq!(places(&text).len(), mark, "{control}");
+        assert!(places(&text)[0].0 > 3, "{control}");
+    }
+    let taken = "listen = '127.0.0.1:8080'\nadmin_listen = '127.0.0.1:8080'\n";
+    assert_eq!(places(&format!("{taken}{SOUND}")), [place(2, 16, "'127.0.0.1:8080'")]);
+    let taken = taken.replacen("127.0.0.1", "0.0.0.0", 1);
+    assert_eq!(places(&format!("{taken}{SOUND}")), [place(2, 16, "'127.0.0.1:8080'")]);
+}
+
+#[test]
+fn every_bad_entry_of_a_list_is_told() {
+    let text = format!(
+        "private = ['a', 'b']\n{SOUND}[forwarded]\ntrusted = ['10.0.0.0/33', '::1', 'foo']\n\
+         [[routes]]\nprefix = '/a'\nmethods = ['get', 'GET', 'BAD METHOD']\n"
+    );
+    let marked: Vec<_> = places(&text).into_iter().map(|(_, _, marked)| marked).collect();
+    assert_eq!(marked, ["'a'", "'b'", "'10.0.0.0/33'", "'foo'", "methods"]);
+    let (found, _folder) = findings(&text);
+    let methods = &found.last().unwrap().message;
+    assert!(methods.contains("`get` is no method, `BAD METHOD` is no method"), "{methods}");
+}
+
+#[test]
+fn a_file_that_cannot_be_read_is_the_only_fault() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("latin.toml");
+    std::fs::write(&file, b"listen = 'caf\xe9'").unwrap();
+    for (path, told) in [(&*file, "latin.toml"), (folder.path(), "it is a folder")] {
+        let found = check(Some(path));
+        assert!(found.len() == 1 && found[0].message.contains(told), "{found:?}");
+    }
+}
+
+#[test]
+fn long_values_are_shortened() {
+    let (found, _folder) = findings(&format!("listen = '{}'\n{SOUND}", "x".repeat(100_000)));
+    let shown: String = found.iter().map(ToString::to_string).collect();
+    assert!(shown.contains("setting `listen`") && shown.len() < 2_000, "{}", shown.len());
+}
+
+#[test]
+fn a_broken_line_is_shown_without_its_texts() {
+    let (found, _folder) = findings("listen = 'a' b\n");
+    let shown = found.first().unwrap().to_string();
+    assert!(shown.contains("1 | listen = *****\n"), "{shown}");
 }
 
 #[test]

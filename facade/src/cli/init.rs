@@ -32,7 +32,9 @@ pub(crate) fn run(arguments: &InitArgs) -> Result<()> {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
             bail!("{name} is there already; name another with --output, or overwrite it with --force")
         }
-        other => other.with_context(|| format!("cannot write {name}"))?,
+        other => other.with_context(|| {
+            format!("cannot write {name}; name a file in a folder that is there and yours to write to with --output")
+        })?,
     };
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {name}"))?;
     print_line(&format!("wrote {name}; start with `facade run --config {name}`"));

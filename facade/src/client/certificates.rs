@@ -37,6 +37,8 @@ pub(crate) struct Certificates {
 /// One certificate's files.
 #[derive(Debug)]
 struct Source {
+    /// Its table in the settings.
+    place: String,
     /// Empty for the one that serves all other names.
     names: Vec<String>,
     certificate: PathBuf,
@@ -61,11 +63,13 @@ impl Certificates {
     /// Reads all files; everything that is wrong with them is told at once.
     pub(crate) fn new(settings: &TlsSettings) -> Result<Self, Vec<String>> {
         let first = Source {
+            place: "tls".to_owned(),
             names: Vec::new(),
             certificate: settings.certificate.clone(),
             key: settings.key.clone(),
         };
-        let further = settings.names.iter().map(|entry| Source {
+        let further = settings.names.iter().enumerate().map(|(index, entry)| Source {
+            place: format!("tls.names[{index}]"),
             names: entry.names.iter().map(|name| name.to_ascii_lowercase()).collect(),
             certificate: entry.certificate.clone(),
             key: entry.key.clone(),
@@ -168,15 +172,15 @@ fn load(sources: &[Source]) -> Result<Loaded, Vec<String>> {
 }
 
 fn read(source: &Source) -> Result<(Arc<CertifiedKey>, u64), String> {
-    let Source { certificate, key, .. } = source;
+    let Source { place, certificate, key, .. } = source;
     let of_certificate = |reason: &dyn std::fmt::Display| {
         format!(
-            "certificate `{}`: {reason}; name a PEM file with the chain (settings `tls`)",
+            "setting `{place}.certificate`: {}: {reason}; name a PEM file with the chain",
             certificate.display()
         )
     };
     let of_key = |reason: &dyn std::fmt::Display| {
-        format!("key `{}`: {reason}; name a PEM file with the private key (settings `tls`)", key.display())
+        format!("setting `{place}.key`: {}: {reason}; name a PEM file with the private key", key.display())
     };
     let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect)

@@ -40,6 +40,12 @@ impl Tls {
     /// None where TLS is off, or its settings are wrong.
     pub(crate) fn new(settings: &TlsSettings, offer: Http2, errors: &mut Vec<String>) -> Option<Self> {
         if settings.listen.is_empty() {
+            let unused = [("certificate", &settings.certificate), ("key", &settings.key)];
+            if let Some((name, _)) = unused.iter().find(|(_, path)| !path.as_os_str().is_empty()) {
+                errors.push(format!(
+                    "setting `tls.{name}` is of no use while `tls.listen` is empty; set that, or leave it away"
+                ));
+            }
             return None;
         }
         for (name, value) in [("handshake_ms", settings.handshake_ms), ("watch_ms", settings.watch_ms)] {
@@ -62,7 +68,7 @@ impl Tls {
                 handshake: Duration::from_millis(settings.handshake_ms),
             }),
             Err(error) => {
-                errors.push(format!("settings `tls`: {error}"));
+                errors.push(format!("setting `tls`: {error}"));
                 None
             }
         }

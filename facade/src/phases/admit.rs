@@ -20,7 +20,8 @@ pub(crate) fn admit(client: &Client, parts: &request::Parts) -> Result<(), Refus
     }
 }
 
-fn check(parts: &request::Parts) -> Result<(), Refusal> {
+/// The same without a connection.
+pub(crate) fn check(parts: &request::Parts) -> Result<(), Refusal> {
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         let detail = format!("this server does not serve {}", parts.method);
         return Err(Refusal::new(StatusCode::NOT_IMPLEMENTED, detail).closing());

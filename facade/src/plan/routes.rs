@@ -61,8 +61,11 @@ fn rule(index: usize, route: &RouteSettings, goal: Goal, wrong: &mut Vec<String>
     let host = Host::parse(&route.host).map_err(|reason| wrong.push(format!(", `host`: {reason}")));
     let methods =
         Methods::parse(&route.methods).map_err(|reason| wrong.push(format!(", `methods`: {reason}")));
-    let headers: Result<Vec<_>, _> = route.headers.iter().map(condition).collect();
-    let headers = headers.map_err(|reason| wrong.push(format!(", `headers`: {reason}")));
+    let (headers, refused): (Vec<_>, Vec<_>) = route.headers.iter().map(condition).partition(Result::is_ok);
+    let refused: Vec<_> = refused.into_iter().filter_map(Result::err).collect();
+    if !refused.is_empty() {
+        wrong.push(format!(", `headers`: {}", refused.join("; ")));
+    }
     Some(RouteRule {
         index,
         text: path_of(route).to_owned(),
@@ -70,7 +73,7 @@ fn rule(index: usize, route: &RouteSettings, goal: Goal, wrong: &mut Vec<String>
         host: host.ok()?,
         pattern: pattern.ok()?,
         methods: methods.ok()?,
-        headers: headers.ok()?,
+        headers: headers.into_iter().collect::<Result<_, _>>().ok().filter(|_| refused.is_empty())?,
         goal,
     })
 }

@@ -81,20 +81,21 @@ impl ForwardedPlan {
         errors: &mut Vec<String>,
     ) -> Self {
         let mut trusted = Vec::new();
-        for text in &settings.trusted {
+        for (index, text) in settings.trusted.iter().enumerate() {
             match text.parse().or_else(|_| text.parse::<IpAddr>().map(IpNet::from)) {
                 Ok(network) => trusted.push(network),
                 Err(_) => errors.push(format!(
-                    "setting `forwarded.trusted` holds `{text}`, which is no network; write it as 10.0.0.0/8 or ::1/128"
+                    "setting `forwarded.trusted[{index}]` is `{text}`, which is no network; write it as 10.0.0.0/8 or ::1/128"
                 )),
             }
         }
         let mut removed = Vec::new();
-        for name in &settings.removed {
+        for (index, name) in settings.removed.iter().enumerate() {
             match HeaderName::from_bytes(name.as_bytes()) {
                 Ok(name) => removed.push(name),
-                Err(_) => errors
-                    .push(format!("setting `forwarded.removed` holds `{name}`, which is no header name")),
+                Err(_) => errors.push(format!(
+                    "setting `forwarded.removed[{index}]` is `{name}`, which is no header name"
+                )),
             }
         }
         let via = |version: &str| HeaderValue::from_str(&format!("{version} {}", settings.pseudonym));

@@ -127,7 +127,8 @@ impl Provider {
         let secret = settings.secret.expose();
         let sources = [&settings.jwks_url, &settings.jwks_file].into_iter().filter(|text| !text.is_empty());
         if sources.count() + usize::from(!secret.is_empty()) != 1 {
-            errors.push(format!("[{place}] needs exactly one of `jwks_url`, `jwks_file` and `secret`"));
+            errors
+                .push(format!("setting `{place}` needs exactly one of `jwks_url`, `jwks_file` and `secret`"));
         }
         let numbers = [
             ("refresh_s", settings.refresh_s),
@@ -280,7 +281,7 @@ pub(crate) fn check_headers(providers: &[Arc<Provider>], errors: &mut Vec<String
         providers.iter().flat_map(|one| one.header_names()).map(|name| name.to_string()).collect();
     for name in names.iter().filter(|name| OURS.contains(&name.as_str())) {
         errors.push(format!(
-            "`claim_headers` holds `{name}`, which has a meaning of its own; take another name"
+            "setting `jwt`: `claim_headers` holds `{name}`, which has a meaning of its own; take another name"
         ));
     }
 }

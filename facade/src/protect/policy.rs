@@ -66,8 +66,8 @@ impl Protection {
         let providers: Vec<_> =
             settings.jwt.iter().map(|(name, jwt)| Provider::following(known, name, jwt, errors)).collect();
         jwt::check_headers(&providers, errors);
-        let policy = |route| Policy::new(route, before, &providers, errors);
-        let policies: Vec<_> = settings.routes.iter().map(policy).collect();
+        let policy = |place| Policy::new(place, before, &providers, errors);
+        let policies: Vec<_> = settings.routes.iter().enumerate().map(policy).collect();
         let shedding = SheddingPlan::new(&settings.shedding, errors);
         adaptive::check(&settings.adaptive, &settings.upstreams, errors);
         let is_on = shedding.is_on
@@ -105,12 +105,12 @@ impl Protection {
 
 impl Policy {
     fn new(
-        route: &RouteSettings,
+        (index, route): (usize, &RouteSettings),
         before: Option<&Protection>,
         providers: &[Arc<Provider>],
         errors: &mut Vec<String>,
     ) -> Self {
-        let place = format!("routes[{}].rate_limit", path_of(route));
+        let place = format!("routes[{index}].rate_limit");
         let limit = route.rate_limit.as_ref();
         if route.jwt.is_none() && limit.is_some_and(|limit| matches!(limit.key, RateKey::JwtClaim(_))) {
             errors
@@ -122,7 +122,7 @@ impl Policy {
         Self {
             priority: route.priority,
             rate_limit: limit.map(|limit| RateLimit::following(known_limit, limit, "route", &place, errors)),
-            jwt: jwt_rule(route, providers, errors),
+            jwt: jwt_rule(index, route, providers, errors),
             counts: known.map(|policy| Arc::clone(&policy.counts)).unwrap_or_default(),
             name,
         }
@@ -152,13 +152,20 @@ fn name(route: &RouteSettings) -> String {
     name
 }
 
-fn jwt_rule(route: &RouteSettings, providers: &[Arc<Provider>], errors: &mut Vec<String>) -> Option<JwtRule> {
+fn jwt_rule(
+    index: usize,
+    route: &RouteSettings,
+    providers: &[Arc<Provider>],
+    errors: &mut Vec<String>,
+) -> Option<JwtRule> {
     let rule = route.jwt.as_ref()?;
     let provider = providers.iter().find(|provider| provider.name == rule.provider);
     if provider.is_none() {
         errors.push(format!(
-            "route `{}` asks for tokens of `{1}`, which does not exist; add [jwt.{1}]",
-            route.prefix, rule.provider
+            "route {} `{}`, `jwt`: it asks for tokens of `{2}`, which does not exist; add [jwt.{2}]",
+            index + 1,
+            path_of(route),
+            rule.provider
         ));
     }
     Some(JwtRule {

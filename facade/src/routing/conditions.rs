@@ -73,18 +73,22 @@ pub(crate) struct Methods(Vec<Method>);
 impl Methods {
     /// Reads names of methods. GET stands for HEAD, too: one must not lead around a route of the other.
     pub(crate) fn parse(names: &[String]) -> Result<Self, String> {
-        let mut methods = Vec::new();
+        let (mut methods, mut wrong) = (Vec::new(), Vec::new());
         for name in names {
             let is_upper = !name.bytes().any(|byte| byte.is_ascii_lowercase());
-            let method = name.parse().ok().filter(|_| is_upper);
-            let method: Method =
-                method.ok_or_else(|| format!("`{name}` is no method; write it in capitals, as `GET`"))?;
+            let Some(method) = name.parse::<Method>().ok().filter(|_| is_upper) else {
+                wrong.push(format!("`{name}` is no method"));
+                continue;
+            };
             let also = (method == Method::GET).then_some(Method::HEAD);
             for method in also.into_iter().chain([method]) {
                 if !methods.contains(&method) {
                     methods.push(method);
                 }
             }
+        }
+        if !wrong.is_empty() {
+            return Err(format!("{}; write it in capitals, as `GET`", wrong.join(", ")));
         }
         methods.sort_by(|left, right| left.as_str().cmp(right.as_str()));
         Ok(Self(methods))

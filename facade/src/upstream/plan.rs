@@ -91,13 +91,14 @@ pub(crate) fn instances(
         several => ("instances", several),
     };
     if setting == "instances" && !settings.url.is_empty() {
-        errors.push(format!("upstream `{name}` has both `url` and `instances`; leave one"));
+        errors.push(format!("setting `upstreams.{name}.url` stands beside `instances`; leave one"));
     }
     let mut found = Vec::new();
-    for url in urls {
+    for (index, url) in urls.iter().enumerate() {
+        let setting = if setting == "url" { setting.to_owned() } else { format!("{setting}[{index}]") };
         match parse(url) {
             Ok(authority) if found.contains(&authority) => {
-                errors.push(format!("setting `upstreams.{name}.{setting}` holds `{url}` twice; leave one"));
+                errors.push(format!("setting `upstreams.{name}.{setting}` is `{url}` again; leave one"));
             }
             Ok(authority) => found.push(authority),
             Err(reason) => errors.push(format!("setting `upstreams.{name}.{setting}`: {reason}")),

@@ -183,7 +183,7 @@ fn the_admin_api_speaks_problem_json_and_prometheus() {
 fn explain_tells_side_and_reason() {
     let running = serve(Upstream::nobody(), Upstream::nobody());
     running.run(&["flag", "set", "cart", "--reads", "50", "--reason", "r"]);
-    let (_, out, err) = running.run(&["explain", "get", "/cart/x", "-H", "X-Key: 7", "--json"]);
+    let (_, out, err) = running.run(&["explain", "GET", "/cart/x", "-H", "X-Key: 7", "--json"]);
     let told: serde_json::Value = serde_json::from_str(&out).unwrap_or_else(|_| panic!("{out}{err}"));
     let bucket = control::bucket("cart", b"7");
     let side = if bucket < 5_000 { "service" } else { "monolith" };
@@ -193,6 +193,35 @@ fn explain_tells_side_and_reason() {
     );
     let (_, out, _) = running.run(&["explain", "POST", "/orders"]);
     assert!(out.contains("no route claims this request"), "{out}");
+}
+
+#[test]
+fn explain_refuses_what_the_proxy_refuses() {
+    let folder = tempfile::tempdir().unwrap();
+    write_settings(folder.path(), Upstream::nobody(), Upstream::nobody());
+    for (method, target, answer) in [
+        ("GET", "/a%zz", "the answer is 400"),
+        ("GET", "users", "the answer is 400"),
+        ("GET", "ftp://a/users", "the answer is 400"),
+        ("TRACE", "/", "the answer is 501"),
+        ("get", "/x", "the answer is 501"),
+        ("GET", "http://shop/x", "no route claims this request"),
+    ] {
+        let (code, out, err) = outcome(facade(folder.path()).args(["explain", method, target]));
+        assert!(code == 0 && out.contains(answer), "{method} {target}: {out}{err}");
+    }
+    let mut command = facade(folder.path());
+    command.args(["explain", "GET", "/users/x", "--client-address", "foo"]);
+    assert_refused(outcome(&mut command), &["`foo` is no address"]);
+}
+
+#[test]
+fn a_store_that_is_gone_is_named_with_the_remedy() {
+    let running = serve(Upstream::nobody(), Upstream::nobody());
+    fs::remove_file(running.folder.path().join("control.db")).unwrap();
+    let told = &["control.db is gone", "put it back"];
+    assert_refused(running.run(&["flag", "list"]), told);
+    assert_refused(running.run(&["flag", "set", "cart", "--reads", "1", "--reason", "r"]), told);
 }
 
 #[test]
@@ -235,7 +264,7 @@ fn private_prefixes_are_shown_and_checked() {
         write(line);
         assert_unsound(folder.path(), parts);
     };
-    check("private = ['internal']", &["`private`", "`internal`", "begins with `/`"]);
+    check("private = ['internal']", &["`private[0]`", "`internal`", "begins with `/`"]);
     check("private = ['/users']", &["route 2 `/users`", "`private`"]);
     check("workers = 513", &["`workers`", "at most 512"]);
 }
@@ -274,6 +303,10 @@ fn a_file_to_start_from_is_written_once_and_works_at_once() {
     assert_refused(init(&url, &[]), &["facade.toml is there already", "--force"]);
     let (code, _, err) = init(&format!("http://{}", Upstream::nobody()), &["--output", "other.toml"]);
     assert!(code == 0 && err.starts_with("warning: ") && err.contains("does not answer"), "{err}");
+    assert_refused(init(&url, &["--output", "none/x.toml"]), &["none/x.toml", "a folder that is there"]);
+    let (code, _, err) =
+        outcome(facade(folder.path()).args(["check", "other.toml", "--config", "facade.toml"]));
+    assert!(code == 2 && err.contains("named twice"), "{err}");
     assert_eq!(init(&url, &["--force"]).0, 0);
     let (code, _, err) = outcome(facade(folder.path()).args(["check", "other.toml"]));
     assert_eq!(code, 0, "{err}");

@@ -4,7 +4,7 @@
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// The file cannot be opened or is no control store.
-    #[error("cannot open the control store{}: {reason}; check the settings control.path and control.url", spaced(.path))]
+    #[error("cannot open the control store{}: {reason}; {}", spaced(.path), remedy(.reason))]
     CannotOpen {
         /// The file, or the server's `host:port/name`.
         path: String,
@@ -88,8 +88,34 @@ pub enum ControlError {
         token: i64,
     },
     /// The database failed.
-    #[error("the control store failed")]
+    #[error("{}", failed(.0))]
     Database(#[from] diesel::result::Error),
+}
+
+/// What helps, by what SQLite says; the settings are wrong only where nothing else is.
+fn remedy(reason: &str) -> &'static str {
+    let says = |words: &str| reason.contains(words);
+    if says("is locked") {
+        return "another process keeps it locked: end that one (`fuser` on the file names it), then start again";
+    }
+    if says("readonly database") {
+        return "let this user write to the file and to its folder";
+    }
+    if is_damage(reason) {
+        return "put back a copy of the file, or name a control store in the setting control.path";
+    }
+    "check the settings control.path and control.url"
+}
+
+fn is_damage(reason: &str) -> bool {
+    ["file is not a database", "malformed"].iter().any(|words| reason.contains(words))
+}
+
+fn failed(error: &diesel::result::Error) -> &'static str {
+    if is_damage(&error.to_string()) {
+        return "the control store is damaged, put back a copy of its file";
+    }
+    "the control store failed"
 }
 
 fn spaced(path: &str) -> String {
@@ -105,5 +131,23 @@ fn known_contexts(known: &[String]) -> String {
         "none is declared yet: start a facade whose configuration names it".to_owned()
     } else {
         format!("known: {}", known.join(", "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_helps_follows_from_what_is_wrong() {
+        for (reason, helps) in [
+            ("database is locked", "`fuser`"),
+            ("attempt to write a readonly database", "let this user write"),
+            ("file is not a database", "put back a copy"),
+            ("unable to open database file", "check the settings control.path"),
+        ] {
+            let error = ControlError::CannotOpen { path: "control.db".to_owned(), reason: reason.to_owned() };
+            assert!(error.to_string().contains(helps), "{error}");
+        }
     }
 }

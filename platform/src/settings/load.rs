@@ -3,7 +3,7 @@
 //! Invariant: what was refused is taken out and the rest judged again, until nothing is refused, so one run names every
 //! fault.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use figment::error::Kind;
 use figment::providers::{Env, Format, Serialized, Toml};
@@ -12,7 +12,9 @@ use figment::{Error, Figment, Metadata, Profile, Provider, Source};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::mask;
+use super::file::read;
+use super::mask::{self, shortened};
+use super::words;
 use super::{ENV_PREFIX, Loaded, NOT_SETTINGS, SettingRow, SettingsError};
 
 /// Loads `T` from its defaults, `file` (or `default_file` where that exists) and the environment.
@@ -34,18 +36,23 @@ pub fn load_sound<T>(
 where
     T: Default + Serialize + DeserializeOwned,
 {
-    let file = match file {
-        Some(path) if path.is_file() => Some(path.to_owned()),
-        Some(path) => return Err(SettingsError::NoFile { path: path.display().to_string() }),
-        None => Some(PathBuf::from(default_file)).filter(|path| path.is_file()),
+    let path = file.unwrap_or(Path::new(default_file));
+    let text = match read(path) {
+        Err(SettingsError::NoFile { .. }) if file.is_none() => None,
+        read => Some(read?),
     };
+    let file = text.as_ref().map(|_| path.to_owned());
     let mut faults = Vec::new();
     let mut layers = Vec::new();
-    if let Some(path) = &file {
-        layers.extend(Layer::read(&Toml::file_exact(path)).map_err(|fault| faults.push(fault)));
+    if let Some(text) = text {
+        let metadata = Metadata::from("TOML file", path);
+        // Without the file, all that it sets would seem to be missing.
+        let layer = Layer::read(&Toml::string(&text), metadata);
+        layers.push(layer.map_err(|fault| SettingsError::Invalid(vec![fault]))?);
     }
     let environment = Env::prefixed(ENV_PREFIX).ignore(&NOT_SETTINGS).split("__");
-    layers.extend(Layer::read(&environment).map_err(|fault| faults.push(fault)));
+    let layer = Layer::read(&environment, environment.metadata());
+    layers.extend(layer.map_err(|fault| faults.push(fault)));
     let (settings, rows) = loop {
         let figment = merged::<T>(&layers);
         match figment.extract().map_err(Box::new).and_then(|settings| Ok((settings, rows::<T>(&figment)?))) {
@@ -69,10 +76,12 @@ struct Layer {
 }
 
 impl Layer {
-    fn read(provider: &impl Provider) -> Result<Self, String> {
-        let metadata = provider.metadata();
+    fn read(provider: &impl Provider, metadata: Metadata) -> Result<Self, String> {
         match provider.data() {
-            Ok(data) => Ok(Self { metadata, data }),
+            Ok(mut data) => {
+                data.values_mut().flat_map(Dict::values_mut).for_each(dates_as_texts);
+                Ok(Self { metadata, data })
+            }
             Err(error) => Err(explain(&error, &[], Some(&origin(&metadata, "")))),
         }
     }
@@ -97,6 +106,20 @@ impl Provider for Layer {
 
     fn data(&self) -> Result<Map<Profile, Dict>, Error> {
         Ok(self.data.clone())
+    }
+}
+
+/// No setting is a date, and the parser hands one over as a table with a name of its own.
+fn dates_as_texts(value: &mut Value) {
+    const DATE: &str = "$__toml_private_datetime";
+    if let Some(date) = value.as_dict().and_then(|entries| entries.get(DATE)).cloned() {
+        *value = date;
+        return;
+    }
+    match value {
+        Value::Dict(_, entries) => entries.values_mut().for_each(dates_as_texts),
+        Value::Array(_, items) => items.iter_mut().for_each(dates_as_texts),
+        _ => {}
     }
 }
 
@@ -146,8 +169,9 @@ fn explain(error: &Error, path: &[String], origin: Option<&str>) -> String {
             format!("setting `{key}`: invalid; expected {expected}")
         }
         kind if key.is_empty() => without_quotation(&kind.to_string()),
-        kind => format!("setting `{key}`: {kind}"),
+        kind => format!("setting `{key}`: {}", words::fault(kind)),
     };
+    let what = shortened(&what);
     let line = origin.map_or_else(|| what.clone(), |origin| format!("{what} (from {origin})"));
     line.replace('\n', " ")
 }

@@ -16,6 +16,9 @@ const MASK: &str = "********";
 /// What stands in place of a password inside a URL.
 const PASSWORD_MASK: &str = "***";
 
+/// Characters of a message; a value that somebody put into the wrong place can be of any length.
+const MOST_SHOWN: usize = 600;
+
 /// Whether a type error is one of a secret, so that what was found must not be quoted.
 pub(super) fn is_of_secret(error: &Error) -> bool {
     matches!(&error.kind, Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) if wanted == SECRET_WANTS)
@@ -43,6 +46,16 @@ pub(super) fn plain(value: &Value) -> String {
         Value::Empty(..) => "-".to_owned(),
         other => serde_json::to_string(&masked(other)).unwrap_or_default(),
     }
+}
+
+/// A text as it may stand in a message: its beginning and its end, where it is long.
+pub fn shortened(text: &str) -> String {
+    let count = text.chars().count();
+    if count <= MOST_SHOWN {
+        return text.to_owned();
+    }
+    let end: String = text.chars().skip(count - MOST_SHOWN / 3).collect();
+    text.chars().take(MOST_SHOWN / 2).collect::<String>() + " … " + &end
 }
 
 fn masked(value: &Value) -> Value {

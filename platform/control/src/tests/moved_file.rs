@@ -1,7 +1,11 @@
 //! A control store's file that is no longer what it was.
 
 use std::fs;
+use std::os::unix::fs::FileExt;
 use std::sync::mpsc;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
 
 use crate::tests::home::PATIENCE;
 use crate::tests::{reads, who};
@@ -58,6 +62,26 @@ fn a_file_put_in_place_of_the_first_is_never_followed() {
     fs::rename(&aside, &path).unwrap();
     assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), Ok(token), "the first file is back");
     assert_eq!(store.set_flag("users", reads("20"), &who()).unwrap().token, token + 1);
+}
+
+#[test]
+fn a_file_that_is_overwritten_in_place_is_noticed() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("control.db");
+    let store = declared(&path);
+    let (sender, changes) = mpsc::channel();
+    let _watcher = Watcher::spawn(store, "facade-1".to_owned(), InstanceKind::Facade, move |flags| {
+        sender.send(flags.map(drop).map_err(ToString::to_string)).unwrap();
+        Vec::new()
+    })
+    .unwrap();
+    assert_eq!(changes.recv_timeout(PATIENCE).unwrap(), Ok(()));
+    let mut conn = SqliteConnection::establish(&path.display().to_string()).unwrap();
+    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA wal_checkpoint(TRUNCATE);").unwrap();
+    let file = fs::OpenOptions::new().write(true).open(&path).unwrap();
+    file.write_all_at(&[7; 16 * 1024], 0).unwrap();
+    let trouble = changes.recv_timeout(PATIENCE).unwrap().unwrap_err();
+    assert!(trouble.contains("put back a copy"), "{trouble}");
 }
 
 #[test]

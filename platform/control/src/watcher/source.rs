@@ -109,6 +109,9 @@ impl Source {
         if self.seen.is_some_and(|(seen, at)| seen == version && at.elapsed() < LOOK_ANYHOW) {
             return Ok(Found { asked_at, flags: None });
         }
+        // What SQLite remembers of the file stays right for it until a commit, so a file that was overwritten is only
+        // noticed by who forgets it.
+        conn.batch_execute("PRAGMA shrink_memory;")?;
         let flags = load_all(conn, store.settings())?;
         self.seen = Some((version, Instant::now()));
         Ok(Found { asked_at, flags: Some(flags) })
