@@ -287,6 +287,9 @@ mod tests {
             let error = load_text(&format!("[replication]\n{text}")).unwrap_err().to_string();
             assert!(error.contains(told), "{error}");
         }
+        let many: String = (0..300).map(|number| format!("unknown{number} = 1\n")).collect();
+        let error = load_text(&many).unwrap_err().to_string();
+        assert!(error.ends_with("there are more faults; mend these first"), "{error}");
         let error = load_text(&format!("[replication]\npeers = '{}'", "x".repeat(9_000))).unwrap_err();
         assert!(error.to_string().len() < 1_000, "{error}");
     }

@@ -36,9 +36,11 @@ impl<'t> Places<'t> {
         let place = |error: &toml::de::Error| error.span().unwrap_or(end..end);
         let told = |error: &toml::de::Error| (error.message().to_owned(), place(error));
         let mut broken: Vec<_> = errors.iter().map(told).collect();
-        // Numbers are read only here.
+        // Numbers are read only here, and the parser's words are of its own types.
         if broken.is_empty() {
-            broken.extend(toml::from_str::<toml::Table>(text).err().as_ref().map(told));
+            let number = "the number is out of bounds; no whole number is above 9223372036854775807";
+            let error = toml::from_str::<toml::Table>(text).err();
+            broken.extend(error.as_ref().map(|error| (number.to_owned(), place(error))));
         }
         let mut leaves = Vec::new();
         for (name, value) in &root {

@@ -17,6 +17,9 @@ use super::mask::{self, shortened};
 use super::words;
 use super::{ENV_PREFIX, Loaded, NOT_SETTINGS, SettingRow, SettingsError};
 
+/// Faults that are told in one run: each costs a judgement of all the rest.
+const MOST_FAULTS: usize = 100;
+
 /// Loads `T` from its defaults, `file` (or `default_file` where that exists) and the environment.
 pub fn load<T>(file: Option<&Path>, default_file: &str) -> Result<Loaded<T>, SettingsError>
 where
@@ -59,8 +62,13 @@ where
             Ok(loaded) => break loaded,
             Err(errors) => {
                 let taken = errors.into_iter().map(|error| take_out(&mut layers, &error, &mut faults));
+                let count = taken.filter(|taken| *taken).count();
+                if faults.len() >= MOST_FAULTS {
+                    faults.push("there are more faults; mend these first".to_owned());
+                    return Err(SettingsError::Invalid(faults));
+                }
                 // What stands nowhere cannot be taken out: then there is nothing left to judge.
-                if taken.filter(|taken| *taken).count() == 0 {
+                if count == 0 {
                     return Err(SettingsError::Invalid(faults));
                 }
             }
