@@ -8,7 +8,7 @@ use std::path::Path;
 use control::ControlStore;
 
 use super::arguments::StreamArgs;
-use crate::drivers::postgres::PgDriver;
+use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
 use crate::drivers::sqlite::{SqliteDriver, SqliteOptions};
 use crate::engine::{Stream, TableShape};
 use crate::error::MigrateError;
@@ -163,9 +163,9 @@ pub(super) fn sqlite(source: &Path, target: &Path, back: bool) -> SqliteDriver {
     if back { there.back() } else { there }
 }
 
-pub(super) fn postgres(source: &str, target: &str, back: bool) -> Result<PgDriver, MigrateError> {
+pub(super) fn postgres(source: &str, target: &str, back: bool) -> Result<PostgresDriver, MigrateError> {
     let (source, target) = if back { (target, source) } else { (source, target) };
-    PgDriver::new(source, target)
+    PostgresDriver::new(source, target, PostgresOptions::default())
 }
 
 /// The tables of a database.

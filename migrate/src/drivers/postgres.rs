@@ -1,65 +1,100 @@
-//! PostgreSQL 13 and newer, as source and as target.
+//! The PostgreSQL driver, for 13 and newer: rows pass as the bytes of binary COPY, from one server's output to the other's
+//! input.
 //!
-//! Rows pass as the tuples of a binary COPY ([`rows`]). A position is what a snapshot saw ([`position`]); capture is triggers that
-//! write a typed log ([`capture`]).
-//!
-//! Invariant: names of tables are resolved by the server and quoted by it; values enter a statement as parameters, or as
-//! literals quoted in [`sql`] where COPY takes no parameters.
+//! Invariant: both ends of a column are of one type on the wire, that of the target's column; the source's select casts to it,
+//! and a cast that could lose something is refused.
 
+mod apply;
+mod bookkeeping;
 mod capture;
-mod compare;
+mod catalog;
+mod chunks;
+mod collisions;
+mod comparing;
 mod connection;
+mod fault;
 mod fingerprint;
-mod peer;
+mod loading;
+mod log;
 mod position;
+mod privileges;
 mod rows;
+mod sequences;
 mod shape;
 mod source;
 mod sql;
+mod staging;
 mod target;
+mod types;
+
 #[cfg(test)]
 mod tests;
 
-use connection::{Address, End};
-use peer::Peer;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use rows::CopyRows;
+pub use source::PostgresSource;
+pub use target::PostgresTarget;
 
 use crate::engine::Driver;
 use crate::error::MigrateError;
-
-pub use rows::PgRows;
-pub use source::PgSource;
-pub use target::PgTarget;
+use connection::Place;
+use shape::Shapes;
 
 /// Two PostgreSQL databases.
-pub struct PgDriver {
-    source: Address,
-    target: Address,
+#[derive(Debug, Clone)]
+pub struct PostgresDriver {
+    source: Arc<Place>,
+    target: Arc<Place>,
+    shapes: Arc<Shapes>,
 }
 
-impl PgDriver {
-    /// By their URLs; nothing is connected to yet.
-    pub fn new(source: &str, target: &str) -> Result<Self, MigrateError> {
-        Ok(Self { source: Address::new(source, End::Source)?, target: Address::new(target, End::Target)? })
+/// How the driver's connections behave.
+#[derive(Debug, Clone, Copy)]
+pub struct PostgresOptions {
+    /// How long a connection may take to come about.
+    pub connect: Duration,
+    /// How long a lock is waited for, before the engine is told to try again. Writers queue behind the lock that installs a
+    /// trigger, so this is the longest pause that the application can see.
+    pub lock: Duration,
+    /// How long one statement may run; building an index is exempt.
+    pub statement: Duration,
+    /// After how long the server ends a transaction in which nothing happens.
+    pub idle: Duration,
+}
+
+impl Default for PostgresOptions {
+    fn default() -> Self {
+        Self {
+            connect: Duration::from_secs(10),
+            lock: Duration::from_secs(2),
+            statement: Duration::from_secs(600),
+            idle: Duration::from_secs(600),
+        }
     }
 }
 
-impl std::fmt::Debug for PgDriver {
-    /// Without the URLs, which hold passwords.
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PgDriver").finish_non_exhaustive()
+impl PostgresDriver {
+    /// Copies from one database to another, named by `postgres://` URLs.
+    pub fn new(source: &str, target: &str, options: PostgresOptions) -> Result<Self, MigrateError> {
+        let source = Arc::new(Place::parse("source", source, options)?);
+        let target = Arc::new(Place::parse("target", target, options)?);
+        let shapes = Arc::new(Shapes::new(Arc::clone(&source), Arc::clone(&target)));
+        Ok(Self { source, target, shapes })
     }
 }
 
-impl Driver for PgDriver {
-    type Rows = PgRows;
-    type Source = PgSource;
-    type Target = PgTarget;
+impl Driver for PostgresDriver {
+    type Rows = CopyRows;
+    type Source = PostgresSource;
+    type Target = PostgresTarget;
 
-    fn source(&self) -> Result<PgSource, MigrateError> {
-        PgSource::connect(&self.source, Peer::new(self.target.clone()))
+    fn source(&self) -> Result<PostgresSource, MigrateError> {
+        PostgresSource::open(&self.source, &self.shapes)
     }
 
-    fn target(&self) -> Result<PgTarget, MigrateError> {
-        PgTarget::connect(&self.target, Peer::new(self.source.clone()))
+    fn target(&self) -> Result<PostgresTarget, MigrateError> {
+        PostgresTarget::open(&self.target, &self.source, &self.shapes)
     }
 }

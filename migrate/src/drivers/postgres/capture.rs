@@ -1,286 +1,310 @@
-//! Capture: per captured table a log with typed columns, a function that writes it, and triggers that call it.
+//! Capture: triggers that log which rows changed, into one table per captured table.
 //!
-//! Invariants: a change of a captured table that commits has its log row in the same transaction, whoever made it and under
-//! whatever role and settings, except the applier of this very context; a log row says which transaction wrote it.
+//! Invariants: the triggers fire always, whatever role or replication setting the writer has, and only the applier's own
+//! mark keeps them silent; what they write needs no permission of the writer. One small INSERT per change is all they do.
 
+use std::thread;
 use std::time::Duration;
 
+use postgres::error::SqlState;
 use twox_hash::XxHash3_64;
 
-use super::connection::Connection;
-use super::shape::{Member, Shape};
-use super::sql::{columns, list, literal, numbered, quote};
-use crate::engine::{CaptureState, Stream};
+use super::connection::{Connection, column};
+use super::fingerprint::tree;
+use super::types::NAME;
+use super::{fingerprint, sql};
+use crate::engine::Stream;
+use crate::engine::driver::CaptureState;
 use crate::error::MigrateError;
 
-/// How often the lock on a table is tried for.
-const TRIES: u32 = 20;
-const BASE: &str = "CREATE SCHEMA IF NOT EXISTS banyan; \
-    CREATE TABLE IF NOT EXISTS banyan.heartbeat (stream text PRIMARY KEY, beats bigint NOT NULL)";
+/// Keeps capture silent in the transaction that it is set in.
+pub(super) const SILENT: &str = "SET LOCAL banyan.applier = 'on'";
 
-/// The value of `banyan.applier` under which capture of a context stays silent, there and back.
-pub(super) fn applier_mark(stream: &str) -> &str {
-    stream.strip_suffix(".back").unwrap_or(stream)
-}
+/// How often a lock is tried before the engine hears of it, and the pause between, in which the writers that queued up behind
+/// the request go on.
+const TRIES: u32 = 10;
+const PAUSE: Duration = Duration::from_millis(300);
 
-/// What stands in the database for one captured table.
+/// The table that [`super::PostgresSource`]'s `persist_snapshot` writes to. A handful of rows, so that workers rarely meet.
+const HEARTBEAT: &str = "CREATE TABLE IF NOT EXISTS banyan.heartbeat \
+    (worker int PRIMARY KEY, at timestamptz NOT NULL) WITH (fillfactor = 50)";
+
+/// A captured table.
 #[derive(Debug, Clone)]
 pub(super) struct Captured {
-    pub(super) shape: Shape,
-    /// What the manifest calls it.
-    pub(super) names: Vec<String>,
-    /// The columns whose values are logged as `v1`, `v2` …
-    pub(super) logged: Vec<String>,
-    /// The log, quoted with its schema.
+    /// With its schema, quoted.
+    pub(super) name: String,
+    /// The logged columns, in the order of the log's `c0, …`.
+    pub(super) columns: Vec<String>,
+    /// The log's name.
     pub(super) log: String,
-    /// The function, quoted with its schema, without parentheses.
-    pub(super) function: String,
-    trigger: String,
-    source: String,
+    tag: String,
+}
+
+/// The name of a table's log.
+pub(super) fn log_name(stream: &str, table: &str) -> String {
+    format!("banyan.log_{}", tag(stream, table))
+}
+
+fn tag(stream: &str, table: &str) -> String {
+    format!("{:016x}", XxHash3_64::oneshot(format!("{stream}\0{table}").as_bytes()))
 }
 
 impl Captured {
-    /// The log of a table, whose name is as in the manifest.
-    fn of(stream: &Stream, shape: Shape, names: Vec<String>, logged: Vec<String>) -> Self {
-        let number = XxHash3_64::oneshot(format!("{}\0{}", stream.name, shape.name).as_bytes());
-        let letters = shape.name.chars().filter(|letter| letter.is_ascii_alphanumeric() || *letter == '_');
-        let name = format!("{}_{number:016x}", letters.take(30).collect::<String>());
-        let log = format!("banyan.{}", quote(&format!("log_{name}")));
-        let function = format!("banyan.{}", quote(&format!("capture_{name}")));
-        let source = body(applier_mark(&stream.name), &log, &logged);
-        let trigger = format!("banyan_{number:016x}");
-        Self { shape, names, logged, log, function, trigger, source }
+    /// The tables that a stream captures.
+    pub(super) fn of(connection: &mut Connection, stream: &Stream) -> Result<Vec<Self>, MigrateError> {
+        let look_up = |(table, columns): (String, Vec<String>)| {
+            let (tag, log) = (tag(&stream.name, &table), log_name(&stream.name, &table));
+            Ok(Self { name: connection.qualified(&table)?, columns, log, tag })
+        };
+        stream.captured().into_iter().map(look_up).collect()
     }
 
-    /// One per table, by whatever names the manifest calls it.
-    pub(super) fn all(conn: &mut Connection, stream: &Stream) -> Result<Vec<Self>, MigrateError> {
-        let mut tables: Vec<(Shape, Vec<String>, Vec<String>)> = Vec::new();
-        for (name, logged) in stream.captured() {
-            let shape = Shape::read(conn, &name)?;
-            match tables.iter_mut().find(|(known, ..)| known.oid == shape.oid) {
-                Some((_, names, columns)) => {
-                    names.push(name);
-                    let new: Vec<String> =
-                        logged.into_iter().filter(|column| !columns.contains(column)).collect();
-                    columns.extend(new);
-                }
-                None => tables.push((shape, vec![name], logged)),
-            }
-        }
-        Ok(tables.into_iter().map(|(shape, names, logged)| Self::of(stream, shape, names, logged)).collect())
-    }
-
-    /// What is missing or changed, and whether anything is there at all.
-    pub(super) fn state(&self, conn: &mut Connection) -> Result<CaptureState, MigrateError> {
-        let name = &self.shape.name;
-        let found = conn.one(
-            "SELECT to_regclass($1) IS NOT NULL, p.oid, p.prosrc, (SELECT array_agg(format_type(atttypid, -1) ORDER BY attnum) \
-             FROM pg_attribute WHERE attrelid = to_regclass($1) AND attnum > 0 AND NOT attisdropped) \
-             FROM (SELECT 1) one LEFT JOIN pg_proc p ON p.oid = to_regprocedure($2)",
-            &[&self.log, &format!("{}()", self.function)],
-        )?;
-        let (log, function, source): (bool, Option<u32>, Option<String>) =
-            (found.get(0), found.get(1), found.get(2));
-        let mut state = CaptureState { installed: log || function.is_some(), faults: Vec::new() };
-        if !log {
-            state.faults.push(format!("the log of {name} is gone"));
-        } else if found.get::<_, Vec<String>>(3) != self.log_types()? {
-            state.faults.push(format!("the columns of {name} that are logged changed their types"));
-        }
-        if source.is_none_or(|source| source != self.source) {
-            state.faults.push(format!("the function {} is gone or was changed", self.function));
-        }
-        let triggers = conn.query(
-            "SELECT tgrelid, tgname::text, tgenabled::text FROM pg_trigger WHERE tgfoid = $1",
-            &[&function.unwrap_or(0)],
-        )?;
-        for member in &self.shape.members {
-            for trigger in [self.trigger.clone(), self.truncate_trigger()] {
-                let found = triggers
-                    .iter()
-                    .find(|row| row.get::<_, u32>(0) == member.oid && row.get::<_, String>(1) == trigger);
-                match found.map(|row| row.get::<_, String>(2)).as_deref() {
-                    Some("A") => {}
-                    Some(_) => state
-                        .faults
-                        .push(format!("the trigger {trigger} on {} is not ENABLE ALWAYS", member.name)),
-                    None => state.faults.push(format!("the trigger {trigger} on {} is gone", member.name)),
-                }
-            }
-        }
-        Ok(state)
-    }
-
-    fn log_types(&self) -> Result<Vec<String>, MigrateError> {
-        let values = self.shape.some(&self.logged)?.into_iter().map(|column| column.base.clone());
-        Ok(["xid8".to_owned(), "boolean".to_owned()].into_iter().chain(values).collect())
-    }
-
-    fn truncate_trigger(&self) -> String {
-        format!("{}_truncate", self.trigger)
-    }
-
-    /// Everything that makes it, in one transaction.
-    fn create(&self) -> Result<String, MigrateError> {
-        let Self { log, function, source, shape, .. } = self;
-        let (trigger, truncate) = (quote(&self.trigger), quote(&self.truncate_trigger()));
-        let mut values = String::new();
-        for (number, column) in shape.some(&self.logged)?.into_iter().enumerate() {
-            let collation =
-                column.collation.as_ref().map(|name| format!(" COLLATE {name}")).unwrap_or_default();
-            values += &format!(", v{} {}{collation}", number + 1, column.base);
-        }
-        let mut sql = format!(
-            "{}CREATE TABLE {log} (xid xid8 NOT NULL DEFAULT pg_current_xact_id(), whole boolean NOT NULL DEFAULT false{values}) \
-             WITH (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05); \
-             CREATE INDEX ON {log} (xid); \
-             CREATE FUNCTION {function}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
-             SET search_path = pg_catalog, pg_temp AS {}; ",
-            self.drop(),
-            literal(source)
-        );
-        for member in &shape.members {
-            if self.fires_for(member) {
-                sql += &format!(
-                    "CREATE TRIGGER {trigger} AFTER INSERT OR UPDATE OR DELETE ON {} FOR EACH ROW EXECUTE FUNCTION {function}(); ",
-                    member.name
-                );
-            }
-            sql += &format!(
-                "CREATE TRIGGER {truncate} AFTER TRUNCATE ON {} FOR EACH STATEMENT EXECUTE FUNCTION {function}(); ",
-                member.name
+    /// Their names, each with what makes one. One fires per change: a condition in WHEN would be parsed anew by every
+    /// statement and cost more than the function.
+    pub(super) fn triggers(&self) -> [(String, String); 4] {
+        let Self { tag, .. } = self;
+        let make = |kind: &str, event: &str, each: &str| {
+            let name = format!("banyan_{tag}_{kind}");
+            let text = format!(
+                "CREATE TRIGGER {name} AFTER {event} ON {} FOR EACH {each} EXECUTE FUNCTION banyan.{kind}_{tag}()",
+                self.name
             );
-        }
-        for member in &shape.members {
-            for trigger in [&trigger, &truncate] {
-                sql += &format!("ALTER TABLE {} ENABLE ALWAYS TRIGGER {trigger}; ", member.name);
-            }
-        }
-        Ok(sql)
+            (name, text)
+        };
+        [
+            make("new", "INSERT", "ROW"),
+            make("changed", "UPDATE", "ROW"),
+            make("old", "DELETE", "ROW"),
+            make("cleared", "TRUNCATE", "STATEMENT"),
+        ]
     }
 
-    /// A row trigger of a partitioned table reaches its partitions; one of an inherited table does not reach its heirs.
-    fn fires_for(&self, member: &Member) -> bool {
-        self.shape.kind != "p" || member.oid == self.shape.oid
-    }
-
-    /// Dropping the function drops the triggers that call it, wherever they are.
-    fn drop(&self) -> String {
-        format!("DROP FUNCTION IF EXISTS {}() CASCADE; DROP TABLE IF EXISTS {}; ", self.function, self.log)
-    }
-
-    fn check(&self, key: Option<&[String]>) -> Result<(), MigrateError> {
-        let Shape { name, kind, persistence, .. } = &self.shape;
-        let strange = self.shape.members.iter().find(|member| !matches!(member.kind.as_str(), "r" | "p"));
-        if let Some(member) = strange {
-            let what = if kind == "v" || kind == "m" { "a view" } else { "a foreign table or no table" };
-            return Err(MigrateError::refused(
-                format!("{} is {what}, on which no trigger sees every change", member.name),
-                "name the tables behind it in the manifest",
-            ));
-        }
-        if persistence != "p" {
-            return Err(MigrateError::refused(
-                format!("{name} is unlogged or temporary: a crash empties it, and nothing is logged"),
-                format!("run ALTER TABLE {name} SET LOGGED"),
-            ));
-        }
-        let columns = self.shape.some(&self.logged)?;
-        let Some(key) = key else { return Ok(()) };
-        if let Some(column) = columns.iter().find(|column| key.contains(&column.name) && !column.not_null) {
-            return Err(MigrateError::refused(
-                format!(
-                    "the key column {} of {name} may be NULL, and rows with NULL could not be told apart",
-                    column.name
-                ),
-                format!(
-                    "choose another key, or run ALTER TABLE {name} ALTER {} SET NOT NULL",
-                    quote(&column.name)
-                ),
-            ));
-        }
-        if self.shape.unique.iter().any(|unique| unique.iter().all(|column| key.contains(column))) {
-            return Ok(());
-        }
-        Err(MigrateError::refused(
-            format!("no unique index of {name} holds for every row and is within its key ({})", list(key)),
+    /// Every name in them is written with its schema, operators included, so the writer's `search_path` decides nothing.
+    /// Setting one for the function's time would cost a tenth of a small transaction, each time.
+    fn functions(&self, connection: &mut Connection) -> Result<String, MigrateError> {
+        let Self { tag, log, .. } = self;
+        let columns = sql::numbered("c", self.columns.len());
+        let insert =
+            |columns: &str, values: &str| format!("INSERT INTO {log} ({columns}) VALUES ({values});");
+        let (new, old) = (sql::names("NEW.", &self.columns), sql::names("OLD.", &self.columns));
+        let (log_new, log_old) = (insert(&columns, &new), insert(&columns, &old));
+        let changed = format!("IF {} THEN {log_old} END IF; {log_new}", self.moved(connection)?);
+        let function = |(kind, statements): (&str, &str)| {
             format!(
-                "choose another key, or run CREATE UNIQUE INDEX CONCURRENTLY ON {name} ({})",
-                list(columns_of(key))
-            ),
+                "CREATE OR REPLACE FUNCTION banyan.{kind}_{tag}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+                 AS $banyan$ BEGIN \
+                 IF pg_catalog.current_setting('banyan.applier', true) OPERATOR(pg_catalog.=) 'on' \
+                 THEN RETURN NULL; END IF; {statements} RETURN NULL; END $banyan$"
+            )
+        };
+        let cleared = insert("whole", "true");
+        Ok([("new", &*log_new), ("changed", &changed), ("old", &log_old), ("cleared", &cleared)]
+            .map(function)
+            .join("; "))
+    }
+
+    /// A condition: an update changes a logged column. Two NULLs count as a change, which costs a row of the log at most.
+    fn moved(&self, connection: &mut Connection) -> Result<String, MigrateError> {
+        let comparable = connection.texts(&format!(
+            "SELECT a.attname FROM pg_attribute a WHERE a.attrelid = {}::regclass AND EXISTS (SELECT FROM pg_operator o \
+               WHERE o.oprname = '=' AND o.oprnamespace = 'pg_catalog'::regnamespace \
+               AND o.oprleft = a.atttypid AND o.oprright = a.atttypid)",
+            sql::value(&self.name)
+        ))?;
+        if self.columns.iter().all(|column| comparable.contains(column)) {
+            let unlike = self.columns.iter().map(|column| {
+                let column = sql::name(column);
+                format!("(OLD.{column} OPERATOR(pg_catalog.=) NEW.{column}) IS NOT TRUE")
+            });
+            return Ok(unlike.collect::<Vec<_>>().join(" OR "));
+        }
+        // `*<>` compares bytes, so it needs no equality of the type's own; it takes longer.
+        Ok(format!(
+            "ROW({})::pg_catalog.record OPERATOR(pg_catalog.*<>) ROW({})::pg_catalog.record",
+            sql::names("OLD.", &self.columns),
+            sql::names("NEW.", &self.columns)
+        ))
+    }
+
+    /// What the log is for, so that a log of another mapping is not taken for it.
+    fn remark(&self) -> String {
+        format!("banyan: {} ({})", self.name, self.columns.join(", "))
+    }
+
+    fn log_table(&self, connection: &mut Connection) -> Result<String, MigrateError> {
+        let wanted: Vec<String> = self.columns.iter().map(|column| sql::value(column)).collect();
+        // A domain's constraints would refuse the mark of a cleared table, whose columns are NULL.
+        let columns = connection.rows(&format!(
+            "WITH RECURSIVE wanted AS (SELECT * FROM unnest(ARRAY[{}]::name[]) WITH ORDINALITY w(name, at)), \
+             base AS (SELECT w.name, w.at, a.atttypid AS type, a.attcollation FROM wanted w JOIN pg_attribute a \
+               ON a.attrelid = {}::regclass AND a.attname = w.name AND NOT a.attisdropped \
+               UNION ALL SELECT b.name, b.at, t.typbasetype, b.attcollation FROM base b \
+               JOIN pg_type t ON t.oid = b.type WHERE t.typtype = 'd') \
+             SELECT {NAME}, (SELECT format('%I.%I', cn.nspname, co.collname) FROM pg_collation co \
+               JOIN pg_namespace cn ON cn.oid = co.collnamespace \
+               WHERE co.oid = b.attcollation AND co.collname <> 'default') \
+             FROM base b JOIN pg_type t ON t.oid = b.type AND t.typtype <> 'd' \
+             JOIN pg_namespace n ON n.oid = t.typnamespace ORDER BY b.at",
+            wanted.join(", "),
+            sql::value(&self.name)
+        ))?;
+        if columns.len() != self.columns.len() {
+            return Err(MigrateError::refused(
+                format!("{} lacks one of the columns {}", self.name, self.columns.join(", ")),
+                "correct the mapping's keys and joins",
+            ));
+        }
+        let columns = columns.iter().enumerate().map(|(at, row)| {
+            let collation = row.get(1).map_or_else(String::new, |name| format!(" COLLATE {name}"));
+            format!("c{at} {}{collation}", column(row, 0))
+        });
+        let columns: Vec<String> = columns.collect();
+        let Self { log, tag, .. } = self;
+        Ok(format!(
+            "CREATE TABLE IF NOT EXISTS {log} ({}, xid xid8 NOT NULL DEFAULT pg_current_xact_id(), \
+               whole boolean NOT NULL DEFAULT false) \
+               WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05); \
+             CREATE INDEX IF NOT EXISTS log_{tag}_xid ON {log} (xid); COMMENT ON TABLE {log} IS {}",
+            columns.join(", "),
+            sql::value(&self.remark())
         ))
     }
 }
 
-fn columns_of(key: &[String]) -> Vec<String> {
-    columns("", key)
+/// Puts triggers and log into the database.
+pub(super) fn install(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let captured = Captured::of(connection, stream)?;
+    for table in &captured {
+        refuse_untriggerable(connection, table)?;
+    }
+    // Two installers at once would both miss what the other is making.
+    let lock = "SELECT pg_advisory_xact_lock(hashtext('banyan.capture'))";
+    connection.run(&format!("BEGIN; {lock}; CREATE SCHEMA IF NOT EXISTS banyan; {HEARTBEAT}; COMMIT"))?;
+    for table in &captured {
+        refuse_other_log(connection, table)?;
+        let (log, functions) = (table.log_table(connection)?, table.functions(connection)?);
+        connection.run(&format!("BEGIN; {lock}; {log}; {functions}; COMMIT"))?;
+        for relation in relations(connection, table)? {
+            install_on(connection, &relation, table)?;
+        }
+    }
+    Ok(())
 }
 
-/// The trigger's function. Image comparison, since equal values may look different (1.0 and 1.00, texts under a collation).
-fn body(mark: &str, log: &str, logged: &[String]) -> String {
-    let values = list(numbered("v", logged.len()));
-    let (old, new) = (list(columns("OLD.", logged)), list(columns("NEW.", logged)));
-    format!(
-        "BEGIN\n\
-         IF current_setting('banyan.applier', true) = {} THEN RETURN NULL; END IF;\n\
-         IF TG_OP = 'UPDATE' THEN\n\
-         INSERT INTO {log} ({values}) VALUES ({new});\n\
-         IF record_image_ne(ROW({old}), ROW({new})) THEN INSERT INTO {log} ({values}) VALUES ({old}); END IF;\n\
-         ELSIF TG_OP = 'INSERT' THEN INSERT INTO {log} ({values}) VALUES ({new});\n\
-         ELSIF TG_OP = 'DELETE' THEN INSERT INTO {log} ({values}) VALUES ({old});\n\
-         ELSE INSERT INTO {log} (whole) VALUES (true);\n\
-         END IF;\n\
-         RETURN NULL;\n\
-         END",
-        literal(mark)
+/// The table and everything that inherits from it, parents first.
+fn relations(connection: &mut Connection, table: &Captured) -> Result<Vec<String>, MigrateError> {
+    connection.texts(&format!(
+        "WITH RECURSIVE {} SELECT format('%I.%I', n.nspname, c.relname) FROM tree \
+         JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+         ORDER BY (SELECT count(*) FROM pg_partition_ancestors(c.oid)), c.oid",
+        tree(std::slice::from_ref(&table.name))
+    ))
+}
+
+fn install_on(connection: &mut Connection, relation: &str, table: &Captured) -> Result<(), MigrateError> {
+    let here = Captured { name: relation.to_owned(), ..table.clone() };
+    let there = connection.rows(&format!(
+        "SELECT tgname, tgenabled FROM pg_trigger WHERE tgrelid = {}::regclass",
+        sql::value(relation)
+    ))?;
+    let state = |name: &str| there.iter().find(|row| row.get(0) == Some(name)).map(|row| column(row, 1));
+    let mut statements = Vec::new();
+    for (name, create) in here.triggers() {
+        match state(&name) {
+            Some("A") => continue,
+            Some(_) => {}
+            None => statements.push(create),
+        }
+        statements.push(format!("ALTER TABLE ONLY {relation} ENABLE ALWAYS TRIGGER {name}"));
+    }
+    if statements.is_empty() {
+        return Ok(());
+    }
+    patiently(
+        connection,
+        &format!("LOCK TABLE {relation} IN SHARE ROW EXCLUSIVE MODE; {}", statements.join("; ")),
     )
 }
 
-/// Installs what is missing; what is intact stays untouched, so that its fingerprint stays the same.
-pub(super) fn install(conn: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
-    let missing = conn.one("SELECT to_regclass('banyan.heartbeat') IS NULL", &[])?;
-    if missing.get(0) {
-        conn.run(BASE)?;
-    }
-    for captured in Captured::all(conn, stream)? {
-        for mapping in &stream.mappings {
-            let is_root = Shape::read(conn, &mapping.root)?.oid == captured.shape.oid;
-            captured.check(is_root.then_some(mapping.root_key.as_slice()))?;
-        }
-        let state = captured.state(conn)?;
-        if !state.installed || !state.faults.is_empty() {
-            let sql = format!("BEGIN; SET LOCAL lock_timeout = '2s'; {} COMMIT", captured.create()?);
-            patiently(conn, &sql)?;
-        }
-    }
-    Ok(())
-}
-
-pub(super) fn remove(conn: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
-    for captured in Captured::all(conn, stream)? {
-        if captured.state(conn)?.installed {
-            patiently(conn, &format!("BEGIN; SET LOCAL lock_timeout = '2s'; {} COMMIT", captured.drop()))?;
-        }
-    }
-    let there = conn.one("SELECT to_regclass('banyan.heartbeat') IS NOT NULL", &[])?;
-    if there.get(0) {
-        conn.execute("DELETE FROM banyan.heartbeat WHERE stream = $1", &[&stream.name])?;
-    }
-    Ok(())
-}
-
-/// While it waits for a lock, every writer waits behind it: so it waits shortly and often.
-fn patiently(conn: &mut Connection, sql: &str) -> Result<(), MigrateError> {
-    let mut tried = 1;
+/// Runs a transaction that waits for writers, giving way to those behind it again and again.
+fn patiently(connection: &mut Connection, statements: &str) -> Result<(), MigrateError> {
+    let mut tries = 0;
     loop {
-        let done = conn.run(sql);
-        if done.is_err() {
-            let _ = conn.run("ROLLBACK");
+        tries += 1;
+        let Err(error) = connection.try_run(&format!("BEGIN; {statements}; COMMIT")) else { return Ok(()) };
+        connection.run("ROLLBACK")?;
+        let busy = [SqlState::LOCK_NOT_AVAILABLE, SqlState::T_R_DEADLOCK_DETECTED];
+        if tries == TRIES || !error.code().is_some_and(|code| busy.contains(code)) {
+            return Err(connection.fault(error));
         }
-        match done {
-            Err(MigrateError::Unreachable { .. }) if tried < TRIES => tried += 1,
-            done => return done,
+        thread::sleep(PAUSE);
+    }
+}
+
+/// Removes what [`install`] made.
+pub(super) fn remove(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    for (table, _) in stream.captured() {
+        let (tag, log) = (tag(&stream.name, &table), log_name(&stream.name, &table));
+        let drops = connection.texts(&format!(
+            "SELECT format('DROP TRIGGER %I ON %s', tgname, tgrelid::regclass) FROM pg_trigger \
+             WHERE tgname LIKE 'banyan\\_{tag}\\_%' AND tgparentid = 0"
+        ))?;
+        for drop in drops {
+            patiently(connection, &drop)?;
         }
-        std::thread::sleep(Duration::from_millis(250));
+        let functions = ["new", "changed", "old", "cleared"]
+            .map(|kind| format!("DROP FUNCTION IF EXISTS banyan.{kind}_{tag}()"));
+        if connection.holds("to_regnamespace('banyan') IS NOT NULL")? {
+            connection.run(&format!("{}; DROP TABLE IF EXISTS {log}", functions.join("; ")))?;
+        }
+    }
+    // The bookkeeping of another stream may stand in the same schema.
+    let others = "SELECT count(*) FROM pg_class WHERE relnamespace = to_regnamespace('banyan') \
+        AND relkind = 'r' AND relname <> 'heartbeat'";
+    if connection.number::<u64>(others)? == 0 {
+        connection.run("DROP TABLE IF EXISTS banyan.heartbeat; DROP SCHEMA IF EXISTS banyan")?;
+    }
+    Ok(())
+}
+
+/// How much of it stands.
+pub(super) fn state(connection: &mut Connection, stream: &Stream) -> Result<CaptureState, MigrateError> {
+    let captured = Captured::of(connection, stream)?;
+    let mut installed = false;
+    for table in &captured {
+        installed |= connection.holds(&format!("to_regclass({}) IS NOT NULL", sql::value(&table.log)))?;
+    }
+    let faults = if installed { fingerprint::faults(connection, &captured)? } else { Vec::new() };
+    Ok(CaptureState { installed, faults })
+}
+
+fn refuse_untriggerable(connection: &mut Connection, table: &Captured) -> Result<(), MigrateError> {
+    let kinds = connection.rows(&format!(
+        "WITH RECURSIVE {} SELECT c.oid::regclass, c.relkind FROM tree JOIN pg_class c ON c.oid = tree.oid \
+         WHERE c.relkind NOT IN ('r', 'p') OR c.relpersistence = 't'",
+        tree(std::slice::from_ref(&table.name))
+    ))?;
+    let Some(row) = kinds.first() else { return Ok(()) };
+    let kind = match column(row, 1) {
+        "v" | "m" => "a view",
+        "f" => "a foreign table",
+        _ => "no table that keeps its rows",
+    };
+    Err(MigrateError::refused(
+        format!("{} is {kind}, so its changes cannot be logged", column(row, 0)),
+        "name the tables behind it in the mapping",
+    ))
+}
+
+fn refuse_other_log(connection: &mut Connection, table: &Captured) -> Result<(), MigrateError> {
+    let remark = connection
+        .text(&format!("SELECT obj_description(to_regclass({}), 'pg_class')", sql::value(&table.log)))?;
+    match remark {
+        Some(remark) if remark != table.remark() => Err(MigrateError::refused(
+            format!("{} is logged for another mapping: {remark}", table.name),
+            "run `migrate capture remove`, then install it again and start anew with a backfill",
+        )),
+        _ => Ok(()),
     }
 }

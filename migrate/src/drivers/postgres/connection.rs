@@ -1,277 +1,235 @@
-//! A connection with limits on everything, and errors sorted by what the caller can do.
+//! A connection to one end, with everything limited that could wait for ever and everything pinned that texts depend on.
 //!
-//! Invariant: what may go away by itself (network, server, locks, deadlocks) is [`MigrateError::Unreachable`]; a missing
-//! permission is refused with the GRANT that gives it.
+//! Invariant: every session writes dates, numbers and bytes in one form, whatever the server's settings are; a text that
+//! leaves one end is read the same way at the other.
 
-use std::io::{BufRead as _, Read as _, Write as _};
+use std::io::{Read as _, Write as _};
+use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::error::{DbError, SqlState};
-use postgres::types::ToSql;
-use postgres::{Client, Config, NoTls, Row};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::rows::{Field, PgRows};
+use super::PostgresOptions;
+use super::fault::{broken, fault};
+use super::rows::CopyRows;
+use super::sql;
 use crate::error::MigrateError;
 
-/// Which end a connection serves.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum End {
-    /// Read, and watched by capture.
-    Source,
-    /// Written.
-    Target,
-}
+/// `row_security = off` makes a policy that hides rows an error; without it, hidden rows would count as deleted.
+const SETTINGS: &str = "SET row_security = off; SET standard_conforming_strings = on; \
+    SET datestyle = 'ISO, YMD'; SET intervalstyle = 'postgres'; SET timezone = 'UTC'; SET bytea_output = 'hex'; \
+    SET extra_float_digits = 3; SET lc_monetary = 'C'; SET xmloption = 'content'; SET jit = off; \
+    SET work_mem = '64MB'; SET synchronous_commit = on; SET client_min_messages = error";
 
-/// Where to connect to.
-#[derive(Clone)]
-pub(super) struct Address {
+/// Where one end is.
+#[derive(Debug)]
+pub(super) struct Place {
     config: Config,
-    end: End,
-    name: String,
+    /// For messages: the end's role, host and database.
+    pub(super) shown: String,
+    options: PostgresOptions,
 }
 
-/// Settings that decide how values look as text, and limits that nothing runs beyond. An idle transaction may wait while the
-/// other end writes a piece.
-const SETTINGS: &str = "SET client_encoding = 'UTF8'; SET DateStyle = 'ISO, YMD'; SET IntervalStyle = 'postgres'; \
-    SET TimeZone = 'UTC'; SET extra_float_digits = 3; SET bytea_output = 'hex'; SET lc_monetary = 'C'; \
-    SET xmloption = 'content'; SET statement_timeout = '30min'; SET lock_timeout = '10s'; \
-    SET idle_in_transaction_session_timeout = '30min'; SET synchronous_commit = 'on'; SET client_min_messages = 'warning'; \
-    SET standard_conforming_strings = 'on'; SET row_security = 'off'";
+/// A connection.
+pub(super) struct Connection {
+    /// For what the helpers below do not cover.
+    pub(super) client: Client,
+    /// Where it leads.
+    pub(super) place: Arc<Place>,
+}
 
-const OLDEST: i32 = 130_000;
+/// Why a row says nothing: the driver asked for another column than it reads.
+const NO_VALUE: &str = "the server answered without a value that was asked for";
 
-impl Address {
-    pub(super) fn new(url: &str, end: End) -> Result<Self, MigrateError> {
-        let mut config: Config = url.parse().map_err(|error: postgres::Error| {
-            MigrateError::Usage(format!("the URL of the {} is not understood: {}", end.name(), words(&error)))
+impl Place {
+    /// Reads a URL.
+    pub(super) fn parse(end: &str, url: &str, options: PostgresOptions) -> Result<Self, MigrateError> {
+        let mut config: Config = url.parse().map_err(|error| {
+            MigrateError::Usage(format!(
+                "the {end}'s URL is not understood: {error}; write postgres://user@host:port/database"
+            ))
         })?;
         config
-            .connect_timeout(Duration::from_secs(10))
-            .tcp_user_timeout(Duration::from_secs(60))
+            .connect_timeout(options.connect)
             .keepalives(true)
-            .keepalives_idle(Duration::from_secs(20))
+            .keepalives_idle(Duration::from_secs(30))
             .keepalives_interval(Duration::from_secs(10))
             .keepalives_retries(3)
-            .application_name("banyan-migrate");
-        let database = config.get_dbname().or(config.get_user()).unwrap_or("postgres").to_owned();
-        let name = format!("{} (database {database})", end.name());
-        Ok(Self { config, end, name })
+            .tcp_user_timeout(Duration::from_secs(60));
+        let host = config.get_hosts().first().map(|host| match host {
+            postgres::config::Host::Tcp(name) => name.clone(),
+            #[cfg(unix)]
+            postgres::config::Host::Unix(folder) => folder.display().to_string(),
+        });
+        let port = config.get_ports().first().map_or_else(String::new, |port| format!(":{port}"));
+        let database = config.get_dbname().unwrap_or("?");
+        let shown = format!("the {end} {}{port}/{database}", host.unwrap_or_default());
+        Ok(Self { config, shown, options })
     }
 
-    pub(super) fn connect(&self) -> Result<Connection, MigrateError> {
-        let client = self.config.connect(NoTls).map_err(|error| self.not_connected(error))?;
-        let mut connection = Connection { client, address: self.clone() };
-        connection.run(SETTINGS)?;
-        let version: i32 = connection.one("SELECT current_setting('server_version_num')::int4", &[])?.get(0);
-        if version < OLDEST {
+    /// Connects; `purpose` is what the server's list of sessions shows.
+    pub(super) fn open(self: &Arc<Self>, purpose: &str) -> Result<Connection, MigrateError> {
+        let mut config = self.config.clone();
+        config.application_name(&format!("migrate {purpose}"));
+        let client = config.connect(NoTls).map_err(|error| fault(&self.shown, error))?;
+        let mut connection = Connection { client, place: Arc::clone(self) };
+        let PostgresOptions { lock, statement, idle, .. } = self.options;
+        let (lock, statement, idle) = (lock.as_millis(), statement.as_millis(), idle.as_millis());
+        connection.run(&format!(
+            "{SETTINGS}; SET lock_timeout = {lock}; SET statement_timeout = {statement}; \
+             SET idle_in_transaction_session_timeout = {idle}"
+        ))?;
+        let version: u32 = connection.number("SHOW server_version_num")?;
+        if version < 130_000 {
+            let version = version / 10_000;
             return Err(MigrateError::refused(
-                format!("the {} is PostgreSQL {}", self.name, version / 10_000),
-                "13 is the oldest that can be copied: move to a newer one first",
+                format!("{} is PostgreSQL {version}", self.shown),
+                "13 is the oldest that will do; upgrade it first",
             ));
         }
         Ok(connection)
     }
-
-    fn not_connected(&self, error: postgres::Error) -> MigrateError {
-        if let Some(db) = error.as_db_error()
-            && (db.code().code().starts_with("28") || *db.code() == SqlState::UNDEFINED_DATABASE)
-        {
-            return MigrateError::refused(
-                format!("the {} does not let us in: {}", self.name, db.message()),
-                "correct user, password and database in the URL, or pg_hba.conf",
-            );
-        }
-        let message = format!(
-            "the {} cannot be reached: {}; is it running, and the URL right?",
-            self.name,
-            words(&error)
-        );
-        MigrateError::Unreachable { message, source: Some(Box::new(error)) }
-    }
 }
-
-impl End {
-    fn name(self) -> &'static str {
-        match self {
-            Self::Source => "source",
-            Self::Target => "target",
-        }
-    }
-
-    fn privileges(self) -> &'static str {
-        match self {
-            Self::Source => "SELECT, TRIGGER",
-            Self::Target => "SELECT, INSERT, UPDATE, DELETE",
-        }
-    }
-}
-
-/// An open connection.
-pub(super) struct Connection {
-    client: Client,
-    address: Address,
-}
-
-type Params<'a> = &'a [&'a (dyn ToSql + Sync)];
 
 impl Connection {
-    pub(super) fn address(&self) -> &Address {
-        &self.address
+    /// Runs statements and returns how many rows the last one concerned.
+    pub(super) fn run(&mut self, statements: &str) -> Result<u64, MigrateError> {
+        let told = self.try_run(statements);
+        told.map_err(|error| self.fault(error))
     }
 
-    /// Runs statements without parameters.
-    pub(super) fn run(&mut self, sql: &str) -> Result<(), MigrateError> {
-        let done = self.client.batch_execute(sql);
-        done.map_err(|error| self.sorted(error))
+    /// As [`Self::run`], for callers who know what to do about an error.
+    pub(super) fn try_run(&mut self, statements: &str) -> Result<u64, postgres::Error> {
+        let told = self.client.simple_query(statements)?;
+        Ok(told.iter().rev().find_map(count).unwrap_or(0))
     }
 
-    pub(super) fn query(&mut self, sql: &str, params: Params<'_>) -> Result<Vec<Row>, MigrateError> {
-        let rows = self.client.query(sql, params);
-        rows.map_err(|error| self.sorted(error))
+    /// The rows of a query.
+    pub(super) fn rows(&mut self, query: &str) -> Result<Vec<SimpleQueryRow>, MigrateError> {
+        let told = self.client.simple_query(query).map_err(|error| fault(&self.place.shown, error))?;
+        Ok(told
+            .into_iter()
+            .filter_map(|message| match message {
+                SimpleQueryMessage::Row(row) => Some(row),
+                _ => None,
+            })
+            .collect())
     }
 
-    pub(super) fn one(&mut self, sql: &str, params: Params<'_>) -> Result<Row, MigrateError> {
-        let row = self.client.query_one(sql, params);
-        row.map_err(|error| self.sorted(error))
+    /// The first column of the first row; nothing if there is no row or it is NULL.
+    pub(super) fn text(&mut self, query: &str) -> Result<Option<String>, MigrateError> {
+        let rows = self.rows(query)?;
+        Ok(rows.first().and_then(|row| row.get(0)).map(str::to_owned))
     }
 
-    pub(super) fn maybe(&mut self, sql: &str, params: Params<'_>) -> Result<Option<Row>, MigrateError> {
-        let row = self.client.query_opt(sql, params);
-        row.map_err(|error| self.sorted(error))
+    /// The first columns of all rows.
+    pub(super) fn texts(&mut self, query: &str) -> Result<Vec<String>, MigrateError> {
+        Ok(self.rows(query)?.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect())
     }
 
-    pub(super) fn execute(&mut self, sql: &str, params: Params<'_>) -> Result<u64, MigrateError> {
-        let changed = self.client.execute(sql, params);
-        changed.map_err(|error| self.sorted(error))
+    /// The first column of the first row as a number.
+    pub(super) fn number<N: std::str::FromStr>(&mut self, query: &str) -> Result<N, MigrateError> {
+        self.text(query)?.and_then(|text| text.parse().ok()).ok_or_else(|| MigrateError::failed(NO_VALUE))
     }
 
-    /// As [`Self::execute`], with the error as the database gave it.
-    pub(super) fn try_execute(&mut self, sql: &str) -> Result<u64, postgres::Error> {
-        self.client.execute(sql, &[])
+    /// Whether a condition holds.
+    pub(super) fn holds(&mut self, condition: &str) -> Result<bool, MigrateError> {
+        Ok(self.text(&format!("SELECT ({condition})::int"))?.as_deref() == Some("1"))
     }
 
-    /// The types that a select yields.
-    pub(super) fn types(&mut self, sql: &str) -> Result<Vec<u32>, MigrateError> {
-        let prepared = self.client.prepare(sql);
-        let prepared = prepared.map_err(|error| self.sorted(error))?;
-        Ok(prepared.columns().iter().map(|column| column.type_().oid()).collect())
+    /// A query's rows in the form in which they pass.
+    pub(super) fn copy_out(&mut self, query: &str) -> Result<CopyRows, MigrateError> {
+        let shown = &self.place.shown;
+        let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
+        let mut reader = self.client.copy_out(&statement).map_err(|error| fault(shown, error))?;
+        let mut stream = Vec::new();
+        reader.read_to_end(&mut stream).map_err(|error| broken(shown, error))?;
+        CopyRows::from_stream(stream).map_err(|error| MigrateError::failed(format!("{shown}: {error}")))
     }
 
-    /// What a select yields, whose columns have passable types.
-    pub(super) fn copy_out(&mut self, select: &str, fields: Vec<Field>) -> Result<PgRows, MigrateError> {
-        let read =
-            self.client.copy_out(&format!("COPY ({select}) TO STDOUT (FORMAT binary)")).map(|mut reader| {
-                let mut bytes = Vec::new();
-                // The first fill says whether it was refused; reading on reports what breaks later.
-                reader.fill_buf().map(|_| ()).and_then(|()| reader.read_to_end(&mut bytes)).map(|_| bytes)
-            });
-        match read {
-            Ok(Ok(bytes)) => PgRows::parse(&bytes, fields),
-            Ok(Err(error)) => Err(self.address.broken(error)),
-            Err(error) => Err(self.sorted(error)),
+    /// Puts rows into a table.
+    pub(super) fn copy_in(&mut self, into: &str, rows: &CopyRows) -> Result<u64, MigrateError> {
+        self.try_copy_in(into, rows)?.map_err(|error| self.fault(error))
+    }
+
+    /// As [`Self::copy_in`], for callers who know what to do about an error of the server.
+    pub(super) fn try_copy_in(
+        &mut self,
+        into: &str,
+        rows: &CopyRows,
+    ) -> Result<Result<u64, postgres::Error>, MigrateError> {
+        let statement = format!("COPY {into} FROM STDIN (FORMAT binary)");
+        let shown = &self.place.shown;
+        let mut writer = self.client.copy_in(&statement).map_err(|error| fault(shown, error))?;
+        // An error of the server ends the stream; `finish` then says what it was.
+        let written = rows.write_stream(&mut writer).and_then(|()| writer.flush());
+        match (writer.finish(), written) {
+            (Ok(_), Err(error)) => Err(broken(shown, error)),
+            (finished, _) => Ok(finished),
         }
     }
 
-    /// Fills a table or some columns of it: `into` is `table (a, b)`.
-    pub(super) fn copy_in(&mut self, into: &str, rows: &PgRows) -> Result<u64, MigrateError> {
-        let Self { client, address } = self;
-        let written = client.copy_in(&format!("COPY {into} FROM STDIN (FORMAT binary)"));
-        let mut writer = written.map_err(|error| address.sorted(error))?;
-        let sent = rows.stream().into_iter().try_for_each(|part| writer.write_all(part));
-        sent.map_err(|error| address.broken(error))?;
-        writer.finish().map_err(|error| address.sorted(error))
-    }
-
-    /// The error by what the caller can do about it.
-    pub(super) fn sorted(&self, error: postgres::Error) -> MigrateError {
-        self.address.sorted(error)
-    }
-}
-
-impl Address {
-    fn broken(&self, error: std::io::Error) -> MigrateError {
-        match error.downcast::<postgres::Error>() {
-            Ok(error) => self.sorted(error),
-            Err(error) => MigrateError::Unreachable {
-                message: format!("the connection to the {} broke: {error}", self.name),
-                source: Some(Box::new(error)),
-            },
-        }
-    }
-
-    fn sorted(&self, error: postgres::Error) -> MigrateError {
-        let name = &self.name;
-        let Some(db) = error.as_db_error() else {
-            let message = format!("the {name} did not answer as expected: {}", words(&error));
-            let away = error.is_closed() || is_io(&error);
-            let source: Option<Box<dyn std::error::Error + Send + Sync>> = Some(Box::new(error));
-            return match away {
-                true => MigrateError::Unreachable { message, source },
-                false => MigrateError::Failed { message, source },
-            };
-        };
-        let message = format!("the {name}: {}", words(&error));
-        match db.code().code() {
-            "42501" => self.not_permitted(db),
-            "53100" => MigrateError::failed(format!("{message}; free space on its disk, then run it again")),
-            "40001" | "40P01" | "55P03" | "25P03" | "25P04" | "72000" => unreachable(message, error),
-            code if ["08", "53", "57", "58"].contains(&code.get(..2).unwrap_or_default()) => {
-                unreachable(message, error)
+    /// Runs `work` in a transaction that begins with `opening`; commits if it returns [`End::Commit`].
+    pub(super) fn transaction<T>(
+        &mut self,
+        opening: &str,
+        work: impl FnOnce(&mut Self) -> Result<End<T>, MigrateError>,
+    ) -> Result<T, MigrateError> {
+        let ended = self.run(&format!("BEGIN; {opening}")).and_then(|_| work(self));
+        match ended {
+            Ok(End::Commit(result)) => {
+                self.run("COMMIT")?;
+                Ok(result)
             }
-            _ => MigrateError::Failed { message, source: Some(Box::new(error)) },
+            Ok(End::RollBack(result)) => {
+                self.run("ROLLBACK")?;
+                Ok(result)
+            }
+            Err(error) => {
+                // The connection may be what failed, in which case the server rolls back by itself.
+                let _ = self.client.simple_query("ROLLBACK");
+                Err(error)
+            }
         }
     }
 
-    fn not_permitted(&self, db: &DbError) -> MigrateError {
-        let role = self.config.get_user().unwrap_or("the role");
-        let role = super::sql::quote(role);
-        let message = db.message();
-        let object = message.rsplit_once(' ').map_or("", |(_, object)| object);
-        let remedy = if message.contains("session_replication_role") {
-            format!(
-                "GRANT SET ON PARAMETER session_replication_role TO {role}; (before PostgreSQL 15: ALTER ROLE {role} SUPERUSER;)"
+    /// Sorts an error of this connection.
+    pub(super) fn fault(&self, error: postgres::Error) -> MigrateError {
+        fault(&self.place.shown, error)
+    }
+
+    /// The name of a table with its schema, quoted; refused if there is none.
+    pub(super) fn qualified(&mut self, table: &str) -> Result<String, MigrateError> {
+        let found = self.text(&format!(
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({})",
+            sql::value(table)
+        ))?;
+        found.ok_or_else(|| {
+            MigrateError::refused(
+                format!("{} has no table {table}", self.place.shown),
+                "correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
             )
-        } else if message.starts_with("must be owner") {
-            format!("let the owner's role run this, or GRANT the role that owns {object} TO {role};")
-        } else if message.contains("for schema") {
-            format!("GRANT USAGE, CREATE ON SCHEMA {object} TO {role};")
-        } else if message.contains("for database") {
-            format!("GRANT CREATE, TEMPORARY ON DATABASE {object} TO {role};")
-        } else if message.contains("for sequence") {
-            format!("GRANT SELECT, UPDATE ON SEQUENCE {object} TO {role};")
-        } else if message.contains("for function") {
-            format!("GRANT EXECUTE ON FUNCTION {object} TO {role};")
-        } else if message.contains("row-level security") || message.contains("row security") {
-            format!("ALTER ROLE {role} BYPASSRLS;")
-        } else {
-            let privileges = self.end.privileges();
-            format!("GRANT {privileges} ON {object} TO {role};")
-        };
-        MigrateError::refused(format!("the {}: {message}", self.name), format!("run {remedy}"))
+        })
     }
 }
 
-fn unreachable(message: String, error: postgres::Error) -> MigrateError {
-    MigrateError::Unreachable { message, source: Some(Box::new(error)) }
+/// How a transaction ends.
+pub(super) enum End<T> {
+    /// What was written stays.
+    Commit(T),
+    /// Nothing of it was written.
+    RollBack(T),
 }
 
-fn is_io(error: &postgres::Error) -> bool {
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        if error.is::<std::io::Error>() {
-            return true;
-        }
-        cause = error.source();
+/// A column of a row of text; an absent value reads as nothing.
+pub(super) fn column(row: &SimpleQueryRow, at: usize) -> &str {
+    row.get(at).unwrap_or_default()
+}
+
+fn count(message: &SimpleQueryMessage) -> Option<u64> {
+    match message {
+        SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
+        _ => None,
     }
-    false
-}
-
-/// What the server said, with its detail and hint, or what the client did.
-pub(super) fn words(error: &postgres::Error) -> String {
-    let Some(db) = error.as_db_error() else {
-        let cause = std::error::Error::source(error).map(|cause| format!(": {cause}"));
-        return format!("{error}{}", cause.unwrap_or_default());
-    };
-    let more = [db.detail(), db.hint(), db.where_()].into_iter().flatten().map(|more| format!(" ({more})"));
-    format!("{} [{}]{}", db.message(), db.code().code(), more.collect::<String>())
 }

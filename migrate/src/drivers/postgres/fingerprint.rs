@@ -1,61 +1,115 @@
-//! The fingerprint of what a stream reads: one line per table, column, enum, trigger and function.
+//! The fingerprint of what a stream reads: readable lines, so that a difference can be told and not only noticed.
 //!
-//! Invariant: whatever may have changed rows, their form or their capture without a log row changes a line; a change names it.
+//! Invariant: everything that could make rows read wrong, or changes go unlogged, changes a line: columns, types, collations,
+//! labels, partitions, and the triggers and functions of capture. `pg_trigger.xmin` tells a trigger that was disabled for a
+//! while from one that never was.
 
 use super::capture::Captured;
 use super::connection::Connection;
+use super::sql;
 use crate::engine::Stream;
 use crate::error::MigrateError;
 
-/// Everything about one table that must stay. A transaction's number says that something was made anew or altered.
-const LINES: &str = "WITH RECURSIVE tree(oid) AS (SELECT $1::oid UNION SELECT inhrelid FROM pg_inherits JOIN tree ON oid = inhparent), \
-    types(oid) AS (SELECT atttypid FROM pg_attribute WHERE attrelid IN (SELECT oid FROM tree) AND attnum > 0 AND NOT attisdropped \
-      UNION SELECT x.oid FROM types JOIN pg_type t ON t.oid = types.oid, \
-        LATERAL (VALUES (t.typbasetype), (t.typelem)) AS x(oid) WHERE x.oid <> 0) \
-    SELECT line FROM ( \
-      SELECT format('table %s kind %s file of %s', t.oid::regclass, c.relkind, coalesce(pg_get_expr(c.relpartbound, c.oid), 'all')) \
-        FROM tree t JOIN pg_class c ON c.oid = t.oid \
-      UNION ALL SELECT format('column %s.%I %s collation %s not null %s generated %s', t.oid::regclass, a.attname, \
-        format_type(a.atttypid, a.atttypmod), a.attcollation::regcollation, a.attnotnull, a.attgenerated) \
-        FROM tree t JOIN pg_attribute a ON a.attrelid = t.oid AND a.attnum > 0 AND NOT a.attisdropped \
-      UNION ALL SELECT format('key %s', pg_get_indexdef(i.indexrelid)) FROM pg_index i \
-        WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid \
-      UNION ALL SELECT format('enum %s of %s', e.enumtypid::regtype, string_agg(quote_literal(e.enumlabel), ' ' ORDER BY e.enumsortorder)) \
-        FROM pg_enum e WHERE e.enumtypid IN (SELECT oid FROM types) GROUP BY e.enumtypid \
-      UNION ALL SELECT format('trigger %I on %s number %s enabled %s', g.tgname, g.tgrelid::regclass, g.xmin, g.tgenabled) \
-        FROM pg_trigger g WHERE g.tgfoid = to_regprocedure($2) \
-      UNION ALL SELECT format('function %s number %s', p.oid::regprocedure, p.xmin) FROM pg_proc p WHERE p.oid = to_regprocedure($2) \
-      UNION ALL SELECT format('log %s number %s', c.oid::regclass, c.oid) FROM pg_class c WHERE c.oid = to_regclass($3) \
-    ) lines(line) ORDER BY line COLLATE \"C\"";
+/// How many differences are told.
+const SHOWN: usize = 6;
 
-pub(super) fn fingerprint(conn: &mut Connection, captured: &[Captured]) -> Result<String, MigrateError> {
-    let mut lines: Vec<String> = Vec::new();
-    for table in captured {
-        let function = format!("{}()", table.function);
-        let rows = conn.query(LINES, &[&table.shape.oid, &function, &table.log])?;
-        lines.extend(rows.iter().map(|row| row.get::<_, String>(0)));
+/// Reads it.
+pub(super) fn read(connection: &mut Connection, stream: &Stream) -> Result<String, MigrateError> {
+    let captured = Captured::of(connection, stream)?;
+    let faults = faults(connection, &captured)?;
+    if !faults.is_empty() {
+        return Err(MigrateError::refused(
+            format!("capture is not whole: {}", faults.join("; ")),
+            "run `migrate capture install`; if it was whole before, changes went unlogged: start anew with a backfill",
+        ));
     }
-    Ok(lines.join("\n"))
+    lines(connection, &captured)
 }
 
-/// Refuses a fingerprint that is not the expected one, with the first difference.
-pub(super) fn compare(stream: &Stream, expected: &str, found: &str) -> Result<(), MigrateError> {
-    if expected == found {
+/// Refuses a schema that is not the expected one, and says in what it differs.
+pub(super) fn compare(
+    connection: &mut Connection,
+    stream: &Stream,
+    expected: &str,
+) -> Result<(), MigrateError> {
+    let captured = Captured::of(connection, stream)?;
+    let now = lines(connection, &captured)?;
+    if now == expected {
         return Ok(());
     }
-    let gone = expected.lines().find(|line| !found.lines().any(|other| other == *line));
-    let new = found.lines().find(|line| !expected.lines().any(|other| other == *line));
-    let told = |line: Option<&str>| line.map_or_else(|| "nothing".to_owned(), |line| format!("`{line}`"));
+    let gone = expected.lines().filter(|line| !now.lines().any(|other| other == *line));
+    let new = now.lines().filter(|line| !expected.lines().any(|other| other == *line));
+    let told = gone.map(|line| format!("no more: {line}")).chain(new.map(|line| format!("new: {line}")));
+    let told: Vec<String> = told.take(SHOWN).collect();
     Err(MigrateError::refused(
-        format!(
-            "what the stream {} reads, or its capture, was altered: {} became {}; changes meanwhile may be in no log",
-            stream.name,
-            told(gone),
-            told(new)
-        ),
-        format!(
-            "begin anew: `migrate capture remove {0} --forget`, empty the target, `migrate capture install {0}`, `migrate run {0}`",
-            super::capture::applier_mark(&stream.name)
-        ),
+        format!("{} was altered since the stream was begun: {}", connection.place.shown, told.join("; ")),
+        "run `migrate capture install`, then start the stream anew with a backfill: changes may have gone unlogged",
     ))
+}
+
+/// What capture lacks, one line each.
+pub(super) fn faults(
+    connection: &mut Connection,
+    captured: &[Captured],
+) -> Result<Vec<String>, MigrateError> {
+    let mut faults = Vec::new();
+    for table in captured {
+        if !connection.holds(&format!("to_regclass({}) IS NOT NULL", sql::value(&table.log)))? {
+            faults.push(format!("the log of {} is missing", table.name));
+            continue;
+        }
+        let wanted: Vec<String> =
+            table.triggers().iter().map(|(name, _)| format!("({})", sql::value(name))).collect();
+        faults.extend(connection.texts(&format!(
+            "WITH RECURSIVE {} SELECT format('the trigger %s of %s is missing or not enabled always', w.name, \
+               tree.oid::regclass) \
+             FROM tree CROSS JOIN (VALUES {}) w(name) WHERE NOT EXISTS (SELECT FROM pg_trigger t \
+               WHERE t.tgrelid = tree.oid AND t.tgname = w.name AND t.tgenabled = 'A') ORDER BY 1",
+            tree(std::slice::from_ref(&table.name)),
+            wanted.join(", ")
+        ))?);
+    }
+    Ok(faults)
+}
+
+/// A CTE `tree(oid)`: tables and everything that inherits from them.
+pub(super) fn tree(tables: &[String]) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
+    format!(
+        "tree(oid) AS (SELECT to_regclass(u.name)::oid FROM unnest(ARRAY[{}]::text[]) u(name) \
+         UNION SELECT i.inhrelid FROM pg_inherits i JOIN tree ON i.inhparent = tree.oid)",
+        tables.join(", ")
+    )
+}
+
+fn lines(connection: &mut Connection, captured: &[Captured]) -> Result<String, MigrateError> {
+    let names: Vec<String> = captured.iter().map(|table| table.name.clone()).collect();
+    let logs: Vec<String> = captured.iter().map(|table| sql::value(&table.log)).collect();
+    let lines = connection.texts(&format!(
+        "WITH RECURSIVE {}, \
+         relation AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind, \
+           pg_get_expr(c.relpartbound, c.oid) AS bound \
+           FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace), \
+         attribute AS (SELECT r.name, a.* FROM relation r JOIN pg_attribute a ON a.attrelid = r.oid \
+           WHERE a.attnum > 0 AND NOT a.attisdropped) \
+         SELECT line FROM ( \
+           SELECT format('table %s %s %s', name, relkind, bound) AS line FROM relation \
+           UNION ALL SELECT format('column %s.%I %s %s%s%s', a.name, a.attname, \
+             format_type(a.atttypid, a.atttypmod), (SELECT collname FROM pg_collation WHERE oid = a.attcollation), \
+             CASE WHEN a.attnotnull THEN ' not null' END, CASE WHEN a.attgenerated <> '' THEN ' generated' END) \
+           FROM attribute a \
+           UNION ALL SELECT format('labels of %s: %s', e.enumtypid::regtype, \
+             string_agg(quote_literal(e.enumlabel), ', ' ORDER BY e.enumsortorder)) \
+           FROM pg_enum e WHERE e.enumtypid IN (SELECT unnest(ARRAY[t.oid, t.typelem, t.typbasetype]) \
+             FROM attribute a JOIN pg_type t ON t.oid = a.atttypid) GROUP BY e.enumtypid \
+           UNION ALL SELECT format('trigger %I on %s: row %s, %s, %s', t.tgname, r.name, t.xmin, t.tgenabled, \
+             md5(p.prosrc || p.prosecdef || coalesce(p.proconfig::text, ''))) \
+           FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN pg_proc p ON p.oid = t.tgfoid \
+           WHERE t.tgname LIKE 'banyan\\_%' \
+           UNION ALL SELECT format('log %s: %s', u.name, to_regclass(u.name)::oid) \
+           FROM unnest(ARRAY[{}]::text[]) u(name)) l ORDER BY line COLLATE \"C\"",
+        tree(&names),
+        logs.join(", ")
+    ))?;
+    Ok(lines.join("\n"))
 }

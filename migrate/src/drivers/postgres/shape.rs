@@ -1,157 +1,273 @@
-//! What the catalogue says of a table.
+//! What is known of a mapping at both ends: the types in which its columns pass, and the names of what belongs to it.
 //!
-//! Invariant: read by plain queries, so in a snapshot it says what was true in that snapshot.
+//! Invariant: a shape is the same for both ends of a driver, so that what one sends is what the other expects.
 
-use super::connection::Connection;
-use super::sql::{list, quote};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use twox_hash::XxHash3_64;
+
+use super::catalog::{TargetTable, target_table};
+use super::connection::{Connection, Place, column};
+use super::sql;
+use super::types::Type;
+use crate::engine::Mapping;
 use crate::error::MigrateError;
 
-/// A table.
+/// A mapping, looked up.
 #[derive(Debug, Clone)]
 pub(super) struct Shape {
-    pub(super) oid: u32,
-    /// Quoted, with its schema.
-    pub(super) name: String,
-    /// As in pg_class.
-    pub(super) kind: String,
-    /// As in pg_class: permanent, unlogged, temporary.
-    pub(super) persistence: String,
-    pub(super) columns: Vec<Column>,
-    /// Itself first, then every table below it.
-    pub(super) members: Vec<Member>,
-    /// The columns of each unique index that holds for every row.
-    pub(super) unique: Vec<Vec<String>>,
+    /// Tells this mapping's temporary tables from others'.
+    pub(super) tag: String,
+    /// The root, with its schema, quoted.
+    pub(super) root: String,
+    /// The root key's columns, quoted.
+    pub(super) root_key: Vec<String>,
+    /// The root key's types at the source.
+    pub(super) root_types: Vec<Type>,
+    /// The types in which keys pass: those of the columns that carry them, else those of the root.
+    pub(super) key_types: Vec<Type>,
+    /// The table filled.
+    pub(super) target: TargetTable,
+    /// Whether both servers can hash records (PostgreSQL 14 and newer).
+    pub(super) hashes_records: bool,
+    /// Whether a row's source key and its own key are the same columns.
+    pub(super) same_key: bool,
 }
 
-/// A column.
-#[derive(Debug, Clone)]
-pub(super) struct Column {
-    pub(super) name: String,
-    /// The type's number; of a domain, that of what it is based on.
-    pub(super) oid: u32,
-    /// The type's name without its modifier.
-    pub(super) declared: String,
-    /// The name of the type below a domain, without its modifier.
-    pub(super) base: String,
-    pub(super) not_null: bool,
-    pub(super) generated: bool,
-    /// `GENERATED ALWAYS AS IDENTITY`.
-    pub(super) identity_always: bool,
-    pub(super) is_enum: bool,
-    /// Texts compare byte by byte; true for what has no collation.
-    pub(super) bytewise: bool,
-    /// Its collation, quoted with its schema, where it has one.
-    pub(super) collation: Option<String>,
+/// The shapes of a driver's mappings.
+#[derive(Debug)]
+pub(super) struct Shapes {
+    source: Arc<Place>,
+    target: Arc<Place>,
+    known: Mutex<HashMap<String, Arc<Shape>>>,
 }
 
-/// A table of a partition tree.
-#[derive(Debug, Clone)]
-pub(super) struct Member {
-    pub(super) oid: u32,
-    pub(super) name: String,
-    pub(super) kind: String,
+impl Shapes {
+    /// None is known yet.
+    pub(super) fn new(source: Arc<Place>, target: Arc<Place>) -> Self {
+        Self { source, target, known: Mutex::default() }
+    }
+
+    /// A mapping's shape; looked up on connections of its own the first time.
+    pub(super) fn of(&self, mapping: &Mapping) -> Result<Arc<Shape>, MigrateError> {
+        let tag = tag(mapping);
+        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(shape) = known.get(&tag) {
+            return Ok(Arc::clone(shape));
+        }
+        let (mut source, mut target) = (self.source.open("plan")?, self.target.open("plan")?);
+        let shape = Arc::new(look_up(&mut source, &mut target, mapping, &tag)?);
+        known.insert(tag, Arc::clone(&shape));
+        Ok(shape)
+    }
+
+    /// A connection to the target, for what is asked of its catalogue.
+    pub(super) fn target(&self) -> Result<Connection, MigrateError> {
+        self.target.open("plan")
+    }
+
+    /// Forgets all after something failed that a table altered meanwhile may be the reason of.
+    pub(super) fn forget_after<T>(&self, done: &Result<T, MigrateError>) {
+        if done.is_err() {
+            self.forget();
+        }
+    }
+
+    /// Forgets all, as somebody may have altered a table.
+    pub(super) fn forget(&self) {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
 }
-
-/// Resolves a name as SQL would, or as it stands if it is not lower case.
-const RESOLVE: &str = "SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text, c.relpersistence::text \
-    FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-    WHERE c.oid = coalesce(to_regclass($1), to_regclass(quote_ident($1)))";
-
-const COLUMNS: &str = "WITH RECURSIVE base(attnum, oid) AS ( \
-      SELECT attnum, atttypid FROM pg_attribute WHERE attrelid = $1 AND attnum > 0 AND NOT attisdropped \
-      UNION ALL SELECT b.attnum, t.typbasetype FROM base b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd') \
-    SELECT a.attname::text, t.oid, format_type(a.atttypid, -1), format_type(t.oid, -1), a.attnotnull, \
-      a.attgenerated <> '', a.attidentity = 'a', t.typtype = 'e', \
-      a.attcollation = 0 OR co.collname IN ('C', 'POSIX', 'ucs_basic') OR (co.collname = 'default' \
-        AND (SELECT datcollate IN ('C', 'POSIX') AND coalesce(to_jsonb(d)->>'datlocprovider', 'c') = 'c' \
-             FROM pg_database d WHERE datname = current_database())), \
-      CASE WHEN a.attcollation <> 0 THEN format('%I.%I', cn.nspname, co.collname) END \
-    FROM pg_attribute a JOIN base b ON b.attnum = a.attnum JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd' \
-    LEFT JOIN pg_collation co ON co.oid = a.attcollation LEFT JOIN pg_namespace cn ON cn.oid = co.collnamespace \
-    WHERE a.attrelid = $1 ORDER BY a.attnum";
-
-const MEMBERS: &str = "WITH RECURSIVE tree(oid, level) AS (SELECT $1::oid, 0 \
-      UNION ALL SELECT i.inhrelid, t.level + 1 FROM pg_inherits i JOIN tree t ON t.oid = i.inhparent) \
-    SELECT c.oid, format('%I.%I', n.nspname, c.relname), c.relkind::text \
-    FROM (SELECT oid, min(level) AS level FROM tree GROUP BY oid) t JOIN pg_class c ON c.oid = t.oid \
-    JOIN pg_namespace n ON n.oid = c.relnamespace ORDER BY t.level, 2";
-
-const UNIQUE: &str = "SELECT array_agg(a.attname::text ORDER BY k.place) FROM pg_index i \
-    CROSS JOIN unnest(i.indkey::int2[]) WITH ORDINALITY AS k(attnum, place) \
-    JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum \
-    WHERE i.indrelid = $1 AND i.indisunique AND i.indisvalid AND i.indpred IS NULL AND i.indexprs IS NULL \
-    AND k.place <= i.indnkeyatts GROUP BY i.indexrelid, i.indisprimary ORDER BY i.indisprimary DESC, i.indexrelid";
 
 impl Shape {
-    /// Refused if there is no such table.
-    pub(super) fn read(conn: &mut Connection, table: &str) -> Result<Self, MigrateError> {
-        let found = conn.maybe(RESOLVE, &[&table])?.ok_or_else(|| {
-            MigrateError::refused(
-                format!("there is no table {table}, or its schema is not in the search path"),
-                "correct the manifest, or write the schema before the table's name",
-            )
-        })?;
-        let oid: u32 = found.get(0);
-        let columns = conn.query(COLUMNS, &[&oid])?;
-        let columns = columns.iter().map(|row| Column {
-            name: row.get(0),
-            oid: row.get(1),
-            declared: row.get(2),
-            base: row.get(3),
-            not_null: row.get(4),
-            generated: row.get(5),
-            identity_always: row.get(6),
-            is_enum: row.get(7),
-            bytewise: row.get::<_, Option<bool>>(8).unwrap_or(false),
-            collation: row.get(9),
-        });
-        let members = conn.query(MEMBERS, &[&oid])?;
-        let members =
-            members.iter().map(|row| Member { oid: row.get(0), name: row.get(1), kind: row.get(2) });
-        let unique = conn.query(UNIQUE, &[&oid])?.iter().map(|row| row.get(0)).collect();
-        Ok(Self {
-            oid,
-            name: found.get(1),
-            kind: found.get(2),
-            persistence: found.get(3),
-            columns: columns.collect(),
-            members: members.collect(),
-            unique,
+    /// `::type` for each column of a key that comes in wire form and is compared with the root's.
+    pub(super) fn root_casts(&self) -> Vec<String> {
+        let both = self.key_types.iter().zip(&self.root_types);
+        both.map(|(wire, root)| format!("::{}::{}", wire.wire(), root.name)).collect()
+    }
+
+    /// `::type` for each column of a key that is compared with the target's.
+    pub(super) fn key_casts(&self) -> Vec<String> {
+        self.key_types.iter().map(|kind| format!("::{}", kind.name)).collect()
+    }
+
+    /// Expressions for a root key at the source, in wire form.
+    pub(super) fn root_key_on_wire(&self, expressions: &[String]) -> String {
+        let both = expressions.iter().zip(&self.key_types);
+        both.map(|(expression, kind)| format!("({expression})::{}", kind.wire()))
+            .collect::<Vec<_>>()
+            .join(", ")
+    }
+
+    /// SQL for a key, of any types that the wire's can be made of, as a bound.
+    pub(super) fn bound(&self, expressions: &[String]) -> String {
+        let both = expressions.iter().zip(&self.key_types);
+        let texts: Vec<String> =
+            both.map(|(expression, kind)| format!("({expression})::{}::text", kind.wire())).collect();
+        format!("json_build_array({})::text", texts.join(", "))
+    }
+
+    /// The mapping's select with its restriction, under the names `c0, …` (`s0, …` in front for a key map).
+    pub(super) fn select(
+        &self,
+        mapping: &Mapping,
+        restrict: impl FnMut(&str) -> String,
+    ) -> Result<String, MigrateError> {
+        let select = sql::fill(&mapping.select, "keys", restrict)?;
+        Ok(format!("(\n{select}\n) AS r({})", self.aliases(mapping)))
+    }
+
+    fn aliases(&self, mapping: &Mapping) -> String {
+        let columns = sql::numbered("c", mapping.columns.len());
+        if !mapping.needs_key_map() {
+            return columns;
+        }
+        format!("{}, {columns}", sql::numbered("s", self.root_key.len()))
+    }
+
+    /// The select's columns in wire form.
+    pub(super) fn columns_on_wire(&self, mapping: &Mapping) -> String {
+        let types = self.target.columns.iter().enumerate();
+        let columns = types.map(|(at, kind)| format!("(r.c{at})::{}", kind.wire()));
+        let sources = self.key_types.iter().enumerate().filter(|_| mapping.needs_key_map());
+        let sources = sources.map(|(at, kind)| format!("(r.s{at})::{}", kind.wire()));
+        sources.chain(columns).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Sees to it that the target's columns are still those of this shape; the caller holds a lock on the table.
+    pub(super) fn check_target(&self, target: &mut Connection) -> Result<(), MigrateError> {
+        let now = target.text(&super::catalog::signature(&self.target.name))?;
+        if now.as_deref() == Some(self.target.signature.as_str()) {
+            return Ok(());
+        }
+        Err(MigrateError::Unreachable {
+            message: format!(
+                "{} was altered at the target meanwhile; it is looked at anew",
+                self.target.name
+            ),
+            source: None,
         })
     }
 
-    pub(super) fn column(&self, name: &str) -> Result<&Column, MigrateError> {
-        self.columns.iter().find(|column| column.name == name).ok_or_else(|| {
-            MigrateError::refused(
-                format!("the table {} has no column {}", self.name, quote(name)),
-                format!(
-                    "correct the manifest; it has {}",
-                    list(self.columns.iter().map(|column| &column.name))
-                ),
-            )
-        })
-    }
-
-    pub(super) fn some(&self, names: &[String]) -> Result<Vec<&Column>, MigrateError> {
-        names.iter().map(|name| self.column(name)).collect()
+    /// Where among the filled columns some are.
+    pub(super) fn places(mapping: &Mapping, columns: &[String]) -> Vec<usize> {
+        let place = |column: &String| mapping.columns.iter().position(|filled| filled == column);
+        columns.iter().filter_map(place).collect()
     }
 }
 
-/// The sequences from which a column gets its default, quoted with their schemas.
-pub(super) fn sequences(
-    conn: &mut Connection,
-    table: &str,
-    column: &str,
-) -> Result<Vec<String>, MigrateError> {
-    let rows = conn.query(
-        "SELECT DISTINCT format('%I.%I', n.nspname, s.relname) FROM pg_attribute a \
-         LEFT JOIN pg_attrdef f ON f.adrelid = a.attrelid AND f.adnum = a.attnum \
-         JOIN pg_depend d ON (d.classid = 'pg_attrdef'::regclass AND d.objid = f.oid AND d.refclassid = 'pg_class'::regclass) \
-           OR (d.classid = 'pg_class'::regclass AND d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid \
-             AND d.refobjsubid = a.attnum AND d.deptype IN ('a', 'i')) \
-         JOIN pg_class s ON s.relkind = 'S' AND s.oid IN (d.objid, d.refobjid) \
-         JOIN pg_namespace n ON n.oid = s.relnamespace WHERE a.attrelid = $1::text::regclass AND a.attname = $2::text",
-        &[&table, &column],
-    )?;
-    Ok(rows.iter().map(|row| row.get(0)).collect())
+fn tag(mapping: &Mapping) -> String {
+    let normal = serde_json::to_vec(mapping).unwrap_or_default();
+    format!("{:016x}", XxHash3_64::oneshot(&normal))
+}
+
+fn look_up(
+    source: &mut Connection,
+    target: &mut Connection,
+    mapping: &Mapping,
+    tag: &str,
+) -> Result<Shape, MigrateError> {
+    let table = target_table(target, mapping)?;
+    let root = source.qualified(&mapping.root)?;
+    let root_types = root_key_types(source, &root, mapping)?;
+    let carried = Shape::places(mapping, &mapping.carries);
+    if carried.len() != mapping.carries.len()
+        || Shape::places(mapping, &mapping.key).len() != mapping.key.len()
+    {
+        return Err(MigrateError::Usage(format!(
+            "the key and the carried columns of {} must be among its columns",
+            mapping.table
+        )));
+    }
+    let key_types: Vec<Type> = if mapping.needs_key_map() {
+        root_types.clone()
+    } else {
+        carried.iter().filter_map(|at| table.columns.get(*at)).cloned().collect()
+    };
+    if key_types.len() != root_types.len() {
+        return Err(MigrateError::Usage(format!(
+            "{} carries {} columns of a source key of {}",
+            mapping.table,
+            key_types.len(),
+            root_types.len()
+        )));
+    }
+    let (mut key, mut carries) = (mapping.key.clone(), mapping.carries.clone());
+    key.sort_unstable();
+    carries.sort_unstable();
+    let shape = Shape {
+        tag: tag.to_owned(),
+        root,
+        root_key: mapping.root_key.iter().map(|column| sql::name(column)).collect(),
+        root_types,
+        key_types: key_types.iter().map(|kind| foreign_types_as_text(kind, mapping)).collect(),
+        target: table,
+        hashes_records: newer(source)? && newer(target)?,
+        same_key: key == carries,
+    };
+    check_select(source, mapping, &shape)?;
+    Ok(shape)
+}
+
+fn newer(connection: &mut Connection) -> Result<bool, MigrateError> {
+    Ok(connection.number::<u32>("SHOW server_version_num")? >= 140_000)
+}
+
+/// The target need not know a type that only the source's key has.
+fn foreign_types_as_text(kind: &Type, mapping: &Mapping) -> Type {
+    if !mapping.needs_key_map() { kind.clone() } else { kind.on_wire() }
+}
+
+fn root_key_types(source: &mut Connection, root: &str, mapping: &Mapping) -> Result<Vec<Type>, MigrateError> {
+    let rows = source.rows(&format!(
+        "SELECT attname, atttypid, attnotnull::int FROM pg_attribute \
+         WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped",
+        sql::value(root)
+    ))?;
+    let mut oids = Vec::new();
+    for wanted in &mapping.root_key {
+        let Some(row) = rows.iter().find(|row| row.get(0) == Some(wanted)) else {
+            return Err(MigrateError::refused(
+                format!("{root} has no column {wanted}"),
+                "correct the mapping's root_key",
+            ));
+        };
+        if row.get(2) != Some("1") {
+            return Err(MigrateError::refused(
+                format!(
+                    "{root}.{wanted} is part of the source key and may be NULL, which is equal to nothing"
+                ),
+                format!(
+                    "ALTER TABLE {root} ALTER COLUMN {} SET NOT NULL, or name another key",
+                    sql::name(wanted)
+                ),
+            ));
+        }
+        oids.push(column(row, 1).parse().unwrap_or(0));
+    }
+    Type::look_up(source, &oids)
+}
+
+/// Compares what the select yields with what the target's columns hold.
+fn check_select(source: &mut Connection, mapping: &Mapping, shape: &Shape) -> Result<(), MigrateError> {
+    let select = sql::fill(&mapping.select, "keys", |_| "TRUE".to_owned())?;
+    let prepared = source.client.prepare(&select);
+    let prepared = prepared.map_err(|error| source.fault(error))?;
+    let oids: Vec<u32> = prepared.columns().iter().map(|column| column.type_().oid()).collect();
+    let skipped = if mapping.needs_key_map() { shape.root_key.len() } else { 0 };
+    if oids.len() != skipped + mapping.columns.len() {
+        return Err(MigrateError::Usage(format!(
+            "the select for {} yields {} columns instead of {}",
+            mapping.table,
+            oids.len(),
+            skipped + mapping.columns.len()
+        )));
+    }
+    let made = Type::look_up(source, &oids)?;
+    let pairs = made.iter().skip(skipped).zip(&shape.target.columns).zip(&mapping.columns);
+    for ((from, to), name) in pairs {
+        from.check_cast(to, &format!("{}.{name}", mapping.table))?;
+    }
+    Ok(())
 }

@@ -1,159 +1,196 @@
 //! The reading end.
 //!
-//! Invariant: between begin and end there is one REPEATABLE READ transaction, whose locks were taken before its snapshot; what
-//! is staged lives in temporary tables of that transaction.
+//! Invariant: between `begin` and `end` everything is read in one REPEATABLE READ snapshot, which was taken behind the locks
+//! that keep the schema as it is; the keys of a batch are staged in temporary tables that end with it.
 
-mod dirty;
-mod reading;
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 
-pub(super) use reading::{bound_of, bound_texts, within};
-
-use std::collections::HashMap;
-
-use super::capture::{self, Captured};
-use super::connection::{Address, Connection};
-use super::fingerprint;
-use super::position::{self, Seen};
-use super::rows::PgRows;
-use super::shape::Shape;
-use super::sql::list;
-use crate::engine::{
-    Batch, Bound, CaptureState, ColumnShape, Dirty, KeyRange, Mapping, Position, Source, Stream, TableShape,
-    Touched,
-};
+use super::connection::{Connection, Place};
+use super::log::{self, Span};
+use super::position::{IDENTITY, Seen};
+use super::rows::CopyRows;
+use super::shape::{Shape, Shapes};
+use super::{capture, fingerprint, privileges, sql};
+use crate::engine::driver::{CaptureState, TableShape};
+use crate::engine::{Batch, Bound, Dirty, KeyRange, Mapping, Position, Rows as _, Source, Stream, Touched};
 use crate::error::MigrateError;
 
-/// The reading end.
-pub struct PgSource {
-    pub(super) conn: Connection,
-    /// Commits beside the open snapshot.
-    beside: Option<Connection>,
-    /// Where verification compares with.
-    pub(super) peer: super::peer::Peer,
-    open: Option<Open>,
-    /// What the open stream's selects yield, by select; as long as the fingerprint stays the same.
-    types: HashMap<String, Vec<u32>>,
-    known: Option<Known>,
+/// The planner knows nothing of how many keys are staged; these make it find rows by index wherever there is one, and leave it
+/// the hash join where there is none.
+const FEW_KEYS: &str =
+    "SET LOCAL seq_page_cost = 100; SET LOCAL random_page_cost = 0.1; SET LOCAL enable_mergejoin = off";
+
+/// A connection to the source.
+pub struct PostgresSource {
+    pub(super) connection: Connection,
+    /// Writes the heartbeats, which must commit while the snapshot is open.
+    heart: Option<Connection>,
+    pub(super) shapes: Arc<Shapes>,
+    /// The stream of the last `begin`.
+    stream: Option<Stream>,
+    /// The position of the open snapshot.
+    open: Option<Position>,
+    in_transaction: bool,
+    /// How many keys are staged, by the mapping's tag.
+    staged: HashMap<String, u64>,
+    /// Staging tables with an index over their keys.
+    indexed: HashSet<String>,
 }
 
-struct Open {
-    stream: String,
-}
-
-/// What the catalogue said of a stream, and the fingerprint under which it said so.
-struct Known {
-    stream: Stream,
-    captured: Vec<Captured>,
-    fingerprint: String,
-}
-
-impl std::fmt::Debug for PgSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PgSource").finish_non_exhaustive()
+impl PostgresSource {
+    pub(super) fn open(place: &Arc<Place>, shapes: &Arc<Shapes>) -> Result<Self, MigrateError> {
+        Ok(Self {
+            connection: place.open("reads")?,
+            heart: None,
+            shapes: Arc::clone(shapes),
+            stream: None,
+            open: None,
+            in_transaction: false,
+            staged: HashMap::new(),
+            indexed: HashSet::new(),
+        })
     }
-}
 
-impl PgSource {
-    pub(super) fn connect(address: &Address, peer: super::peer::Peer) -> Result<Self, MigrateError> {
-        let conn = address.connect()?;
-        Ok(Self { conn, beside: None, peer, open: None, types: HashMap::new(), known: None })
+    /// The log rows that a condition picks.
+    pub(super) fn span(&self, condition: String) -> Result<Span<'_>, MigrateError> {
+        let stream = self.stream.as_ref();
+        let stream = stream.ok_or_else(|| MigrateError::failed("the log was asked for before a snapshot"))?;
+        Ok(Span { stream, condition })
     }
 
-    fn begin_open(&mut self, stream: &Stream, expected: Option<&str>) -> Result<Position, MigrateError> {
-        let mut names = Vec::new();
-        for captured in self.captured(stream)? {
-            names.extend([captured.shape.name.clone(), captured.log.clone()]);
+    /// A condition on `l.xid`: not seen by `since`, which must be of this server.
+    pub(super) fn not_seen(&mut self, since: &Position) -> Result<String, MigrateError> {
+        let since = Seen::parse(since)?;
+        let identity = match &self.open {
+            Some(open) => Seen::parse(open)?.identity,
+            None => self.connection.text(&format!("SELECT {IDENTITY}"))?.unwrap_or_default(),
+        };
+        since.same_server(&identity)?;
+        Ok(since.not_seen("l.xid"))
+    }
+
+    /// An empty table for the mapping's keys, of the root's types.
+    fn empty_stage(&mut self, shape: &Shape) -> Result<String, MigrateError> {
+        let table = format!("pg_temp.staged_{}", shape.tag);
+        let columns = shape.root_types.iter().enumerate().map(|(at, kind)| format!("k{at} {}", kind.name));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let tag = &shape.tag;
+        self.connection.run(&format!(
+            "CREATE TEMP TABLE IF NOT EXISTS staged_{tag} (n bigint PRIMARY KEY, {columns}) ON COMMIT DELETE ROWS; \
+             DROP INDEX IF EXISTS pg_temp.staged_{tag}_key"
+        ))?;
+        if self.staged.insert(tag.clone(), 0).is_some() {
+            self.connection.run(&format!("TRUNCATE {table}"))?;
         }
-        // Locks take no snapshot: the first query after them does.
-        let lock =
-            format!("BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE {} IN ACCESS SHARE MODE", list(names));
-        let locked = self.conn.run(&lock);
-        self.open = Some(Open { stream: stream.name.clone() });
-        locked.map_err(|error| gone(error, stream))?;
-        let position = position::current(&mut self.conn)?.position();
-        let captured = Captured::all(&mut self.conn, stream)?;
-        let found = fingerprint::fingerprint(&mut self.conn, &captured)?;
-        if let Some(expected) = expected {
-            fingerprint::compare(stream, expected, &found)?;
-        }
-        if self.known.as_ref().is_none_or(|known| known.fingerprint != found || known.stream != *stream) {
-            self.types.clear();
-        }
-        self.known = Some(Known { stream: stream.clone(), captured, fingerprint: found });
-        Ok(position)
+        self.indexed.remove(tag);
+        Ok(table)
     }
 
-    fn captured(&mut self, stream: &Stream) -> Result<Vec<Captured>, MigrateError> {
-        match &self.known {
-            Some(known) if known.stream == *stream => Ok(known.captured.clone()),
-            _ => Captured::all(&mut self.conn, stream),
-        }
+    /// Puts keys in wire form into a table of the given name.
+    fn give(&mut self, shape: &Shape, name: &str, keys: &CopyRows) -> Result<String, MigrateError> {
+        let columns = shape.key_types.iter().enumerate().map(|(at, kind)| format!("k{at} {}", kind.wire()));
+        let columns = columns.collect::<Vec<_>>().join(", ");
+        let table = format!("{name}_{}", shape.tag);
+        self.connection.run(&format!(
+            "CREATE TEMP TABLE IF NOT EXISTS {table} ({columns}) ON COMMIT DELETE ROWS; TRUNCATE pg_temp.{table}"
+        ))?;
+        let table = format!("pg_temp.{table}");
+        self.connection.copy_in(&table, keys)?;
+        Ok(table)
+    }
+
+    /// The keys of a select of `k0, …` of the root's types, and their rows.
+    fn batch(
+        &mut self,
+        mapping: &Mapping,
+        shape: &Shape,
+        keys: &str,
+    ) -> Result<Batch<CopyRows>, MigrateError> {
+        let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
+        let on_wire = shape.root_key_on_wire(&places);
+        let picked = self.connection.copy_out(&format!("SELECT {on_wire} FROM ({keys}) q"))?;
+        let select = shape.select(mapping, |columns| format!("({columns}) IN ({keys})"))?;
+        let columns = shape.columns_on_wire(mapping);
+        let rows = self.connection.copy_out(&format!("SELECT {columns} FROM {select}"))?;
+        Ok(Batch { keys: picked, rows })
+    }
+
+    fn given(&self, shape: &Shape, table: &str) -> String {
+        let casts = shape.root_types.iter().enumerate();
+        let columns: Vec<String> =
+            casts.map(|(at, kind)| format!("g.k{at}::{} AS k{at}", kind.name)).collect();
+        format!("SELECT {} FROM {table} g", columns.join(", "))
     }
 }
 
-/// A table that is gone is a change of the schema like any other.
-fn gone(error: MigrateError, stream: &Stream) -> MigrateError {
-    match error {
-        MigrateError::Failed { message, .. } => MigrateError::refused(
-            format!("a table of the stream {}, or its log, is gone: {message}", stream.name),
-            "install capture again and begin a new backfill",
-        ),
-        error => error,
-    }
-}
-
-impl Source for PgSource {
-    type Rows = PgRows;
+impl Source for PostgresSource {
+    type Rows = CopyRows;
 
     fn install_capture(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.known = None;
-        capture::install(&mut self.conn, stream)
+        privileges::check_source(&mut self.connection, stream)?;
+        for mapping in &stream.mappings {
+            self.shapes.of(mapping)?;
+        }
+        capture::install(&mut self.connection, stream)
     }
 
     fn remove_capture(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.known = None;
-        capture::remove(&mut self.conn, stream)
+        capture::remove(&mut self.connection, stream)
     }
 
     fn begin(&mut self, stream: &Stream, expected: Option<&str>) -> Result<Position, MigrateError> {
         self.end()?;
-        let begun = self.begin_open(stream, expected);
-        if begun.is_err() {
-            self.known = None;
-            let _ = self.end();
+        if expected.is_none() {
+            self.shapes.forget();
         }
-        begun
+        for mapping in &stream.mappings {
+            self.shapes.of(mapping)?;
+        }
+        let mut tables = Vec::new();
+        for (table, _) in stream.captured() {
+            tables.push(self.connection.qualified(&table)?);
+        }
+        self.stream = Some(stream.clone());
+        // LOCK takes no snapshot; the SELECT behind it takes the transaction's.
+        self.in_transaction = true;
+        let lock = format!("LOCK TABLE {} IN ACCESS SHARE MODE", tables.join(", "));
+        let taken = self.connection.text(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; {lock}; \
+             SELECT {IDENTITY} || ' ' || pg_current_snapshot()::text"
+        ));
+        let position = Position(taken?.unwrap_or_default());
+        self.open = Some(position.clone());
+        self.connection.run(FEW_KEYS)?;
+        if let Some(expected) = expected {
+            fingerprint::compare(&mut self.connection, stream, expected)?;
+        }
+        Ok(position)
     }
 
     fn fingerprint(&mut self, stream: &Stream) -> Result<String, MigrateError> {
-        if let Some(known) =
-            self.known.as_ref().filter(|known| self.open.is_some() && known.stream == *stream)
-        {
-            return Ok(known.fingerprint.clone());
-        }
-        let captured = Captured::all(&mut self.conn, stream)?;
-        fingerprint::fingerprint(&mut self.conn, &captured)
+        fingerprint::read(&mut self.connection, stream)
     }
 
     fn persist_snapshot(&mut self) -> Result<(), MigrateError> {
-        let stream = self.open.as_ref().map_or("", |open| open.stream.as_str());
-        let beside = match &mut self.beside {
-            Some(beside) => beside,
-            none => none.insert(self.conn.address().connect()?),
-        };
-        let beat = beside.execute(
-            "INSERT INTO banyan.heartbeat VALUES ($1, 1) ON CONFLICT (stream) DO UPDATE SET beats = heartbeat.beats + 1",
-            &[&stream],
-        );
-        if beat.is_err() {
-            self.beside = None;
+        if self.heart.is_none() {
+            self.heart = Some(self.connection.place.open("heartbeat")?);
         }
-        beat.map(|_| ())
+        let Some(heart) = self.heart.as_mut() else { return Ok(()) };
+        // Sessions commit synchronously, so this commit's record, and with it all earlier ones, is on the disk when it returns.
+        heart.run(
+            "INSERT INTO banyan.heartbeat VALUES (pg_backend_pid() % 16, clock_timestamp()) \
+             ON CONFLICT (worker) DO UPDATE SET at = clock_timestamp()",
+        )?;
+        Ok(())
     }
 
     fn end(&mut self) -> Result<(), MigrateError> {
-        if self.open.take().is_some() {
-            self.conn.run("ROLLBACK")?;
+        self.staged.clear();
+        self.open = None;
+        if std::mem::take(&mut self.in_transaction) {
+            // After an error this rolls back.
+            self.connection.run("COMMIT")?;
         }
         Ok(())
     }
@@ -163,15 +200,52 @@ impl Source for PgSource {
     }
 
     fn stage_dirty(&mut self, mapping: &Mapping, since: &Position) -> Result<Dirty, MigrateError> {
-        self.stage_new(mapping, &Seen::parse(since)?)
+        let shape = self.shapes.of(mapping)?;
+        let condition = self.not_seen(since)?;
+        let table = self.empty_stage(&shape)?;
+        let span = self.span(condition)?;
+        let (whole, select) = (span.whole(mapping), span.keys(mapping, &shape)?);
+        let whole = self.connection.holds(&whole)?;
+        let names = sql::numbered("k", shape.root_key.len());
+        let keys = self.connection.run(&format!(
+            "INSERT INTO {table} SELECT row_number() OVER (ORDER BY {names}), {names} FROM ({select}) d"
+        ))?;
+        self.staged.insert(shape.tag.clone(), keys);
+        Ok(Dirty { keys, whole })
     }
 
     fn stage_all(&mut self, mapping: &Mapping) -> Result<(), MigrateError> {
-        self.stage_root(mapping)
+        let shape = self.shapes.of(mapping)?;
+        let table = self.empty_stage(&shape)?;
+        let key = shape.root_key.join(", ");
+        let keys = self.connection.run(&format!(
+            "INSERT INTO {table} SELECT row_number() OVER (ORDER BY {key}), {key} FROM {}",
+            shape.root
+        ))?;
+        self.staged.insert(shape.tag.clone(), keys);
+        Ok(())
     }
 
-    fn stage(&mut self, mapping: &Mapping, keys: &PgRows) -> Result<(), MigrateError> {
-        self.stage_more(mapping, keys)
+    fn stage(&mut self, mapping: &Mapping, keys: &CopyRows) -> Result<(), MigrateError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let shape = self.shapes.of(mapping)?;
+        let given = self.give(&shape, "given", keys)?;
+        let (tag, names) = (&shape.tag, sql::numbered("k", shape.root_key.len()));
+        if self.indexed.insert(tag.clone()) {
+            self.connection
+                .run(&format!("CREATE INDEX staged_{tag}_key ON pg_temp.staged_{tag} ({names})"))?;
+        }
+        let (known, given) = (self.staged.get(tag).copied().unwrap_or(0), self.given(&shape, &given));
+        let same = same_key("s", "d", shape.root_key.len());
+        let more = self.connection.run(&format!(
+            "INSERT INTO pg_temp.staged_{tag} SELECT {known} + row_number() OVER (ORDER BY {names}), {names} \
+             FROM (SELECT DISTINCT * FROM ({given}) g) d \
+             WHERE NOT EXISTS (SELECT FROM pg_temp.staged_{tag} s WHERE {same})"
+        ))?;
+        self.staged.insert(tag.clone(), known + more);
+        Ok(())
     }
 
     fn piece(
@@ -179,17 +253,45 @@ impl Source for PgSource {
         mapping: &Mapping,
         from: u64,
         size: u32,
-    ) -> Result<Option<Batch<PgRows>>, MigrateError> {
-        self.read_piece(mapping, from, size)
+    ) -> Result<Option<Batch<CopyRows>>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        if from >= self.staged.get(&shape.tag).copied().unwrap_or(0) {
+            return Ok(None);
+        }
+        let (tag, names) = (&shape.tag, sql::numbered("s.k", shape.root_key.len()));
+        let to = from + u64::from(size);
+        let keys = format!("SELECT {names} FROM pg_temp.staged_{tag} s WHERE s.n > {from} AND s.n <= {to}");
+        self.batch(mapping, &shape, &keys).map(Some)
     }
 
     fn widen(
         &mut self,
         mapping: &Mapping,
-        batch: &Batch<PgRows>,
-        more: &PgRows,
-    ) -> Result<Option<Batch<PgRows>>, MigrateError> {
-        self.read_wider(mapping, batch, more)
+        batch: &Batch<CopyRows>,
+        more: &CopyRows,
+    ) -> Result<Option<Batch<CopyRows>>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let given = self.give(&shape, "given", &batch.keys)?;
+        let more = self.give(&shape, "more", more)?;
+        let count = shape.root_key.len();
+        let (wanted, names) = (self.given(&shape, &more), sql::numbered("m.k", count));
+        let added = self.connection.run(&format!(
+            "INSERT INTO {given} SELECT {names} FROM (SELECT DISTINCT * FROM {more}) m \
+             WHERE NOT EXISTS (SELECT FROM {given} g WHERE {}) \
+             AND EXISTS (SELECT FROM pg_temp.staged_{} s JOIN ({wanted}) w ON {} WHERE {})",
+            same_key("g", "m", count),
+            shape.tag,
+            same_key("s", "w", count),
+            (0..count)
+                .map(|at| format!("w.k{at}::{} = m.k{at}", wire(&shape, at)))
+                .collect::<Vec<_>>()
+                .join(" AND "),
+        ))?;
+        if added == 0 {
+            return Ok(None);
+        }
+        let keys = self.given(&shape, &given);
+        self.batch(mapping, &shape, &keys).map(Some)
     }
 
     fn range_end(
@@ -198,27 +300,48 @@ impl Source for PgSource {
         after: Option<&Bound>,
         rows: u32,
     ) -> Result<Option<Bound>, MigrateError> {
-        self.read_range_end(mapping, after, rows)
+        let shape = self.shapes.of(mapping)?;
+        let key = shape.root_key.join(", ");
+        let range = KeyRange { after: after.cloned(), up_to: None };
+        let within = sql::within(&key, &shape.root_casts(), &range)?;
+        let end = self.connection.text(&format!(
+            "SELECT {} FROM {} WHERE {within} ORDER BY {key} OFFSET {} LIMIT 1",
+            shape.bound(&shape.root_key),
+            shape.root,
+            rows.saturating_sub(1)
+        ))?;
+        Ok(end.map(Bound))
     }
 
-    fn range(&mut self, mapping: &Mapping, range: &KeyRange) -> Result<Batch<PgRows>, MigrateError> {
-        self.read_range(mapping, range)
+    fn range(&mut self, mapping: &Mapping, range: &KeyRange) -> Result<Batch<CopyRows>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let casts = shape.root_casts();
+        let within = sql::within(&shape.root_key.join(", "), &casts, range)?;
+        let keys = shape.root_key_on_wire(&shape.root_key);
+        let keys = self.connection.copy_out(&format!("SELECT {keys} FROM {} WHERE {within}", shape.root))?;
+        sql::within("", &casts, range)?;
+        let columns = shape.columns_on_wire(mapping);
+        let select =
+            shape.select(mapping, |columns| sql::within(columns, &casts, range).unwrap_or_default())?;
+        let rows = self.connection.copy_out(&format!("SELECT {columns} FROM {select}"))?;
+        Ok(Batch { keys, rows })
     }
 
-    fn rows_of(&mut self, mapping: &Mapping, keys: &PgRows) -> Result<Batch<PgRows>, MigrateError> {
-        self.read_rows_of(mapping, keys)
+    fn rows_of(&mut self, mapping: &Mapping, keys: &CopyRows) -> Result<Batch<CopyRows>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let given = self.give(&shape, "given", keys)?;
+        let keys = self.given(&shape, &given);
+        self.batch(mapping, &shape, &keys)
     }
 
     fn estimate(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
-        let shape = Shape::read(&mut self.conn, &mapping.root)?;
-        let members: Vec<u32> = shape.members.iter().map(|member| member.oid).collect();
-        // A table never analysed says -1; its size says how many rows of 100 bytes would fill it.
-        let row = self.conn.one(
-            "SELECT coalesce(sum(CASE WHEN reltuples >= 0 AND relpages > 0 THEN reltuples ELSE pg_relation_size(oid) / 100 END), 0)::int8 \
-             FROM pg_class WHERE oid = ANY($1) AND relkind = 'r'",
-            &[&members],
-        )?;
-        Ok(u64::try_from(row.get::<_, i64>(0)).unwrap_or(0))
+        let root = self.connection.qualified(&mapping.root)?;
+        self.connection.number(&format!(
+            "WITH RECURSIVE {} SELECT coalesce(sum(CASE WHEN c.reltuples > 0 THEN c.reltuples \
+               ELSE pg_relation_size(c.oid) / 100 END)::bigint, 0) \
+             FROM tree JOIN pg_class c ON c.oid = tree.oid WHERE c.relkind = 'r'",
+            fingerprint::tree(&[root])
+        ))
     }
 
     fn touched(
@@ -226,72 +349,46 @@ impl Source for PgSource {
         mapping: &Mapping,
         seen: &Position,
         unseen: &Position,
-    ) -> Result<Touched<PgRows>, MigrateError> {
-        let (seen, unseen) = (Seen::parse(seen)?, Seen::parse(unseen)?);
-        seen.same_server(&unseen)?;
-        self.read_touched(mapping, &seen, &unseen)
+    ) -> Result<Touched<CopyRows>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let condition = format!("{} AND {}", self.not_seen(unseen)?, Seen::parse(seen)?.seen("l.xid"));
+        let span = self.span(condition)?;
+        let (whole, keys) = (span.whole(mapping), span.keys(mapping, &shape)?);
+        if self.connection.holds(&whole)? {
+            return Ok(Touched::Whole);
+        }
+        let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
+        let on_wire = shape.root_key_on_wire(&places);
+        Ok(Touched::Keys(self.connection.copy_out(&format!("SELECT {on_wire} FROM ({keys}) q"))?))
     }
 
     fn prune(&mut self, stream: &Stream, seen_by: &[Position]) -> Result<u64, MigrateError> {
-        self.remove_seen(stream, seen_by)
+        log::prune(&mut self.connection, stream, seen_by)
     }
 
     fn log_size(&mut self, stream: &Stream) -> Result<(u64, u64), MigrateError> {
-        let (mut rows, mut bytes) = (0_i64, 0_i64);
-        for captured in self.captured(stream)? {
-            let row = self.conn.one(
-                "SELECT coalesce((SELECT n_live_tup FROM pg_stat_user_tables WHERE relid = to_regclass($1)), 0), \
-                 coalesce(pg_total_relation_size(to_regclass($1)), 0)",
-                &[&captured.log],
-            )?;
-            (rows, bytes) = (rows + row.get::<_, i64>(0), bytes + row.get::<_, i64>(1));
-        }
-        Ok((u64::try_from(rows).unwrap_or(0), u64::try_from(bytes).unwrap_or(0)))
+        log::size(&mut self.connection, stream)
     }
 
     fn capture_state(&mut self, stream: &Stream) -> Result<CaptureState, MigrateError> {
-        let mut whole = CaptureState::default();
-        for captured in Captured::all(&mut self.conn, stream)? {
-            let state = captured.state(&mut self.conn)?;
-            whole.installed |= state.installed;
-            whole.faults.extend(state.faults);
-        }
-        if !whole.installed {
-            whole.faults.clear();
-        }
-        Ok(whole)
+        capture::state(&mut self.connection, stream)
     }
 
     fn measure(&mut self, query: &str) -> Result<f64, MigrateError> {
-        let query = query.trim().trim_end_matches(';');
-        let row = self.conn.one(&format!("SELECT ({query})::float8"), &[])?;
-        Ok(row.get::<_, Option<f64>>(0).unwrap_or(0.0))
+        self.connection.number(query)
     }
 
     fn describe(&mut self) -> Result<Vec<TableShape>, MigrateError> {
-        let names = self.conn.query(TABLES, &[])?;
-        names.iter().map(|row| self.table(row.get(0))).collect()
+        super::catalog::describe(&mut self.connection)
     }
 }
 
-/// Ordered by how many tables stand before each on the way along foreign keys.
-const TABLES: &str = "WITH RECURSIVE t AS (SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace \
-      WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'banyan') \
-      AND n.nspname NOT LIKE 'pg\\_%'), \
-    d(oid, depth) AS (SELECT oid, 0 FROM t UNION SELECT f.conrelid, d.depth + 1 FROM d JOIN pg_constraint f ON f.contype = 'f' \
-      AND f.confrelid = d.oid AND f.conrelid <> d.oid WHERE d.depth < 50) \
-    SELECT d.oid::regclass::text FROM d JOIN t USING (oid) GROUP BY d.oid ORDER BY max(depth), 1";
+fn wire(shape: &Shape, at: usize) -> &str {
+    shape.key_types.get(at).map_or("text", |kind| kind.wire())
+}
 
-impl PgSource {
-    fn table(&mut self, name: String) -> Result<TableShape, MigrateError> {
-        let shape = Shape::read(&mut self.conn, &name)?;
-        let columns = shape.columns.iter().map(|column| ColumnShape {
-            name: column.name.clone(),
-            declared: column.declared.clone(),
-            generated: column.generated,
-        });
-        let not_null = |name: &String| shape.column(name).is_ok_and(|column| column.not_null);
-        let key = shape.unique.iter().find(|unique| unique.iter().all(not_null));
-        Ok(TableShape { columns: columns.collect(), key: key.cloned().unwrap_or_default(), name })
-    }
+/// Two rows have one key.
+pub(super) fn same_key(one: &str, other: &str, columns: usize) -> String {
+    let each: Vec<String> = (0..columns).map(|at| format!("{one}.k{at} = {other}.k{at}")).collect();
+    each.join(" AND ")
 }

@@ -1,94 +1,82 @@
-//! Text of statements: names and values quoted, `{keys …}` and `{values …}` replaced.
+//! Pieces of SQL: quoting, and the places in selects that are restricted.
 //!
-//! Invariant: only a manifest's own selects enter a statement unquoted.
+//! Invariant: no name and no value enters a statement without one of the two quotings.
 
+use crate::engine::{Bound, KeyRange};
 use crate::error::MigrateError;
 
-/// A name in double quotes.
-pub(super) fn quote(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
+/// A name.
+pub(super) fn name(text: &str) -> String {
+    format!("\"{}\"", text.replace('"', "\"\""))
 }
 
-/// A text value; `standard_conforming_strings` is on.
-pub(super) fn literal(text: &str) -> String {
+/// A value; `standard_conforming_strings` is on in every session.
+pub(super) fn value(text: &str) -> String {
     format!("'{}'", text.replace('\'', "''"))
 }
 
-/// Items with commas between them.
-pub(super) fn list<I>(items: I) -> String
-where
-    I: IntoIterator,
-    I::Item: AsRef<str>,
-{
-    items.into_iter().map(|item| item.as_ref().to_owned()).collect::<Vec<_>>().join(", ")
+/// Names in a list, each behind a prefix.
+pub(super) fn names<S: AsRef<str>>(prefix: &str, columns: &[S]) -> String {
+    let columns: Vec<String> =
+        columns.iter().map(|column| format!("{prefix}{}", name(column.as_ref()))).collect();
+    columns.join(", ")
 }
 
-/// Names in double quotes, with a prefix before each.
-pub(super) fn columns(prefix: &str, names: &[String]) -> Vec<String> {
-    names.iter().map(|name| format!("{prefix}{}", quote(name))).collect()
+/// `prefix0, prefix1, …`
+pub(super) fn numbered(prefix: &str, count: usize) -> String {
+    let columns: Vec<String> = (0..count).map(|at| format!("{prefix}{at}")).collect();
+    columns.join(", ")
 }
 
-/// `prefix1, prefix2 …`
-pub(super) fn numbered(prefix: &str, count: usize) -> Vec<String> {
-    (1..=count).map(|number| format!("{prefix}{number}")).collect()
+/// A bound's values.
+pub(super) fn bound_values(bound: &Bound) -> Result<Vec<String>, MigrateError> {
+    serde_json::from_str(&bound.0)
+        .map_err(|_| MigrateError::failed(format!("`{}` is no key of PostgreSQL's driver", bound.0)))
 }
 
-/// Left and right equal, one by one.
-pub(super) fn equal(left: &[String], right: &[String]) -> String {
-    let pairs = left.iter().zip(right).map(|(left, right)| format!("{left} = {right}"));
-    pairs.collect::<Vec<_>>().join(" AND ")
-}
-
-/// One expression, or a row of them.
-pub(super) fn row(expressions: &[String]) -> String {
-    match expressions {
-        [one] => one.clone(),
-        more => format!("ROW({})", list(more)),
+/// SQL for "within the range": `columns` stand for the key, `casts` make values of texts.
+pub(super) fn within(columns: &str, casts: &[String], range: &KeyRange) -> Result<String, MigrateError> {
+    let mut conditions = Vec::new();
+    for (operator, bound) in [(">", &range.after), ("<=", &range.up_to)] {
+        if let Some(bound) = bound {
+            conditions.push(format!("({columns}) {operator} ({})", bound_values_as(bound, casts)?));
+        }
     }
+    Ok(if conditions.is_empty() { "TRUE".to_owned() } else { conditions.join(" AND ") })
 }
 
-/// Replaces each `{word A, B}` by what `condition` makes of A, B.
-pub(super) fn restrict(
+/// A bound's values as SQL of the types that `casts` name.
+pub(super) fn bound_values_as(bound: &Bound, casts: &[String]) -> Result<String, MigrateError> {
+    let values = bound_values(bound)?;
+    if values.len() != casts.len() {
+        return Err(MigrateError::failed(format!("the key {} has not {} columns", bound.0, casts.len())));
+    }
+    let values: Vec<String> =
+        values.iter().zip(casts).map(|(text, cast)| format!("{}{cast}", value(text))).collect();
+    Ok(values.join(", "))
+}
+
+/// Replaces every `{word A, B}` by what `replacement` makes of `A, B`. Refused if there is none.
+pub(super) fn fill(
     select: &str,
     word: &str,
-    condition: &dyn Fn(&[String]) -> String,
+    mut replacement: impl FnMut(&str) -> String,
 ) -> Result<String, MigrateError> {
     let open = format!("{{{word} ");
-    let (mut sql, mut rest, mut found) = (String::with_capacity(select.len() + 128), select, false);
-    while let Some((before, after)) = rest.split_once(&open) {
-        let (expressions, tail) = after.split_once('}').unwrap_or((after, ""));
-        sql.push_str(before);
-        sql.push_str(&condition(&split(expressions)));
-        (rest, found) = (tail, true);
+    let (mut text, mut rest, mut found) = (String::new(), select, false);
+    while let Some((before, behind)) = rest.split_once(&open) {
+        let Some((inside, after)) = behind.split_once('}') else { break };
+        text.push_str(before);
+        text.push_str(&replacement(inside.trim()));
+        (rest, found) = (after, true);
     }
-    sql.push_str(rest);
-    if found {
-        return Ok(sql);
+    if !found {
+        return Err(MigrateError::Usage(format!(
+            "the select must be restricted with {{{word} COLUMN, …}} where it picks keys: {select}"
+        )));
     }
-    Err(MigrateError::Usage(format!(
-        "a select has no {{{word} …}} by which it could be restricted: {select}"
-    )))
-}
-
-/// Splits at commas that stand in no parentheses and no quotes.
-fn split(expressions: &str) -> Vec<String> {
-    let (mut parts, mut part, mut depth, mut quoted) = (Vec::new(), String::new(), 0_i32, None);
-    for character in expressions.chars() {
-        match (quoted, character) {
-            (Some(quote), _) if quote == character => quoted = None,
-            (None, '\'' | '"') => quoted = Some(character),
-            (None, '(' | '[') => depth += 1,
-            (None, ')' | ']') => depth -= 1,
-            (None, ',') if depth == 0 => {
-                parts.push(std::mem::take(&mut part).trim().to_owned());
-                continue;
-            }
-            _ => {}
-        }
-        part.push(character);
-    }
-    parts.push(part.trim().to_owned());
-    parts
+    text.push_str(rest);
+    Ok(text)
 }
 
 #[cfg(test)]
@@ -96,15 +84,15 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_placeholder_gets_its_own_expressions() {
-        let select = "SELECT 1 FROM t WHERE {keys t.a, f(t.b, ',')} UNION SELECT 2 FROM u WHERE {keys u.x}";
-        let sql = restrict(select, "keys", &|expressions| format!("<{}>", expressions.join("|"))).unwrap();
-        assert_eq!(sql, "SELECT 1 FROM t WHERE <t.a|f(t.b, ',')> UNION SELECT 2 FROM u WHERE <u.x>");
-        assert!(restrict("SELECT 1", "keys", &|_| String::new()).is_err());
+    fn quotes_within_names_and_values_are_doubled() {
+        assert_eq!(name("a\"b"), "\"a\"\"b\"");
+        assert_eq!(value("it's"), "'it''s'");
     }
 
     #[test]
-    fn names_and_values_cannot_leave_their_quotes() {
-        assert_eq!((quote("a\"b"), literal("a'b")), ("\"a\"\"b\"".to_owned(), "'a''b'".to_owned()));
+    fn every_restricted_place_is_filled() {
+        let filled = fill("a {keys x, y} b {keys z}", "keys", |inside| format!("<{inside}>")).unwrap();
+        assert_eq!(filled, "a <x, y> b <z>");
+        assert!(fill("SELECT 1", "keys", |_| String::new()).is_err());
     }
 }

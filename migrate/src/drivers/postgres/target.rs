@@ -1,116 +1,116 @@
-//! The writing end. Its bookkeeping stands in the schema `banyan`.
+//! The writing end.
 //!
-//! Invariant: a method that writes is one transaction; rows and the progress they stand for commit together.
+//! Invariant: a method is one transaction, or several that may be run again; rows of tables are written in [`super::apply`] and
+//! [`super::loading`] only.
 
-mod apply;
-mod bookkeeping;
-mod chunks;
-mod loading;
-mod sequences;
-mod staging;
-mod whole;
+use std::sync::Arc;
 
-use std::collections::HashMap;
-
-use super::connection::{Address, Connection};
-use super::peer::Peer;
-use super::rows::PgRows;
-use super::shape::Shape;
-use super::source::{bound_of, within};
-use super::sql::{columns, list};
-use crate::engine::driver::RangeEnd;
+use super::connection::{Connection, Place};
+use super::rows::CopyRows;
+use super::shape::{Shape, Shapes};
+use super::sql::{self, value};
+use super::staging::same;
+use super::{apply, bookkeeping, chunks, loading, privileges, sequences};
+use crate::engine::driver::{ChunksLeft, LeaseState, RangeEnd};
 use crate::engine::{
-    Batch, Bound, ChunksLeft, Claim, Guard, KeyRange, Lease, LeaseState, Mapping, Outcome, Position, Stream,
-    StreamRow, Target,
+    Batch, Bound, Claim, Guard, KeyRange, Lease, Mapping, Outcome, Position, Stream, StreamRow, Target,
 };
 use crate::error::MigrateError;
-pub(super) use staging::Plan;
 
-/// The writing end.
-pub struct PgTarget {
-    pub(super) conn: Connection,
-    pub(super) peer: Peer,
+/// A connection to the target.
+pub struct PostgresTarget {
+    pub(super) connection: Connection,
+    /// For what must commit while a snapshot is open.
+    side: Option<Connection>,
+    source: Arc<Place>,
+    pub(super) shapes: Arc<Shapes>,
     pub(super) in_snapshot: bool,
-    shapes: HashMap<String, Shape>,
 }
 
-impl std::fmt::Debug for PgTarget {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("PgTarget").finish_non_exhaustive()
+/// Rows of a mapping's table with their source keys, as SQL.
+pub(super) struct Keyed {
+    /// What stands behind FROM; the table is `t`.
+    pub(super) from: String,
+    /// Expressions for the source key.
+    pub(super) key: Vec<String>,
+}
+
+impl PostgresTarget {
+    pub(super) fn open(
+        place: &Arc<Place>,
+        source: &Arc<Place>,
+        shapes: &Arc<Shapes>,
+    ) -> Result<Self, MigrateError> {
+        let connection = place.open("writes")?;
+        let (source, shapes) = (Arc::clone(source), Arc::clone(shapes));
+        Ok(Self { connection, side: None, source, shapes, in_snapshot: false })
+    }
+
+    pub(super) fn side(&mut self) -> Result<&mut Connection, MigrateError> {
+        let side = match self.side.take() {
+            Some(side) => side,
+            None => self.connection.place.open("notes")?,
+        };
+        Ok(self.side.insert(side))
+    }
+
+    fn shapes_of(&self, stream: &Stream) -> Result<Vec<Arc<Shape>>, MigrateError> {
+        stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect()
     }
 }
 
-impl PgTarget {
-    pub(super) fn connect(address: &Address, peer: Peer) -> Result<Self, MigrateError> {
-        Ok(Self { conn: address.connect()?, peer, in_snapshot: false, shapes: HashMap::new() })
+/// Where source keys are found at the target.
+pub(super) fn keyed(mapping: &Mapping, shape: &Shape) -> Keyed {
+    let table = &shape.target.name;
+    if !mapping.needs_key_map() {
+        let key = mapping.carries.iter().map(|column| format!("t.{}", sql::name(column))).collect();
+        return Keyed { from: format!("{table} t"), key };
     }
-
-    pub(super) fn shape(&mut self, table: &str) -> Result<Shape, MigrateError> {
-        if let Some(shape) = self.shapes.get(table) {
-            return Ok(shape.clone());
-        }
-        let shape = Shape::read(&mut self.conn, table)?;
-        self.shapes.insert(table.to_owned(), shape.clone());
-        Ok(shape)
-    }
-
-    pub(super) fn plan(&mut self, mapping: &Mapping) -> Result<Plan, MigrateError> {
-        Plan::of(&self.shape(&mapping.table)?, mapping)
-    }
-
-    /// Commits what `work` did, unless it failed or says that nothing is to stay.
-    fn transaction<T>(
-        &mut self,
-        begin: &str,
-        work: impl FnOnce(&mut Self) -> Result<(T, Stay), MigrateError>,
-    ) -> Result<T, MigrateError> {
-        let done = self.conn.run(begin).and_then(|()| work(self));
-        let end = if matches!(done, Ok((_, Stay::Yes))) { "COMMIT" } else { "ROLLBACK" };
-        let ended = self.conn.run(end);
-        if done.is_err() {
-            self.shapes.clear();
-        }
-        let (value, _) = done?;
-        ended?;
-        Ok(value)
-    }
+    let own: Vec<String> = mapping.key.iter().map(|column| format!("t.{}", sql::name(column))).collect();
+    let mapped: Vec<String> = (0..own.len()).map(|at| format!("m.k{at}")).collect();
+    let from = format!("{table} t JOIN {} m ON {}", bookkeeping::key_map(shape), same(&mapped, &own));
+    Keyed { from, key: (0..shape.key_types.len()).map(|at| format!("m.s{at}")).collect() }
 }
 
-/// Quoted names with a prefix before each.
-fn columns_with(prefix: &str, quoted: &[String]) -> Vec<String> {
-    quoted.iter().map(|name| format!("{prefix}{name}")).collect()
-}
-
-/// Whether a transaction commits.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stay {
-    Yes,
-    No,
-}
-
-impl Target for PgTarget {
-    type Rows = PgRows;
+impl Target for PostgresTarget {
+    type Rows = CopyRows;
 
     fn prepare(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.make_bookkeeping(stream)
+        privileges::check_target(&mut self.connection, stream)?;
+        bookkeeping::prepare(&mut self.connection)?;
+        for mapping in &stream.mappings {
+            let shape = self.shapes.of(mapping)?;
+            if mapping.needs_key_map() {
+                bookkeeping::prepare_key_map(&mut self.connection, mapping, &shape)?;
+            }
+        }
+        Ok(())
     }
 
     fn stream(&mut self, name: &str) -> Result<Option<StreamRow>, MigrateError> {
-        self.read_stream(name)
+        bookkeeping::stream(&mut self.connection, name)
     }
 
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
-        self.insert_stream(name, row)
+        bookkeeping::create(&mut self.connection, name, row)
     }
 
     fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.forget(stream)
+        let shapes = self.shapes_of(stream)?;
+        if self
+            .connection
+            .holds(&format!("EXISTS (SELECT FROM banyan.dropped WHERE stream = {})", value(&stream.name)))?
+        {
+            loading::finish(&mut self.connection, stream, &shapes)?;
+        }
+        let both = stream.mappings.iter().zip(&shapes).filter(|(mapping, _)| mapping.needs_key_map());
+        let maps: Vec<String> = both.map(|(_, shape)| bookkeeping::key_map(shape)).collect();
+        bookkeeping::forget(&mut self.connection, stream, &maps)
     }
 
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError> {
-        for mapping in &stream.mappings {
-            let table = self.shape(&mapping.table)?.name;
-            if self.conn.one(&format!("SELECT EXISTS (SELECT FROM {table})"), &[])?.get(0) {
+        for shape in self.shapes_of(stream)? {
+            if self.connection.holds(&format!("EXISTS (SELECT FROM {})", shape.target.name))? {
                 return Ok(false);
             }
         }
@@ -118,32 +118,17 @@ impl Target for PgTarget {
     }
 
     fn claim(&mut self, name: &str) -> Result<Claim, MigrateError> {
-        let row = self
-            .conn
-            .maybe("UPDATE banyan.streams SET token = token + 1 WHERE name = $1 RETURNING token", &[&name])?;
-        let row = row.ok_or_else(|| {
-            MigrateError::refused(
-                format!("nothing was ever copied in the stream {name}"),
-                "start with `migrate run`",
-            )
-        })?;
-        Ok(Claim { stream: name.to_owned(), token: row.get(0) })
+        bookkeeping::claim(&mut self.connection, name)
     }
 
     fn set_next(&mut self, claim: &Claim, next: &Position) -> Result<bool, MigrateError> {
-        let changed = self.conn.execute(
-            "UPDATE banyan.streams SET next = $3 WHERE name = $1 AND token = $2",
-            &[&claim.stream, &claim.token, &next.0],
-        )?;
-        Ok(changed == 1)
+        let next = format!("next = {}", value(&next.0));
+        bookkeeping::set_under(&mut self.connection, claim, &next, "TRUE")
     }
 
     fn set_pos(&mut self, claim: &Claim, as_read: &Position, pos: &Position) -> Result<bool, MigrateError> {
-        let changed = self.conn.execute(
-            "UPDATE banyan.streams SET pos = $4 WHERE name = $1 AND token = $2 AND pos = $3",
-            &[&claim.stream, &claim.token, &as_read.0, &pos.0],
-        )?;
-        Ok(changed == 1)
+        let (change, still) = (format!("pos = {}", value(&pos.0)), format!("pos = {}", value(&as_read.0)));
+        bookkeeping::set_under(&mut self.connection, claim, &change, &still)
     }
 
     fn known_keys(
@@ -151,44 +136,41 @@ impl Target for PgTarget {
         mapping: &Mapping,
         after: Option<&Bound>,
         rows: u32,
-    ) -> Result<(PgRows, Option<Bound>), MigrateError> {
-        let plan = self.plan(mapping)?;
-        let limit = format!("LIMIT {rows}");
-        let found = if let Some(map) = &plan.key_map {
-            let behind = after.map_or_else(
-                || "true".to_owned(),
-                |bound| format!("source_key > {}", super::sql::literal(&bound.0)),
-            );
-            format!(
-                "SELECT DISTINCT source_key AS bound, source_key FROM {map} WHERE {behind} ORDER BY 1 {limit}"
-            )
-        } else {
-            let key = columns("", &mapping.carries);
-            let range = KeyRange { after: after.cloned(), up_to: None };
-            let behind = within(&key, &plan.carried_types, &range)?;
-            let (order, there) = (list(&key), plan.carried_there(""));
-            format!(
-                "SELECT {} AS bound, e.* FROM (SELECT DISTINCT {order} FROM {} WHERE {behind} AND {there} ORDER BY {order} {limit}) AS e \
-                 ORDER BY {order}",
-                bound_of(&key),
-                plan.table
-            )
+    ) -> Result<(CopyRows, Option<Bound>), MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let Keyed { from, key } = keyed(mapping, &shape);
+        let columns = key.join(", ");
+        let names = sql::numbered("k", key.len());
+        let mut range = KeyRange { after: after.cloned(), up_to: None };
+        let distinct = |range: &KeyRange| -> Result<String, MigrateError> {
+            let within = sql::within(&columns, &shape.key_casts(), range)?;
+            Ok(format!(
+                "(SELECT DISTINCT {columns} FROM {from} WHERE {within} AND num_nulls({columns}) = 0) d({names})"
+            ))
         };
-        let last = self
-            .conn
-            .maybe(&format!("SELECT bound FROM ({found}) AS f OFFSET {} LIMIT 1", rows.max(1) - 1), &[])?;
-        let (select, fields) = plan.passed_keys(&format!("({found}) AS f"), "f.", mapping);
-        let keys = self.conn.copy_out(&select, fields)?;
-        Ok((keys, last.map(|row| Bound(row.get(0)))))
+        let places: Vec<String> = (0..key.len()).map(|at| format!("d.k{at}")).collect();
+        let last = self.connection.text(&format!(
+            "SELECT {} FROM {} ORDER BY {names} OFFSET {} LIMIT 1",
+            shape.bound(&places),
+            distinct(&range)?,
+            rows.saturating_sub(1)
+        ))?;
+        range.up_to = last.map(Bound);
+        let on_wire = shape.root_key_on_wire(&places);
+        let keys = self.connection.copy_out(&format!("SELECT {on_wire} FROM {}", distinct(&range)?))?;
+        Ok((keys, range.up_to))
     }
 
     fn apply(
         &mut self,
-        guard: Guard<'_, PgRows>,
+        guard: Guard<'_, CopyRows>,
         mapping: &Mapping,
-        batch: &Batch<PgRows>,
-    ) -> Result<Outcome<PgRows>, MigrateError> {
-        self.apply_batch(guard, mapping, batch)
+        batch: &Batch<CopyRows>,
+    ) -> Result<Outcome<CopyRows>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let applied = apply::apply(&mut self.connection, guard, mapping, &shape, batch);
+        self.shapes.forget_after(&applied);
+        applied
     }
 
     fn lease_chunk(
@@ -197,80 +179,65 @@ impl Target for PgTarget {
         seconds: u32,
         end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
-        self.lease(stream, seconds, end)
+        chunks::lease(&mut self.connection, stream, seconds, end)
     }
 
     fn register_chunk(&mut self, lease: &Lease, snapshot: &Position) -> Result<bool, MigrateError> {
-        self.register(lease, snapshot)
+        chunks::register(&mut self.connection, lease, snapshot)
     }
 
     fn release_chunk(&mut self, lease: &Lease) -> Result<(), MigrateError> {
-        self.release(lease)
+        chunks::release(&mut self.connection, lease)
     }
 
     fn chunks_left(&mut self, stream: &Stream) -> Result<ChunksLeft, MigrateError> {
-        self.left(stream)
+        chunks::left(&mut self.connection, stream)
     }
 
     fn load(
         &mut self,
         lease: &Lease,
         mapping: &Mapping,
-        batch: &Batch<PgRows>,
+        batch: &Batch<CopyRows>,
     ) -> Result<bool, MigrateError> {
-        self.load_chunk(lease, mapping, batch)
+        let shape = self.shapes.of(mapping)?;
+        let loaded = loading::load(&mut self.connection, lease, mapping, &shape, batch);
+        self.shapes.forget_after(&loaded);
+        loaded
     }
 
     fn begin_loading(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.take_down(stream)
+        let shapes = self.shapes_of(stream)?;
+        loading::begin(&mut self.connection, stream, &shapes)
     }
 
     fn finish_loading(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.build_up(stream)
+        let shapes = self.shapes_of(stream)?;
+        loading::finish(&mut self.connection, stream, &shapes)
     }
 
     fn needed_positions(&mut self, name: &str) -> Result<Vec<Position>, MigrateError> {
-        let rows = self.conn.query(
-            "SELECT pos FROM banyan.streams WHERE name = $1 \
-             UNION SELECT snapshot FROM banyan.chunks WHERE stream = $1 AND NOT done AND snapshot IS NOT NULL \
-             UNION SELECT position FROM banyan.holds WHERE stream = $1 AND until > clock_timestamp()",
-            &[&name],
-        )?;
-        Ok(rows.iter().map(|row| Position(row.get(0))).collect())
+        bookkeeping::needed(&mut self.connection, name)
     }
 
     fn move_sequences(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.move_behind(stream)
+        let mut source = self.source.open("sequences")?;
+        for mapping in &stream.mappings {
+            let shape = self.shapes.of(mapping)?;
+            sequences::move_past(&mut source, &mut self.connection, mapping, &shape)?;
+        }
+        Ok(())
     }
 
     fn note(&mut self, stream: &str, name: &str) -> Result<Option<String>, MigrateError> {
-        let row = self
-            .conn
-            .maybe("SELECT text FROM banyan.notes WHERE stream = $1 AND name = $2", &[&stream, &name])?;
-        Ok(row.map(|row| row.get(0)))
+        bookkeeping::note(self.side()?, stream, name)
     }
 
     fn set_note(&mut self, stream: &str, name: &str, text: Option<&str>) -> Result<(), MigrateError> {
-        let sql = match text {
-            Some(_) => {
-                "INSERT INTO banyan.notes VALUES ($1, $2, $3) ON CONFLICT (stream, name) DO UPDATE SET text = excluded.text"
-            }
-            None => "DELETE FROM banyan.notes WHERE stream = $1 AND name = $2 AND $3::text IS NULL",
-        };
-        self.conn.execute(sql, &[&stream, &name, &text]).map(|_| ())
+        bookkeeping::set_note(self.side()?, stream, name, text)
     }
 
     fn leases(&mut self, stream: &str) -> Result<Vec<LeaseState>, MigrateError> {
-        let rows = self.conn.query(
-            "SELECT mapping, chunk, extract(epoch FROM until - clock_timestamp())::int8 FROM banyan.chunks \
-             WHERE stream = $1 AND NOT done AND until IS NOT NULL ORDER BY mapping, chunk",
-            &[&stream],
-        )?;
-        let lease = |row: &postgres::Row| LeaseState {
-            mapping: usize::try_from(row.get::<_, i32>(0)).unwrap_or_default(),
-            chunk: row.get(1),
-            seconds_left: row.get(2),
-        };
-        Ok(rows.iter().map(lease).collect())
+        chunks::under_way(&mut self.connection, stream)
     }
 }

@@ -1,9 +1,13 @@
-//! The driver against real servers.
+//! Tests against real servers: a private cluster, two databases for each test.
 //!
-//! Invariant: each test has databases of its own.
+//! Invariant: what two tables hold is compared by SQL of the tests' own, which shares no code with the driver.
 
-mod capture;
+mod applying;
+mod capturing;
 mod comparing;
 mod copying;
+mod keys;
+mod loading;
+mod positions;
 mod types;
 mod world;

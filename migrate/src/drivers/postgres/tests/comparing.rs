@@ -1,44 +1,106 @@
-//! Verification and repair.
+//! What sums, hashes and shown rows tell.
+//!
+//! Invariant: a difference that a reader could see changes the sum.
 
-use super::world::{World, same, stream};
-use crate::engine::run::Stop;
-use crate::engine::verify::{VerifyOptions, verify};
+use super::world::{World, plain};
+use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
+use crate::engine::{Bound, KeyRange, Rows as _, Source as _};
 
-fn item(key: &str) -> String {
-    format!("CREATE TABLE item (id {key} PRIMARY KEY, phone text, amount numeric)")
-}
+const TABLE: &str =
+    "CREATE TABLE item (id int PRIMARY KEY, phone text, n numeric, f float8, c char(4), j json, i interval);";
 
-/// Differences that verification finds.
-fn differences(world: &World, key: &str, harm: &str) -> usize {
-    let stream = stream(vec![same("item", &["id", "phone", "amount"])]);
-    let _ = key;
-    world.target.run(harm).unwrap();
-    let options = VerifyOptions { part_rows: 300, ..VerifyOptions::default() };
-    let report = verify(&world.driver(), &stream, &options, &Stop::default(), &mut |_| {}).unwrap();
-    report.differences.len()
+fn items() -> World {
+    let rows =
+        "INSERT INTO item SELECT i, 'phone ' || i, i, i, 'a', '{}', '1 mon' FROM generate_series(1, 20) i";
+    let mapping = plain("item", &["id", "phone", "n", "f", "c", "j", "i"]);
+    World::new(&format!("{TABLE}{rows}"), TABLE, vec![mapping]).copied()
 }
 
 #[test]
-fn every_kind_of_harm_is_found_under_any_order_of_keys() {
-    for key in ["int", "text"] {
-        let rows = "INSERT INTO item SELECT i, '0' || i, i / 3.0 FROM generate_series(1, 1000) i";
-        let world = World::new(&format!("{}; {rows}", item(key)), &item(key));
-        let stream = stream(vec![same("item", &["id", "phone", "amount"])]);
-        world.begin(&stream);
-        world.copy(&stream);
-        assert_eq!(differences(&world, key, "SELECT 1"), 0);
-        let exchanged = "UPDATE item SET phone = CASE id::text WHEN '7' THEN '08' ELSE '07' END WHERE id::text IN ('7', '8')";
-        assert_eq!(differences(&world, key, exchanged), 2);
-        assert_eq!(differences(&world, key, "UPDATE item SET amount = NULL WHERE id::text = '500'"), 3);
-        assert_eq!(differences(&world, key, "UPDATE item SET amount = 1.00 WHERE id::text = '3'"), 4);
-        assert_eq!(differences(&world, key, "DELETE FROM item WHERE id::text = '900'"), 5);
-        assert_eq!(differences(&world, key, "INSERT INTO item VALUES ('5000', 'more')"), 6);
-        let options = VerifyOptions { part_rows: 300, ..VerifyOptions::default() };
-        let report = verify(&world.driver(), &stream, &options, &Stop::default(), &mut |_| {}).unwrap();
-        let points = crate::fail_point::FailPoints::none();
-        let (mut log, writes) = (Vec::new(), crate::engine::repair::Writes::Yes);
-        crate::engine::repair::repair(&world.driver(), &stream, &report, writes, &mut log, &points).unwrap();
-        world.assert_equal("item", "id, phone, amount");
-        assert_eq!(differences(&world, key, "SELECT 1"), 0);
+fn every_seeded_difference_changes_the_sum() {
+    let world = items();
+    assert!(world.sums_agree(0));
+    for (change, undo) in [
+        (
+            "UPDATE item a SET phone = b.phone FROM item b WHERE (a.id, b.id) IN ((1, 2), (2, 1))",
+            "UPDATE item a SET phone = b.phone FROM item b WHERE (a.id, b.id) IN ((1, 2), (2, 1))",
+        ),
+        ("UPDATE item SET n = 3.0 WHERE id = 3", "UPDATE item SET n = 3 WHERE id = 3"),
+        ("UPDATE item SET f = '-0' WHERE id = 4", "UPDATE item SET f = 4 WHERE id = 4"),
+        ("UPDATE item SET phone = NULL WHERE id = 5", "UPDATE item SET phone = 'phone 5' WHERE id = 5"),
+        ("UPDATE item SET j = '{ }' WHERE id = 6", "UPDATE item SET j = '{}' WHERE id = 6"),
+        ("UPDATE item SET i = '30 days' WHERE id = 7", "UPDATE item SET i = '1 mon' WHERE id = 7"),
+        ("INSERT INTO item VALUES (99)", "DELETE FROM item WHERE id = 99"),
+    ] {
+        world.target.run(change).unwrap();
+        assert!(!world.sums_agree(0), "{change}");
+        world.target.run(undo).unwrap();
+        assert!(world.sums_agree(0), "{undo}");
     }
+}
+
+#[test]
+fn ranges_and_buckets_hold_each_row_once() {
+    let world = items();
+    let mapping = &world.stream.mappings[0];
+    let mut source = world.source_end();
+    source.begin(&world.stream, None).unwrap();
+    assert!(source.orders_alike(mapping).unwrap());
+    let middle = source.range_end(mapping, None, 8).unwrap().unwrap();
+    assert_eq!(middle, Bound("[\"8\"]".into()));
+    let mut target = world.target_end();
+    target.snapshot(&world.stream).unwrap().unwrap();
+    let low = Part::Range(KeyRange { after: None, up_to: Some(middle.clone()) });
+    let high = Part::Range(KeyRange { after: Some(middle), up_to: None });
+    for (part, rows) in [(low, 8), (high, 12)] {
+        let sums = (source.sum(mapping, &part).unwrap(), target.sum(mapping, &part).unwrap());
+        assert_eq!(sums.0, sums.1);
+        assert_eq!(sums.0.rows, rows);
+        assert_eq!(source.row_hashes(mapping, &part).unwrap().len() as u64, rows);
+    }
+    let rows = (0..4).map(|index| target.sum(mapping, &Part::Bucket { index, of: 4 }).unwrap().rows);
+    assert_eq!(rows.sum::<u64>(), 20);
+}
+
+#[test]
+fn rows_are_shown_with_what_distinguishes_them() {
+    let world = items();
+    let mapping = &world.stream.mappings[0];
+    let key = [Bound("[\"3\"]".into())];
+    let (mut source, mut target) = (world.source_end(), world.target_end());
+    source.begin(&world.stream, None).unwrap();
+    let (one, other) = (source.show(mapping, &key).unwrap(), target.show(mapping, &key).unwrap());
+    assert_eq!(one, other);
+    assert_eq!(one[0].values[4].as_deref(), Some("a   "));
+    assert_eq!(target.rows_without_key(mapping).unwrap(), 0);
+    assert_eq!(source.keys(mapping, &key).unwrap().len(), 1);
+}
+
+#[test]
+fn dirty_keys_are_known_by_bound() {
+    let world = items();
+    let mapping = &world.stream.mappings[0];
+    let mut source = world.source_end();
+    let before = source.begin(&world.stream, None).unwrap();
+    source.end().unwrap();
+    world.source.run("UPDATE item SET n = 0 WHERE id IN (4, 5, 6)").unwrap();
+    source.begin(&world.stream, None).unwrap();
+    let keys = |ids: &[u32]| ids.iter().map(|id| Bound(format!("[\"{id}\"]"))).collect::<Vec<_>>();
+    assert_eq!(source.dirty_among(mapping, &before, &keys(&[1, 4])).unwrap(), keys(&[4]));
+    let first = source.dirty_keys(mapping, &before, None, 2).unwrap().unwrap();
+    assert_eq!(first, keys(&[4, 5]));
+    assert_eq!(source.dirty_keys(mapping, &before, first.last(), 2).unwrap().unwrap(), keys(&[6]));
+}
+
+#[test]
+fn holds_are_kept_while_a_snapshot_is_open_and_end() {
+    use crate::engine::Target as _;
+    let world = items();
+    let mut target = world.target_end();
+    let row = target.snapshot(&world.stream).unwrap().unwrap();
+    target.hold("things", "verify", &row.pos, 60).unwrap();
+    assert_eq!(world.target_end().needed_positions("things").unwrap().len(), 2);
+    target.end_snapshot().unwrap();
+    target.drop_hold("things", "verify").unwrap();
+    assert_eq!(target.needed_positions("things").unwrap().len(), 1);
 }

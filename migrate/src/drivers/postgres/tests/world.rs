@@ -1,11 +1,13 @@
-//! Two databases and a stream between them.
+//! Two databases and a stream between them, driven as the commands drive it.
+//!
+//! Invariant: `difference` sees every mapped value as text that another program printed.
 
 use pg_harness::{Database, shared_database};
 
-use crate::drivers::postgres::{PgDriver, PgSource};
+use crate::drivers::postgres::{PostgresDriver, PostgresOptions, PostgresSource, PostgresTarget};
 use crate::engine::backfill::{Copier, CopierOptions, Step};
-use crate::engine::catch_up::Follower;
-use crate::engine::compare::{CompareSource, CompareTarget, Part};
+use crate::engine::catch_up::{Caught, Follower};
+use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
 use crate::engine::{Driver as _, KeyRange, Mapping, Phase, Source as _, Stream, StreamRow, Target as _};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -13,115 +15,131 @@ use crate::fail_point::FailPoints;
 pub(super) struct World {
     pub(super) source: Database,
     pub(super) target: Database,
+    pub(super) driver: PostgresDriver,
+    pub(super) stream: Stream,
+    pub(super) points: FailPoints,
+    pub(super) chunk: u32,
 }
 
 impl World {
-    pub(super) fn new(source: &str, target: &str) -> Self {
-        let world = Self { source: shared_database().unwrap(), target: shared_database().unwrap() };
-        world.source.run(source).unwrap();
-        world.target.run(target).unwrap();
-        world
+    /// A source and a target with their schemas; what the source holds is made by `source` as well.
+    pub(super) fn new(source: &str, target: &str, mappings: Vec<Mapping>) -> Self {
+        Self::between(shared_database().unwrap(), shared_database().unwrap(), (source, target), mappings)
     }
 
-    pub(super) fn driver(&self) -> PgDriver {
-        PgDriver::new(self.source.url(), self.target.url()).unwrap()
+    /// As [`Self::new`], in databases of other servers.
+    pub(super) fn between(
+        one: Database,
+        other: Database,
+        schemas: (&str, &str),
+        mappings: Vec<Mapping>,
+    ) -> Self {
+        one.run(schemas.0).unwrap();
+        other.run(schemas.1).unwrap();
+        let driver = PostgresDriver::new(one.url(), other.url(), PostgresOptions::default()).unwrap();
+        let stream = Stream { name: "things".to_owned(), mappings };
+        let points = FailPoints::none();
+        Self { source: one, target: other, driver, stream, points, chunk: 7 }
+    }
+
+    pub(super) fn source_end(&self) -> PostgresSource {
+        self.driver.source().unwrap()
+    }
+
+    pub(super) fn target_end(&self) -> PostgresTarget {
+        self.driver.target().unwrap()
     }
 
     /// Installs capture and makes the stream's row.
-    pub(super) fn begin(&self, stream: &Stream) {
-        let (mut source, mut target) = (self.driver().source().unwrap(), self.driver().target().unwrap());
-        source.install_capture(stream).unwrap();
-        target.prepare(stream).unwrap();
-        let position = source.begin(stream, None).unwrap();
-        source.persist_snapshot().unwrap();
-        let empty = target.is_empty(stream).unwrap();
-        let row = StreamRow {
-            pos: position.clone(),
-            next: position,
-            token: 0,
-            phase: if empty { Phase::Loading } else { Phase::Following },
-            mapping_hash: stream.hash(),
-            fingerprint: source.fingerprint(stream).unwrap(),
+    pub(super) fn begin(&self, phase: Phase) -> Result<(), MigrateError> {
+        let (mut source, mut target) = (self.driver.source()?, self.driver.target()?);
+        source.install_capture(&self.stream)?;
+        target.prepare(&self.stream)?;
+        let pos = source.begin(&self.stream, None)?;
+        let fingerprint = source.fingerprint(&self.stream)?;
+        source.persist_snapshot()?;
+        source.end()?;
+        let (next, mapping_hash) = (pos.clone(), self.stream.hash());
+        let row = StreamRow { pos, next, token: 0, phase, mapping_hash, fingerprint };
+        target.create_stream(&self.stream.name, &row)?;
+        if phase == Phase::Loading {
+            target.begin_loading(&self.stream)?;
+        }
+        Ok(())
+    }
+
+    /// Copies until nothing is left.
+    pub(super) fn copy(&self) {
+        self.try_copy().unwrap();
+    }
+
+    pub(super) fn try_copy(&self) -> Result<(), MigrateError> {
+        let options = CopierOptions { chunk: self.chunk, lease_seconds: 60 };
+        let mut copier = Copier::open(&self.driver, &self.stream, options, &self.points)?;
+        while copier.step()? != Step::Done {}
+        Ok(())
+    }
+
+    /// Begins with chunks that give way, and copies everything.
+    pub(super) fn copied(self) -> Self {
+        self.begin(Phase::Following).unwrap();
+        self.copy();
+        self
+    }
+
+    /// One batch of catch-up, in small pieces.
+    pub(super) fn follow(&self) -> Caught {
+        self.try_follow().unwrap()
+    }
+
+    pub(super) fn try_follow(&self) -> Result<Caught, MigrateError> {
+        Follower::claim(&self.driver, &self.stream, 3, &self.points)?.batch()
+    }
+
+    /// Rows that differ, printed by `psql`; both queries must give the same columns in the same order.
+    pub(super) fn difference(&self, source: &str, target: &str) -> String {
+        let settings = "SET timezone = 'UTC'; SET extra_float_digits = 3;";
+        let read = |database: &Database, query: &str| database.run(&format!("{settings} {query}")).unwrap();
+        let (one, other) = (read(&self.source, source), read(&self.target, target));
+        let (mut one, mut other): (Vec<&str>, Vec<&str>) = (one.lines().collect(), other.lines().collect());
+        one.sort_unstable();
+        other.sort_unstable();
+        if one == other { String::new() } else { format!("source {one:#?}\ntarget {other:#?}") }
+    }
+
+    #[track_caller]
+    pub(super) fn assert_same(&self, source: &str, target: &str) {
+        assert_eq!(self.difference(source, target), "");
+    }
+
+    /// Whether the two ends of a mapping have one sum, over everything.
+    pub(super) fn sums_agree(&self, mapping: usize) -> bool {
+        let mapping = &self.stream.mappings[mapping];
+        let (mut source, mut target) = (self.source_end(), self.target_end());
+        let part = Part::Range(KeyRange::default());
+        source.begin(&self.stream, None).unwrap();
+        target.snapshot(&self.stream).unwrap();
+        let bucket = Part::Bucket { index: 1, of: 3 };
+        let same = |part: &Part, source: &mut PostgresSource, target: &mut PostgresTarget| {
+            let (one, other) = (source.sum(mapping, part).unwrap(), target.sum(mapping, part).unwrap());
+            one == other
         };
-        target.create_stream(&stream.name, &row).unwrap();
-        if empty {
-            target.begin_loading(stream).unwrap();
-        }
-    }
-
-    /// Copies every chunk.
-    pub(super) fn try_copy(&self, stream: &Stream) -> Result<(), MigrateError> {
-        let (driver, points) = (self.driver(), FailPoints::none());
-        let options = CopierOptions { chunk: 37, lease_seconds: 60 };
-        let mut copier = Copier::open(&driver, stream, options, &points)?;
-        loop {
-            match copier.step() {
-                Ok(Step::Done) => break,
-                Ok(_) | Err(MigrateError::Unreachable { .. }) => {}
-                Err(error) => return Err(error),
-            }
-        }
-        let mut target = driver.target()?;
-        target.finish_loading(stream)?;
-        target.move_sequences(stream)
-    }
-
-    pub(super) fn copy(&self, stream: &Stream) {
-        self.try_copy(stream).unwrap();
-    }
-
-    /// One batch of catch-up; returns how many rows were written.
-    pub(super) fn follow(&self, stream: &Stream, piece: u32) -> u64 {
-        let (driver, points) = (self.driver(), FailPoints::none());
-        let mut follower = Follower::claim(&driver, stream, piece, &points).unwrap();
-        loop {
-            match follower.batch() {
-                Ok(caught) => return caught.rows,
-                Err(MigrateError::Unreachable { .. }) => {}
-                Err(error) => panic!("{error}"),
-            }
-        }
-    }
-
-    pub(super) fn assert_equal(&self, table: &str, columns: &str) {
-        let sql = format!("SELECT m::text FROM (SELECT {columns} FROM {table}) AS m ORDER BY 1");
-        assert_eq!(self.target.run(&sql).unwrap(), self.source.run(&sql).unwrap());
-    }
-
-    /// The sums of whole tables, as verification takes them.
-    pub(super) fn assert_sums_equal(&self, stream: &Stream) {
-        let (mut source, mut target) = (self.driver().source().unwrap(), self.driver().target().unwrap());
-        source.begin(stream, None).unwrap();
-        target.snapshot(stream).unwrap();
-        for mapping in &stream.mappings {
-            for part in [Part::Range(KeyRange::default()), Part::Bucket { index: 1, of: 2 }] {
-                let expected = CompareSource::sum(&mut source, mapping, &part).unwrap();
-                assert_eq!(CompareTarget::sum(&mut target, mapping, &part).unwrap(), expected);
-            }
-        }
-    }
-
-    pub(super) fn open_source(&self) -> PgSource {
-        self.driver().source().unwrap()
+        same(&part, &mut source, &mut target) && same(&bucket, &mut source, &mut target)
     }
 }
 
-/// A mapping of some columns to the same ones; the first is the key.
-pub(super) fn same(table: &str, columns: &[&str]) -> Mapping {
-    let columns: Vec<String> = columns.iter().map(|column| (*column).to_owned()).collect();
-    let key = vec![columns[0].clone()];
+/// A mapping of columns to columns of the same name in a table of the same name, with the key `id`.
+pub(super) fn plain(table: &str, columns: &[&str]) -> Mapping {
+    let key = vec!["id".to_owned()];
+    let select = format!("SELECT {} FROM {table} WHERE {{keys id}}", columns.join(", "));
     Mapping {
         table: table.to_owned(),
         key: key.clone(),
+        columns: columns.iter().map(|column| (*column).to_owned()).collect(),
         carries: key.clone(),
-        select: format!("SELECT {} FROM {table} WHERE {{keys {}}}", columns.join(", "), key[0]),
-        columns,
+        select,
         root: table.to_owned(),
         root_key: key,
         joins: Vec::new(),
     }
-}
-
-pub(super) fn stream(mappings: Vec<Mapping>) -> Stream {
-    Stream { name: "items".to_owned(), mappings }
 }

@@ -1,0 +1,278 @@
+//! What the target's catalogue says of a table that a mapping fills.
+//!
+//! Invariant: whatever the engine could not keep right is refused here, before a row is written.
+
+use super::connection::{Connection, column};
+use super::sql;
+use super::types::Type;
+use crate::engine::Mapping;
+use crate::engine::driver::{ColumnShape, TableShape};
+use crate::error::MigrateError;
+
+/// A table that a mapping fills.
+#[derive(Debug, Clone)]
+pub(super) struct TargetTable {
+    /// With its schema, quoted.
+    pub(super) name: String,
+    /// The mapping's columns.
+    pub(super) columns: Vec<Type>,
+    /// Every column that can be written.
+    pub(super) writable: Vec<String>,
+    /// Whether a unique index over exactly the key can decide an ON CONFLICT; one that is deferrable cannot.
+    pub(super) arbiter: bool,
+    /// Unique indexes beside the key's.
+    pub(super) uniques: Vec<Unique>,
+    /// Changes with the columns and their types.
+    pub(super) signature: String,
+    /// Whether the table is an ordinary one, whose indexes can be dropped and built again.
+    pub(super) ordinary: bool,
+}
+
+/// A unique index.
+#[derive(Debug, Clone)]
+pub(super) struct Unique {
+    /// Its name.
+    pub(super) name: String,
+    /// Its columns and expressions.
+    pub(super) parts: Vec<String>,
+    /// Its condition.
+    pub(super) condition: Option<String>,
+    /// Whether it is checked at commit or at a statement's end; by a trigger, that is, which does not fire for the applier.
+    pub(super) deferrable: bool,
+    /// Whether only filled columns decide it.
+    pub(super) filled: bool,
+}
+
+struct Attribute {
+    name: String,
+    oid: u32,
+    generated: bool,
+    always: bool,
+    not_null: bool,
+}
+
+/// Reads it.
+pub(super) fn target_table(
+    connection: &mut Connection,
+    mapping: &Mapping,
+) -> Result<TargetTable, MigrateError> {
+    let name = connection.qualified(&mapping.table)?;
+    let regclass = format!("{}::regclass", sql::value(&name));
+    let kind = connection.text(&format!("SELECT relkind FROM pg_class WHERE oid = {regclass}"))?;
+    let kind = kind.unwrap_or_default();
+    if kind != "r" && kind != "p" {
+        return Err(MigrateError::refused(
+            format!("{name} is a view or a foreign table"),
+            "name the table behind it in the mapping",
+        ));
+    }
+    let attributes = attributes(connection, &regclass)?;
+    let filled = filled(&name, mapping, &attributes)?;
+    let oids: Vec<u32> = filled.iter().map(|attribute| attribute.oid).collect();
+    let columns = Type::look_up(connection, &oids)?;
+    refuse_always_triggers(connection, &name, &regclass)?;
+    refuse_deferrable_exclusions(connection, &name, &regclass)?;
+    let mut uniques = uniques(connection, &regclass, mapping)?;
+    let is_key = |unique: &Unique| {
+        unique.condition.is_none() && {
+            let mut key: Vec<String> = mapping.key.iter().map(|column| sql::name(column)).collect();
+            let mut parts: Vec<String> = unique.parts.iter().map(|part| sql::name(&unquote(part))).collect();
+            key.sort_unstable();
+            parts.sort_unstable();
+            key == parts
+        }
+    };
+    if !uniques.iter().any(is_key) {
+        return Err(MigrateError::refused(
+            format!("{name} has no unique index over exactly its key ({})", mapping.key.join(", ")),
+            "add a primary key or a unique constraint over these columns, or correct the mapping's key",
+        ));
+    }
+    let arbiter = uniques.iter().any(|unique| is_key(unique) && !unique.deferrable);
+    uniques.retain(|unique| !is_key(unique));
+    let writable =
+        attributes.iter().filter(|attribute| !attribute.generated).map(|attribute| attribute.name.clone());
+    let writable = writable.collect();
+    let signature = connection.text(&signature(&name))?.unwrap_or_default();
+    Ok(TargetTable { name, signature, columns, writable, arbiter, uniques, ordinary: kind == "r" })
+}
+
+/// A query for what changes with a table's columns and their types.
+pub(super) fn signature(name: &str) -> String {
+    format!(
+        "SELECT md5(string_agg(concat_ws(':', attname, atttypid, atttypmod, attgenerated, attidentity), ',' \
+           ORDER BY attnum)) FROM pg_attribute WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped",
+        sql::value(name)
+    )
+}
+
+fn attributes(connection: &mut Connection, regclass: &str) -> Result<Vec<Attribute>, MigrateError> {
+    let rows = connection.rows(&format!(
+        "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int \
+         FROM pg_attribute WHERE attrelid = {regclass} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
+    ))?;
+    let read = |row| Attribute {
+        name: column(row, 0).to_owned(),
+        oid: column(row, 1).parse().unwrap_or(0),
+        generated: row.get(2) == Some("1"),
+        always: row.get(3) == Some("1"),
+        not_null: row.get(4) == Some("1"),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+fn filled<'a>(
+    name: &str,
+    mapping: &Mapping,
+    attributes: &'a [Attribute],
+) -> Result<Vec<&'a Attribute>, MigrateError> {
+    let find = |wanted: &String| {
+        attributes.iter().find(|attribute| &attribute.name == wanted).ok_or_else(|| {
+            MigrateError::refused(
+                format!("{name} has no column {wanted}"),
+                "add it, or take it out of the mapping",
+            )
+        })
+    };
+    for column in &mapping.key {
+        if !find(column)?.not_null {
+            return Err(MigrateError::refused(
+                format!("{name}.{column} is part of the key and may be NULL, which is equal to nothing"),
+                format!("ALTER TABLE {name} ALTER COLUMN {} SET NOT NULL", sql::name(column)),
+            ));
+        }
+    }
+    let filled = mapping.columns.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    for attribute in &filled {
+        let column = &attribute.name;
+        if attribute.generated {
+            return Err(MigrateError::refused(
+                format!("{name}.{column} is generated, so its database computes it"),
+                "take it out of the mapping",
+            ));
+        }
+        if attribute.always && !mapping.key.contains(column) {
+            return Err(MigrateError::refused(
+                format!(
+                    "{name}.{column} is GENERATED ALWAYS AS IDENTITY and no part of the key: it cannot be changed"
+                ),
+                format!("ALTER TABLE {name} ALTER COLUMN {} SET GENERATED BY DEFAULT", sql::name(column)),
+            ));
+        }
+    }
+    Ok(filled)
+}
+
+/// Triggers that fire even for the applier would change what it writes.
+fn refuse_always_triggers(
+    connection: &mut Connection,
+    name: &str,
+    regclass: &str,
+) -> Result<(), MigrateError> {
+    let found = connection.texts(&format!(
+        "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid \
+         WHERE t.tgrelid = {regclass} AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') \
+         AND p.pronamespace <> coalesce(to_regnamespace('banyan')::oid, 0)"
+    ))?;
+    let Some(first) = found.first() else { return Ok(()) };
+    Err(MigrateError::refused(
+        format!("the triggers {} of {name} fire for replicated rows, too", found.join(", ")),
+        format!("ALTER TABLE {name} ENABLE TRIGGER {} (without ALWAYS or REPLICA)", sql::name(first)),
+    ))
+}
+
+/// They are checked by triggers that do not fire for the applier.
+fn refuse_deferrable_exclusions(
+    connection: &mut Connection,
+    name: &str,
+    regclass: &str,
+) -> Result<(), MigrateError> {
+    let found = connection.texts(&format!(
+        "SELECT quote_ident(conname) FROM pg_constraint WHERE conrelid = {regclass} AND contype = 'x' AND condeferrable"
+    ))?;
+    let Some(first) = found.first() else { return Ok(()) };
+    Err(MigrateError::refused(
+        format!(
+            "{name} has the deferrable exclusion constraint {first}, which is not checked while rows are applied"
+        ),
+        format!("make it NOT DEFERRABLE: ALTER TABLE {name} DROP CONSTRAINT {first}, then add it again"),
+    ))
+}
+
+fn uniques(
+    connection: &mut Connection,
+    regclass: &str,
+    mapping: &Mapping,
+) -> Result<Vec<Unique>, MigrateError> {
+    let columns: Vec<String> = mapping.columns.iter().map(|column| sql::value(column)).collect();
+    let rows = connection.rows(&format!(
+        "SELECT quote_ident(c.relname), \
+           (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
+            FROM generate_series(1, i.indnkeyatts) at), \
+           pg_get_expr(i.indpred, i.indrelid), (NOT i.indimmediate)::int, \
+           (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0 \
+             AND a.attname <> ALL (ARRAY[{}]::name[]) \
+             AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d WHERE d.objid = i.indexrelid \
+               AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))))::int \
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+         WHERE i.indrelid = {regclass} AND i.indisunique AND i.indisvalid",
+        columns.join(", ")
+    ))?;
+    let read = |row| Unique {
+        name: column(row, 0).to_owned(),
+        parts: serde_json::from_str(column(row, 1)).unwrap_or_default(),
+        condition: row.get(2).map(str::to_owned),
+        deferrable: row.get(3) == Some("1"),
+        filled: row.get(4) == Some("1"),
+    };
+    Ok(rows.iter().map(read).collect())
+}
+
+/// A name as the catalogue prints it, without its quotes.
+fn unquote(part: &str) -> String {
+    match part.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')) {
+        Some(inside) => inside.replace("\"\"", "\""),
+        None => part.to_owned(),
+    }
+}
+
+/// Every table of the application, those that others refer to first.
+pub(super) fn describe(connection: &mut Connection) -> Result<Vec<TableShape>, MigrateError> {
+    let rows = connection.rows(
+        "WITH RECURSIVE own AS (SELECT c.oid, CASE WHEN pg_table_is_visible(c.oid) THEN quote_ident(c.relname) \
+             ELSE format('%I.%I', n.nspname, c.relname) END AS name FROM pg_class c \
+             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition \
+             AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'banyan') AND n.nspname NOT LIKE 'pg\\_%'), \
+         depth AS (SELECT oid, 0 AS depth FROM own UNION \
+           SELECT f.conrelid, d.depth + 1 FROM depth d JOIN pg_constraint f ON f.confrelid = d.oid \
+           WHERE f.contype = 'f' AND f.conrelid <> f.confrelid AND d.depth < 40) \
+         SELECT o.name, a.attname, format_type(a.atttypid, a.atttypmod), (a.attgenerated <> '')::int, \
+           array_position((SELECT i.indkey::int[] FROM pg_index i WHERE i.indrelid = o.oid AND i.indisunique \
+             AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute n \
+               WHERE n.attrelid = o.oid AND n.attnum = ANY (i.indkey) AND NOT n.attnotnull) \
+             ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1), a.attnum::int) \
+         FROM own o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped \
+         ORDER BY (SELECT max(d.depth) FROM depth d WHERE d.oid = o.oid), o.name, a.attnum",
+    )?;
+    let mut tables: Vec<(TableShape, Vec<(usize, String)>)> = Vec::new();
+    for row in &rows {
+        let name = column(row, 0);
+        if tables.last().is_none_or(|(table, _)| table.name != name) {
+            let table = TableShape { name: name.to_owned(), columns: Vec::new(), key: Vec::new() };
+            tables.push((table, Vec::new()));
+        }
+        let Some((table, key)) = tables.last_mut() else { continue };
+        let named = column(row, 1).to_owned();
+        if let Some(place) = row.get(4).and_then(|place| place.parse().ok()) {
+            key.push((place, named.clone()));
+        }
+        let (declared, generated) = (column(row, 2).to_owned(), row.get(3) == Some("1"));
+        table.columns.push(ColumnShape { name: named, declared, generated });
+    }
+    let finish = |(mut table, mut key): (TableShape, Vec<(usize, String)>)| {
+        key.sort_unstable();
+        table.key = key.into_iter().map(|(_, name)| name).collect();
+        table
+    };
+    Ok(tables.into_iter().map(finish).collect())
+}

@@ -1,0 +1,322 @@
+//! Comparing: both ends hash what their rows hold, in the types of the target's columns.
+//!
+//! Invariant: a row's hash mixes its columns once more behind PostgreSQL's own hash of a record, which is linear in them: else
+//! values exchanged between two rows would cancel out in the sum.
+
+use super::connection::{Connection, column};
+use super::rows::CopyRows;
+use super::shape::Shape;
+use super::sql;
+use super::target::{Keyed, keyed};
+use super::{PostgresSource, PostgresTarget, bookkeeping};
+use crate::engine::compare::{CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
+use crate::engine::{Bound, KeyRange, Mapping, Position, Stream, StreamRow};
+use crate::error::MigrateError;
+
+/// Plans as the server makes them by itself, as parts may be large.
+const ANY_PLAN: &str = "SET LOCAL seq_page_cost = DEFAULT; SET LOCAL random_page_cost = DEFAULT; \
+    SET LOCAL enable_mergejoin = DEFAULT";
+
+/// Rows of one end, as SQL.
+struct Compared {
+    from: String,
+    condition: String,
+    /// The source key.
+    key: Vec<String>,
+    values: Vec<String>,
+}
+
+impl Compared {
+    fn sum(&self, connection: &mut Connection, shape: &Shape) -> Result<Sum, MigrateError> {
+        connection.run(ANY_PLAN)?;
+        let rows = connection.rows(&format!(
+            "SELECT count(*), coalesce(sum(({})::numeric), 0)::text FROM {} WHERE {}",
+            self.hash(shape),
+            self.from,
+            self.condition
+        ))?;
+        let text = |at| rows.first().map_or("", |row| column(row, at)).to_owned();
+        Ok(Sum { rows: text(0).parse().unwrap_or_default(), hash: text(1) })
+    }
+
+    fn hashes(&self, connection: &mut Connection, shape: &Shape) -> Result<Vec<RowHash>, MigrateError> {
+        let rows = connection.rows(&format!(
+            "SELECT {}, {} FROM {} WHERE {}",
+            shape.bound(&self.key),
+            self.hash(shape),
+            self.from,
+            self.condition
+        ))?;
+        let read = |row| RowHash {
+            key: Bound(column(row, 0).to_owned()),
+            hash: column(row, 1).parse().unwrap_or_default(),
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    fn shown(&self, connection: &mut Connection, shape: &Shape) -> Result<Vec<ShownRow>, MigrateError> {
+        let types = self.values.iter().zip(&shape.target.columns);
+        let values = types.map(|(value, kind)| kind.shown(&format!("({value})::{}", kind.wire())));
+        let values: Vec<String> = values.collect();
+        let rows = connection.rows(&format!(
+            "SELECT {}, {} FROM {} WHERE {}",
+            shape.bound(&self.key),
+            values.join(", "),
+            self.from,
+            self.condition
+        ))?;
+        let read = |row: &postgres::SimpleQueryRow| ShownRow {
+            key: Bound(column(row, 0).to_owned()),
+            values: (1..=values.len()).map(|at| row.get(at).map(str::to_owned)).collect(),
+        };
+        Ok(rows.iter().map(read).collect())
+    }
+
+    fn hash(&self, shape: &Shape) -> String {
+        let types = self.values.iter().zip(&shape.target.columns);
+        let values: Vec<String> = types.map(|(value, kind)| kind.hashed(value)).collect();
+        let values = values.join(", ");
+        if shape.hashes_records {
+            format!("hashint8extended(hash_record_extended(ROW({values}), 0), 7)")
+        } else {
+            format!("hashtextextended(ROW({values})::text COLLATE \"C\", 7)")
+        }
+    }
+}
+
+fn in_bucket(shape: &Shape, key: &[String], index: u32, of: u32) -> String {
+    let hash = format!("hashtextextended(({}) COLLATE \"C\", 11)", shape.bound(key));
+    format!("(({hash} % {of} + {of}) % {of}) = {index}")
+}
+
+/// `(A, B) IN (…)` for keys given as bounds.
+fn among(columns: &str, casts: &[String], keys: &[Bound]) -> Result<String, MigrateError> {
+    let each = keys.iter().map(|key| Ok(format!("({})", sql::bound_values_as(key, casts)?)));
+    let each = each.collect::<Result<Vec<_>, MigrateError>>()?;
+    Ok(if each.is_empty() { "FALSE".to_owned() } else { format!("({columns}) IN ({})", each.join(", ")) })
+}
+
+fn of_source(
+    mapping: &Mapping,
+    shape: &Shape,
+    restrict: impl Fn(&str) -> Result<String, MigrateError>,
+) -> Result<Compared, MigrateError> {
+    restrict("NULL")?;
+    let from = shape.select(mapping, |columns| restrict(columns).unwrap_or_default())?;
+    let places = Shape::places(mapping, &mapping.carries);
+    let key = if mapping.needs_key_map() {
+        (0..shape.key_types.len()).map(|at| format!("r.s{at}")).collect()
+    } else {
+        places.iter().map(|at| format!("r.c{at}")).collect()
+    };
+    let values = (0..mapping.columns.len()).map(|at| format!("r.c{at}")).collect();
+    Ok(Compared { from, condition: "TRUE".to_owned(), key, values })
+}
+
+fn part_of_source(mapping: &Mapping, shape: &Shape, part: &Part) -> Result<Compared, MigrateError> {
+    let casts = shape.root_casts();
+    match part {
+        Part::Range(range) => {
+            sql::within("NULL", &casts, range)?;
+            of_source(mapping, shape, |columns| sql::within(columns, &casts, range))
+        }
+        Part::Bucket { index, of } => {
+            let mut all = of_source(mapping, shape, |_| Ok("TRUE".to_owned()))?;
+            all.condition = in_bucket(shape, &all.key, *index, *of);
+            Ok(all)
+        }
+    }
+}
+
+fn of_target(
+    mapping: &Mapping,
+    shape: &Shape,
+    condition: impl FnOnce(&[String]) -> Result<String, MigrateError>,
+) -> Result<Compared, MigrateError> {
+    let Keyed { from, key } = keyed(mapping, shape);
+    let values = mapping.columns.iter().map(|column| format!("t.{}", sql::name(column))).collect();
+    let condition = format!("({}) AND num_nulls({}) = 0", condition(&key)?, key.join(", "));
+    Ok(Compared { from, condition, key, values })
+}
+
+fn part_of_target(mapping: &Mapping, shape: &Shape, part: &Part) -> Result<Compared, MigrateError> {
+    of_target(mapping, shape, |key| match part {
+        Part::Range(range) => sql::within(&key.join(", "), &shape.key_casts(), range),
+        Part::Bucket { index, of } => Ok(in_bucket(shape, key, *index, *of)),
+    })
+}
+
+/// Whether a table's columns are ordered byte by byte.
+fn ordered_by_bytes(
+    connection: &mut Connection,
+    table: &str,
+    columns: &[String],
+) -> Result<bool, MigrateError> {
+    let columns: Vec<String> = columns.iter().map(|column| sql::value(column)).collect();
+    connection.holds(&format!(
+        "NOT EXISTS (SELECT FROM pg_attribute a JOIN pg_collation c ON c.oid = a.attcollation \
+           WHERE a.attrelid = {}::regclass AND a.attname = ANY (ARRAY[{}]::name[]) \
+           AND CASE WHEN c.collname = 'default' \
+             THEN (SELECT datcollate FROM pg_database WHERE datname = current_database()) \
+             ELSE coalesce(c.collcollate, '') END NOT IN ('C', 'POSIX'))",
+        sql::value(table),
+        columns.join(", ")
+    ))
+}
+
+impl CompareSource for PostgresSource {
+    fn orders_alike(&mut self, mapping: &Mapping) -> Result<bool, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let mut both = shape.root_types.iter().zip(&shape.key_types);
+        if !both.all(|(root, key)| root.orders_like(key)) {
+            return Ok(false);
+        }
+        if !shape.key_types.iter().any(super::types::Type::is_text) {
+            return Ok(true);
+        }
+        // The key map's columns have the target database's own collation, which is not asked for here.
+        if mapping.needs_key_map() || !ordered_by_bytes(&mut self.connection, &shape.root, &mapping.root_key)?
+        {
+            return Ok(false);
+        }
+        let mut target = self.shapes.target()?;
+        ordered_by_bytes(&mut target, &shape.target.name, &mapping.carries)
+    }
+
+    fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        part_of_source(mapping, &shape, part)?.sum(&mut self.connection, &shape)
+    }
+
+    fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        part_of_source(mapping, &shape, part)?.hashes(&mut self.connection, &shape)
+    }
+
+    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let casts = shape.root_casts();
+        among("NULL", &casts, keys)?;
+        of_source(mapping, &shape, |columns| among(columns, &casts, keys))?
+            .shown(&mut self.connection, &shape)
+    }
+
+    fn dirty_among(
+        &mut self,
+        mapping: &Mapping,
+        since: &Position,
+        keys: &[Bound],
+    ) -> Result<Vec<Bound>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let span = self.not_seen(since)?;
+        let span = self.span(span)?;
+        let (whole, select) = (span.whole(mapping), span.keys(mapping, &shape)?);
+        if self.connection.holds(&whole)? {
+            return Ok(keys.to_vec());
+        }
+        let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
+        let wanted = among(&places.join(", "), &shape.root_casts(), keys)?;
+        let bound = shape.bound(&places);
+        let found = self.connection.texts(&format!("SELECT {bound} FROM ({select}) q WHERE {wanted}"))?;
+        Ok(found.into_iter().map(Bound).collect())
+    }
+
+    fn dirty_keys(
+        &mut self,
+        mapping: &Mapping,
+        since: &Position,
+        after: Option<&Bound>,
+        rows: u32,
+    ) -> Result<Option<Vec<Bound>>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let span = self.not_seen(since)?;
+        let span = self.span(span)?;
+        let (whole, select) = (span.whole(mapping), span.keys(mapping, &shape)?);
+        if self.connection.holds(&whole)? {
+            return Ok(None);
+        }
+        let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
+        let names = places.join(", ");
+        let range = KeyRange { after: after.cloned(), up_to: None };
+        let behind = sql::within(&names, &shape.root_casts(), &range)?;
+        let bound = shape.bound(&places);
+        let found = self.connection.texts(&format!(
+            "SELECT {bound} FROM ({select}) q WHERE {behind} ORDER BY {names} LIMIT {rows}"
+        ))?;
+        Ok(Some(found.into_iter().map(Bound).collect()))
+    }
+
+    fn keys(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<CopyRows, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let casts: Vec<String> = shape.key_types.iter().map(|kind| format!("::{}", kind.wire())).collect();
+        let each = keys.iter().map(|key| Ok(format!("({})", sql::bound_values_as(key, &casts)?)));
+        let each = each.collect::<Result<Vec<_>, MigrateError>>()?;
+        if each.is_empty() {
+            return Ok(CopyRows::default());
+        }
+        self.connection.copy_out(&format!("VALUES {}", each.join(", ")))
+    }
+}
+
+impl CompareTarget for PostgresTarget {
+    fn snapshot(&mut self, stream: &Stream) -> Result<Option<StreamRow>, MigrateError> {
+        self.end_snapshot()?;
+        let mut tables = Vec::new();
+        for mapping in &stream.mappings {
+            tables.push(self.shapes.of(mapping)?.target.name.clone());
+        }
+        self.in_snapshot = true;
+        self.connection.run(&format!(
+            "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE {} IN ACCESS SHARE MODE",
+            tables.join(", ")
+        ))?;
+        bookkeeping::stream(&mut self.connection, &stream.name)
+    }
+
+    fn end_snapshot(&mut self) -> Result<(), MigrateError> {
+        if std::mem::take(&mut self.in_snapshot) {
+            self.connection.run("COMMIT")?;
+        }
+        Ok(())
+    }
+
+    fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        part_of_target(mapping, &shape, part)?.sum(&mut self.connection, &shape)
+    }
+
+    fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        part_of_target(mapping, &shape, part)?.hashes(&mut self.connection, &shape)
+    }
+
+    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let of = of_target(mapping, &shape, |columns| among(&columns.join(", "), &shape.key_casts(), keys))?;
+        of.shown(&mut self.connection, &shape)
+    }
+
+    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let Keyed { from, key } = keyed(mapping, &shape);
+        let from = from.replacen(" t JOIN ", " t LEFT JOIN ", 1);
+        self.connection
+            .number(&format!("SELECT count(*) FROM {from} WHERE num_nulls({}) > 0", key.join(", ")))
+    }
+
+    fn hold(
+        &mut self,
+        stream: &str,
+        name: &str,
+        position: &Position,
+        seconds: u32,
+    ) -> Result<(), MigrateError> {
+        bookkeeping::hold(self.side()?, stream, name, position, seconds)
+    }
+
+    fn drop_hold(&mut self, stream: &str, name: &str) -> Result<(), MigrateError> {
+        let (stream, name) = (sql::value(stream), sql::value(name));
+        self.side()?.run(&format!("DELETE FROM banyan.hold WHERE stream = {stream} AND name = {name}"))?;
+        Ok(())
+    }
+}

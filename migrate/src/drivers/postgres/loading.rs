@@ -1,0 +1,182 @@
+//! Loading an empty target: without indexes first, with them after.
+//!
+//! Invariant: what is dropped is written down before, and what is written down is struck off only with the commit that sets
+//! the phase to following; so a crash anywhere is healed by running the same step again.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use super::chunks;
+use super::connection::{Connection, End, Place, column};
+use super::rows::CopyRows;
+use super::shape::Shape;
+use super::sql::{self, value};
+use super::staging::Staged;
+use crate::engine::{Batch, Lease, Mapping, Rows as _, Stream};
+use crate::error::MigrateError;
+
+/// Indexes built at once. Each may use parallel workers of its own.
+const BUILDERS: usize = 3;
+
+/// Building takes as long as it takes.
+const BUILD: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET maintenance_work_mem = '512MB'";
+
+/// Writes a chunk into a table that is being loaded.
+pub(super) fn load(
+    connection: &mut Connection,
+    lease: &Lease,
+    mapping: &Mapping,
+    shape: &Shape,
+    batch: &Batch<CopyRows>,
+) -> Result<bool, MigrateError> {
+    let staged = Staged::of(mapping, shape);
+    connection.transaction(&staged.opening(), |connection| {
+        shape.check_target(connection)?;
+        if connection.run(&chunks::mark_done(lease, batch.rows.len(), batch.rows.hash()))? == 0 {
+            return Ok(End::RollBack(false));
+        }
+        let into = format!("{} ({})", staged.table, sql::names("", &mapping.columns));
+        if staged.map.is_none() && shape.target.columns.iter().all(|kind| kind.takes_wire()) {
+            connection.copy_in(&into, &batch.rows)?;
+            return Ok(End::Commit(true));
+        }
+        connection.copy_in(&staged.rows, &batch.rows)?;
+        let values = staged.values().join(", ");
+        connection.run(&format!(
+            "INSERT INTO {into} OVERRIDING SYSTEM VALUE SELECT {values} FROM {} r",
+            staged.rows
+        ))?;
+        if let Some(map) = &staged.map {
+            let key = staged.source_of_row().into_iter().chain(staged.key_of_row()).collect::<Vec<_>>();
+            connection.run(&format!("INSERT INTO {map} SELECT {} FROM {} r", key.join(", "), staged.rows))?;
+        }
+        Ok(End::Commit(true))
+    })
+}
+
+/// Writes down what slows loading, then drops it.
+pub(super) fn begin(
+    connection: &mut Connection,
+    stream: &Stream,
+    shapes: &[Arc<Shape>],
+) -> Result<(), MigrateError> {
+    let tables: Vec<&str> =
+        shapes.iter().filter(|shape| shape.target.ordinary).map(|shape| shape.target.name.as_str()).collect();
+    if tables.is_empty() {
+        return Ok(());
+    }
+    connection.run(&remember(&stream.name, &tables))?;
+    let drops = connection.rows(&format!(
+        "SELECT d.relation, d.name, d.kind FROM banyan.dropped d WHERE d.stream = {} ORDER BY d.place",
+        value(&stream.name)
+    ))?;
+    for row in &drops {
+        let (relation, name, kind) = (column(row, 0), column(row, 1), column(row, 2));
+        let drop = if kind == "index" {
+            let schema = relation.split_once('.').map_or("", |(schema, _)| schema);
+            format!("DROP INDEX IF EXISTS {schema}.{name}")
+        } else {
+            format!("ALTER TABLE {relation} DROP CONSTRAINT IF EXISTS {name}")
+        };
+        connection.run(&drop)?;
+    }
+    Ok(())
+}
+
+/// Foreign keys first, so that what they refer to can go. Kept: what a foreign key of another table refers to, what tells
+/// replication the row's identity or CLUSTER the order, exclusion constraints, and indexes that a partition shares.
+fn remember(stream: &str, tables: &[&str]) -> String {
+    let tables: Vec<String> = tables.iter().map(|table| format!("{}::regclass", value(table))).collect();
+    let tables = tables.join(", ");
+    let space = "CASE WHEN c.reltablespace <> 0 THEN ' TABLESPACE ' || quote_ident((SELECT spcname FROM pg_tablespace \
+        WHERE oid = c.reltablespace)) ELSE '' END";
+    let relation = "(SELECT format('%I.%I', n.nspname, r.relname) FROM pg_class r \
+        JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = {of})";
+    let (of_key, of_index) = (relation.replace("{of}", "k.conrelid"), relation.replace("{of}", "i.indrelid"));
+    format!(
+        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt) \
+         SELECT {stream}, 0, {of_key}, quote_ident(k.conname), 'foreign key', \
+           format('ALTER TABLE %s ADD CONSTRAINT %I %s', {of_key}, k.conname, \
+             regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') || ' NOT VALID'), \
+           CASE WHEN k.convalidated THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', {of_key}, k.conname) END \
+         FROM pg_constraint k WHERE k.contype = 'f' AND k.conrelid IN ({tables}) AND k.conparentid = 0 \
+         UNION ALL \
+         SELECT {stream}, CASE WHEN k.oid IS NULL THEN 2 ELSE 1 END, {of_index}, quote_ident(c.relname), \
+           CASE WHEN k.oid IS NULL THEN 'index' ELSE 'constraint' END, pg_get_indexdef(c.oid) || {space}, \
+           CASE WHEN k.oid IS NOT NULL THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I%s', {of_index}, k.conname, \
+             CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, c.relname, \
+             CASE WHEN k.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' \
+               WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END) END \
+         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
+         LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u') \
+         WHERE i.indrelid IN ({tables}) AND NOT i.indisexclusion AND NOT i.indisreplident AND NOT i.indisclustered \
+           AND i.indisvalid AND NOT c.relispartition \
+           AND NOT EXISTS (SELECT FROM pg_constraint f WHERE f.confrelid = i.indrelid AND f.conindid = i.indexrelid \
+             AND f.contype = 'f' AND f.conrelid NOT IN ({tables})) \
+         ON CONFLICT DO NOTHING",
+        stream = value(stream)
+    )
+}
+
+/// Builds it all again.
+pub(super) fn finish(
+    connection: &mut Connection,
+    stream: &Stream,
+    shapes: &[Arc<Shape>],
+) -> Result<(), MigrateError> {
+    let place = &Arc::clone(&connection.place);
+    let stands = |kind: &str| match kind {
+        "index" => "to_regclass(split_part(d.relation, '.', 1) || '.' || d.name) IS NOT NULL",
+        _ => {
+            "EXISTS (SELECT FROM pg_constraint k WHERE k.conrelid = d.relation::regclass AND quote_ident(k.conname) = d.name)"
+        }
+    };
+    let missing = |connection: &mut Connection, column: &str, kinds: &str, there: &str| {
+        connection.texts(&format!(
+            "SELECT {column} FROM banyan.dropped d WHERE stream = {} AND kind IN ({kinds}) AND NOT ({there}) ORDER BY place",
+            value(&stream.name)
+        ))
+    };
+    let builds = missing(connection, "build", "'index', 'constraint'", stands("index"))?;
+    in_parallel(place, &builds)?;
+    let adoptions = missing(connection, "adopt", "'constraint'", stands("constraint"))?;
+    in_parallel(place, &adoptions)?;
+    let keys = missing(connection, "build", "'foreign key'", stands("constraint"))?;
+    in_parallel(place, &keys)?;
+    let validations = missing(connection, "adopt", "'foreign key'", "FALSE")?;
+    in_parallel(place, &validations)?;
+    let analyses: Vec<String> = shapes.iter().map(|shape| format!("ANALYZE {}", shape.target.name)).collect();
+    in_parallel(place, &analyses)?;
+    let name = value(&stream.name);
+    connection.run(&format!(
+        "BEGIN; DELETE FROM banyan.dropped WHERE stream = {name}; \
+         UPDATE banyan.stream SET phase = 'following' WHERE name = {name}; COMMIT"
+    ))?;
+    Ok(())
+}
+
+fn in_parallel(place: &Arc<Place>, statements: &[String]) -> Result<(), MigrateError> {
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<(), MigrateError> {
+        let mut connection = None;
+        while let Some(statement) = statements.get(next.fetch_add(1, Ordering::Relaxed)) {
+            if connection.is_none() {
+                let mut opened = place.open("builds indexes")?;
+                opened.run(BUILD)?;
+                connection = Some(opened);
+            }
+            if let Some(connection) = connection.as_mut() {
+                connection.run(statement)?;
+            }
+        }
+        Ok(())
+    };
+    thread::scope(|scope| {
+        let builders: Vec<_> = (0..BUILDERS.min(statements.len())).map(|_| scope.spawn(work)).collect();
+        for builder in builders {
+            builder.join().map_err(|_| MigrateError::failed("building an index ended in a panic"))??;
+        }
+        Ok(())
+    })
+}

@@ -1,0 +1,70 @@
+//! What the two roles must be allowed, asked before anything is done, so that all that is missing is told at once.
+//!
+//! Invariant: every refusal holds the statements that mend it.
+
+use super::connection::Connection;
+use super::sql;
+use crate::engine::Stream;
+use crate::error::MigrateError;
+
+/// Triggers can be set to fire always only by a table's owner.
+pub(super) fn check_source(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let mut tables = Vec::new();
+    for (table, _) in stream.captured() {
+        tables.push(sql::value(&connection.qualified(&table)?));
+    }
+    let missing = connection.texts(&format!(
+        "SELECT format('GRANT SELECT ON %s TO %I', u.name, current_user) FROM unnest(ARRAY[{tables}]::text[]) u(name) \
+           WHERE NOT has_table_privilege(u.name, 'SELECT') \
+         UNION ALL SELECT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) \
+           FROM unnest(ARRAY[{tables}]::text[]) u(name) JOIN pg_class c ON c.oid = u.name::regclass \
+           WHERE NOT pg_has_role(c.relowner, 'USAGE') \
+         UNION ALL {SCHEMA_AND_TEMP}",
+        tables = tables.join(", ")
+    ))?;
+    refuse(connection, &missing)
+}
+
+/// Rows are written with triggers and foreign-key actions off.
+pub(super) fn check_target(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let mut tables = Vec::new();
+    for mapping in &stream.mappings {
+        tables.push(sql::value(&connection.qualified(&mapping.table)?));
+    }
+    let mut missing = connection.texts(&format!(
+        "SELECT format('GRANT SELECT, INSERT, UPDATE, DELETE ON %s TO %I', u.name, current_user) \
+           FROM unnest(ARRAY[{}]::text[]) u(name) WHERE NOT (has_table_privilege(u.name, 'SELECT') \
+           AND has_table_privilege(u.name, 'INSERT') AND has_table_privilege(u.name, 'UPDATE') \
+           AND has_table_privilege(u.name, 'DELETE')) \
+         UNION ALL {SCHEMA_AND_TEMP}",
+        tables.join(", ")
+    ))?;
+    if connection.try_run("BEGIN; SET LOCAL session_replication_role = replica").is_err() {
+        missing.extend(connection.text(
+            "ROLLBACK; SELECT format(CASE WHEN current_setting('server_version_num')::int >= 150000 \
+             THEN 'GRANT SET ON PARAMETER session_replication_role TO %I' \
+             ELSE 'ALTER ROLE %I SUPERUSER' END, current_user)",
+        )?);
+    }
+    connection.run("ROLLBACK")?;
+    refuse(connection, &missing)
+}
+
+const SCHEMA_AND_TEMP: &str = "SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user) \
+       WHERE to_regnamespace('banyan') IS NULL AND NOT has_database_privilege(current_database(), 'CREATE') \
+     UNION ALL SELECT format('GRANT USAGE, CREATE ON SCHEMA banyan TO %I', current_user) \
+       FROM pg_namespace WHERE nspname = 'banyan' AND NOT has_schema_privilege(oid, 'CREATE') \
+     UNION ALL SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user) \
+       WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')";
+
+fn refuse(connection: &Connection, missing: &[String]) -> Result<(), MigrateError> {
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let mut missing = missing.to_vec();
+    missing.dedup();
+    Err(MigrateError::refused(
+        format!("{} does not permit its role everything that is needed", connection.place.shown),
+        format!("run there: {}", missing.join("; ")),
+    ))
+}

@@ -1,0 +1,144 @@
+//! What a batch may change at the target, and what it must leave.
+//!
+//! Invariant: each test follows one batch and looks at the rows that the mapping does not fill.
+
+use super::world::{World, plain};
+
+const PEOPLE: &str = "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE, age int);
+    INSERT INTO person SELECT i, 'p' || i, i FROM generate_series(1, 9) i";
+const THERE: &str =
+    "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE, age int, note text DEFAULT 'none')";
+const ALL: &str = "SELECT id, email, age FROM person";
+
+fn people() -> World {
+    let world = World::new(PEOPLE, THERE, vec![plain("person", &["id", "email", "age"])]).copied();
+    world.target.run("UPDATE person SET note = 'note of ' || id").unwrap();
+    world
+}
+
+#[test]
+fn unique_values_that_swap_are_exchanged_and_unmapped_columns_stay() {
+    let world = people();
+    world
+        .source
+        .run(
+            "UPDATE person SET email = 'tmp' WHERE id = 1; UPDATE person SET email = 'p1' WHERE id = 2; \
+        UPDATE person SET email = 'p2' WHERE id = 1",
+        )
+        .unwrap();
+    world.follow();
+    world.assert_same(ALL, ALL);
+    assert_eq!(world.target.run("SELECT count(*) FROM person WHERE note = 'note of ' || id").unwrap(), "9");
+}
+
+#[test]
+fn a_value_that_moves_to_a_row_of_another_piece_is_fetched_with_its_holder() {
+    let world = people();
+    // With pieces of three keys, 1 and 9 are apart.
+    world
+        .source
+        .run(
+            "UPDATE person SET age = age + 1; UPDATE person SET email = 'freed' WHERE id = 9; \
+        UPDATE person SET email = 'p9' WHERE id = 1",
+        )
+        .unwrap();
+    world.follow();
+    world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn a_holder_that_is_nobodys_is_reported_and_nothing_written() {
+    let world = people();
+    world.target.run("INSERT INTO person VALUES (100, 'taken', 0)").unwrap();
+    world.source.run("UPDATE person SET email = 'taken' WHERE id = 5").unwrap();
+    let error = world.try_follow().unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("taken"), "{error}");
+    assert_eq!(world.target.run("SELECT email FROM person WHERE id = 5").unwrap(), "p5");
+}
+
+#[test]
+fn equal_rows_are_not_written_again() {
+    let world = people();
+    let place = "SELECT string_agg(ctid::text, ',' ORDER BY id) FROM person";
+    let before = world.target.run(place).unwrap();
+    world.source.run("UPDATE person SET age = age").unwrap();
+    let caught = world.follow();
+    assert_eq!((caught.keys, caught.rows), (9, 0));
+    assert_eq!(world.target.run(place).unwrap(), before);
+}
+
+#[test]
+fn triggers_and_foreign_key_actions_of_the_target_stay_off() {
+    let target = format!("{THERE}; CREATE TABLE child (person int REFERENCES person ON DELETE CASCADE);
+        CREATE FUNCTION shout() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN NEW.email := 'loud'; RETURN NEW; END $$;
+        CREATE TRIGGER loud BEFORE INSERT OR UPDATE ON person FOR EACH ROW EXECUTE FUNCTION shout()");
+    let world = World::new(PEOPLE, &target, vec![plain("person", &["id", "email", "age"])]).copied();
+    world.target.run("INSERT INTO child VALUES (3)").unwrap();
+    world.source.run("DELETE FROM person WHERE id = 3; UPDATE person SET age = 0 WHERE id = 4").unwrap();
+    world.follow();
+    world.assert_same(ALL, ALL);
+    assert_eq!(world.target.run("SELECT count(*) FROM child").unwrap(), "1");
+}
+
+#[test]
+fn a_deferrable_unique_constraint_holds_although_its_trigger_does_not_fire() {
+    let target =
+        "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE DEFERRABLE INITIALLY DEFERRED, age int)";
+    let world = World::new(PEOPLE, target, vec![plain("person", &["id", "email", "age"])]).copied();
+    world
+        .source
+        .run(
+            "UPDATE person SET email = 'tmp' WHERE id = 1; UPDATE person SET email = 'p1' WHERE id = 9; \
+        UPDATE person SET email = 'p9' WHERE id = 1; UPDATE person SET age = 0",
+        )
+        .unwrap();
+    world.follow();
+    world.assert_same(ALL, ALL);
+    world.target.run("INSERT INTO person VALUES (100, 'taken', 0)").unwrap();
+    world.source.run("UPDATE person SET email = 'taken' WHERE id = 5").unwrap();
+    assert_eq!(world.try_follow().unwrap_err().exit_code(), 3);
+}
+
+#[test]
+fn a_key_that_is_deferrable_is_followed_too() {
+    let target = "CREATE TABLE person (id int PRIMARY KEY DEFERRABLE, email text UNIQUE, age int)";
+    let world = World::new(PEOPLE, target, vec![plain("person", &["id", "email", "age"])]).copied();
+    world.source.run("UPDATE person SET id = id + 1 WHERE id = 9; UPDATE person SET age = 1; INSERT INTO person VALUES (50, 'new', 1)").unwrap();
+    world.follow();
+    world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn expression_and_partial_unique_indexes_are_seen_through() {
+    let target = "CREATE TABLE person (id int PRIMARY KEY, email text, age int);
+        CREATE UNIQUE INDEX ON person (lower(email)) WHERE age > 0";
+    let world = World::new(PEOPLE, target, vec![plain("person", &["id", "email", "age"])]).copied();
+    world
+        .source
+        .run(
+            "UPDATE person SET age = age + 1; UPDATE person SET email = 'freed' WHERE id = 9; \
+        UPDATE person SET email = 'P9' WHERE id = 1",
+        )
+        .unwrap();
+    world.follow();
+    world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn exclusion_constraints_are_told_and_refused_where_they_would_go_unchecked() {
+    let target = |kind: &str| {
+        format!(
+            "CREATE TABLE person (id int PRIMARY KEY, email text, age int,
+               CONSTRAINT apart EXCLUDE USING btree (age WITH =) {kind})"
+        )
+    };
+    let mapping = || vec![plain("person", &["id", "email", "age"])];
+    let world = World::new(PEOPLE, &target(""), mapping()).copied();
+    world.source.run("UPDATE person SET age = 5 WHERE id = 6").unwrap();
+    let error = world.try_follow().unwrap_err().to_string();
+    assert!(error.contains("apart"), "{error}");
+    let world = World::new(PEOPLE, &target("DEFERRABLE"), mapping());
+    let error = world.begin(crate::engine::Phase::Following).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+}

@@ -1,0 +1,68 @@
+//! Loading: what is dropped comes back as it was.
+//!
+//! Invariant: the catalogue's own words for indexes and constraints are the same before and after.
+
+use super::world::{World, plain};
+use crate::engine::{Phase, Target as _};
+
+const ITEMS: &str = "CREATE TABLE owner (id int PRIMARY KEY); CREATE TABLE item (id int PRIMARY KEY, owner int, name text);
+    INSERT INTO owner SELECT generate_series(1, 30); INSERT INTO item SELECT i, i, 'n' || i FROM generate_series(1, 30) i";
+const INDEXED: &str = "CREATE TABLE owner (id int PRIMARY KEY);
+    CREATE TABLE item (id int, owner int, name text, CONSTRAINT \"Item key\" PRIMARY KEY (id) INCLUDE (name),
+      CONSTRAINT owned FOREIGN KEY (owner) REFERENCES owner ON DELETE CASCADE, UNIQUE (name, id) DEFERRABLE INITIALLY DEFERRED);
+    CREATE INDEX \"odd Name\" ON item (lower(name) text_pattern_ops) WHERE id > 3; CREATE UNIQUE INDEX u ON item (name)";
+const SHAPE: &str = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN ('item'::regclass, 'owner'::regclass) \
+    UNION ALL SELECT conname || pg_get_constraintdef(oid) || convalidated FROM pg_constraint \
+      WHERE conrelid IN ('item'::regclass, 'owner'::regclass) ORDER BY 1";
+
+fn world() -> World {
+    World::new(ITEMS, INDEXED, vec![plain("owner", &["id"]), plain("item", &["id", "owner", "name"])])
+}
+
+#[test]
+fn indexes_and_constraints_stand_again_after_loading() {
+    let world = world();
+    let before = world.target.run(SHAPE).unwrap();
+    world.begin(Phase::Loading).unwrap();
+    world.target_end().begin_loading(&world.stream).unwrap();
+    assert_eq!(world.target.run(SHAPE).unwrap(), "");
+    world.copy();
+    world.target_end().finish_loading(&world.stream).unwrap();
+    world.target_end().finish_loading(&world.stream).unwrap();
+    assert_eq!(world.target.run(SHAPE).unwrap(), before);
+    world.assert_same("SELECT * FROM item", "SELECT * FROM item");
+    assert_eq!(world.target_end().stream("things").unwrap().unwrap().phase, Phase::Following);
+}
+
+#[test]
+fn a_rebuild_that_was_cut_short_is_finished_by_the_next() {
+    let world = world();
+    let before = world.target.run(SHAPE).unwrap();
+    world.begin(Phase::Loading).unwrap();
+    world.copy();
+    let build =
+        world.target.run("SELECT build FROM banyan.dropped WHERE kind = 'constraint' LIMIT 1").unwrap();
+    world.target.run(&build).unwrap();
+    world.target_end().finish_loading(&world.stream).unwrap();
+    assert_eq!(world.target.run(SHAPE).unwrap(), before);
+}
+
+#[test]
+fn the_chunks_of_two_workers_do_not_overlap() {
+    let world = world();
+    world.begin(Phase::Following).unwrap();
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                use crate::engine::backfill::{Copier, CopierOptions, Step};
+                let points = crate::fail_point::FailPoints::none();
+                let options = CopierOptions { chunk: 4, lease_seconds: 60 };
+                let mut copier = Copier::open(&world.driver, &world.stream, options, &points).unwrap();
+                while copier.step().unwrap() != Step::Done {}
+            });
+        }
+    });
+    world.assert_same("SELECT * FROM item", "SELECT * FROM item");
+    let left = world.target_end().chunks_left(&world.stream).unwrap();
+    assert_eq!((left.leased, left.done, left.rows), (0, true, 60));
+}
