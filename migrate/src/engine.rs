@@ -5,7 +5,7 @@
 //!
 //! Invariant: at every commit of the target, for every source key k of a range done:
 //! `target(k) = map(source at S of k)`, or k is dirty since S; S is the position in the stream row.
-//! The lines that keep it: the order in [`catch_up::Follower::batch`], the exclusion in [`backfill::Copier::chunk`],
+//! The lines that keep it: the order in [`catch_up::Follower::batch`], the exclusion in `backfill::Copier::chunk`,
 //! and the limits in [`prune`].
 
 pub mod backfill;

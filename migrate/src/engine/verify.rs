@@ -2,7 +2,7 @@
 //!
 //! Each part is summed in the target's snapshot first (its stream row says the position P), then in a later one of the source.
 //! Parts that differ are split, down to row hashes; the keys found are suspects, which a new pair of snapshots confirms
-//! ([`pair`]): a key that is dirty since P is moving and looked at again later, any other must be equal.
+//! (`pair`): a key that is dirty since P is moving and looked at again later, any other must be equal.
 //!
 //! Invariants: a difference reported was real in two snapshots; a clean report means that every key was equal at some
 //! instant after [`Report::position`]. No part of any size is held in memory.
