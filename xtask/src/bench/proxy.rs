@@ -87,8 +87,23 @@ fn temporary_paths(folder: &Path) -> String {
     kinds.map(|kind| format!("{kind}_temp_path {}/{kind};", folder.display())).join(" ")
 }
 
+fn upstream_body() -> String {
+    format!(r#"{{"id":"0b1c","email":"alice@example.com","name":"Alice","pad":"{:0560}"}}"#, 0)
+}
+
+/// As nginx answers by [`upstream_conf`].
+pub(super) fn upstream_answer() -> Vec<u8> {
+    let body = upstream_body();
+    format!(
+        "HTTP/1.1 200 OK\r\nServer: nginx\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\nContent-Type: application/json\r\n\
+         Content-Length: {}\r\nConnection: keep-alive\r\n\r\n{body}",
+        body.len()
+    )
+    .into_bytes()
+}
+
 pub(super) fn upstream_conf(folder: &Path, port: u16) -> String {
-    let body = format!(r#"{{"id":"0b1c","email":"alice@example.com","name":"Alice","pad":"{:0560}"}}"#, 0);
+    let body = upstream_body();
     format!(
         "{}http {{ {} access_log off; keepalive_requests 100000000; tcp_nodelay on;\n\
          server {{ listen 127.0.0.1:{port}; default_type application/json; location / {{ return 200 '{body}'; }} }} }}\n",
