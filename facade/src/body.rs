@@ -201,12 +201,19 @@ impl UpstreamBody {
     /// Looks at what came with the head, without waiting for more: if that is broken already, the client can still be
     /// told. What comes later cannot be waited for, or an event stream's head would be late.
     pub(crate) fn look(&mut self, cx: &mut Context<'_>) -> Result<(), hyper::Error> {
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match self.poll_incoming(cx) {
             Poll::Ready(Some(first)) => self.first = Some(first?),
             Poll::Ready(None) => self.ended = true,
             Poll::Pending => (),
         }
         Ok(())
+    }
+
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        match &mut self.lease {
+            Some(lease) => lease.connection.driver.poll_frame(&mut self.incoming, cx),
+            None => Pin::new(&mut self.incoming).poll_frame(cx),
+        }
     }
 
     pub(crate) fn poll_frame(
@@ -216,7 +223,7 @@ impl UpstreamBody {
         if let Some(first) = self.first.take() {
             return Poll::Ready(Some(Ok(first)));
         }
-        match Pin::new(&mut self.incoming).poll_frame(cx) {
+        match self.poll_incoming(cx) {
             Poll::Ready(frame) => {
                 self.patience.something_came();
                 // Remembered because a chunked body does not know afterwards that it has ended.

@@ -7,6 +7,7 @@ pub(crate) mod balance;
 pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod chance;
+pub(crate) mod connection;
 pub(crate) mod era;
 pub(crate) mod health;
 pub(crate) mod instance;

@@ -28,6 +28,7 @@ use crate::upload::Upload;
 use crate::upstream::Balancer;
 use crate::upstream::balance::Chosen;
 use crate::upstream::chance::jitter;
+use crate::upstream::connection::Connection;
 use crate::upstream::instance::{Kind, add};
 use crate::upstream::pool::{ConnectError, Lease};
 use crate::upstream::shared::{Closed, Place};
@@ -307,11 +308,15 @@ async fn exchange(
 ) -> Result<Box<Answer>, Attempt> {
     let upload = request.body().upload();
     let protocols = request.headers().get(UPGRADE).cloned();
-    let mut hints = hints.map(|door| Hints::new(&lease.relay, door, &worker.plan.forwarded));
-    lease.relay.begin();
-    let mut sending = pin!(lease.sender.try_send_request(*request));
+    let Connection { sender, relay, driver } = &mut lease.connection;
+    if upload.is_some() || protocols.is_some() {
+        driver.detach();
+    }
+    let mut hints = hints.map(|door| Hints::new(relay, door, &worker.plan.forwarded));
+    relay.begin();
+    let mut sending = pin!(sender.try_send_request(*request));
     let sending = poll_fn(|cx| {
-        let sent = sending.as_mut().poll(cx);
+        let sent = driver.poll(cx, |cx| sending.as_mut().poll(cx));
         if let Some(hints) = &mut hints {
             hints.poll(cx);
         }

@@ -10,13 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::body::RequestBody;
-use crate::strict::{self, Relay};
+use crate::upstream::connection::Connection;
 use crate::upstream::instance::{Cells, Instance, add};
 use crate::upstream::shared::Place;
 
@@ -48,17 +45,14 @@ pub(crate) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
-    relay: Arc<Relay>,
+    connection: Connection,
     since: u32,
 }
 
 /// A connection taken out of a pool; dropping it closes it.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// Where its interim answers come out.
-    pub(crate) relay: Arc<Relay>,
+    pub(crate) connection: Connection,
     flight: Flight,
     /// Kept for its drop.
     _place: Place,
@@ -100,15 +94,18 @@ impl Pool {
         let mut position = idle.len();
         while let Some(before) = position.checked_sub(1) {
             position = before;
-            let found = idle.get(position)?;
-            if found.sender.is_closed() {
-                idle.remove(position);
-            } else if found.sender.is_ready() {
-                let Idle { sender, relay, .. } = idle.remove(position)?;
-                self.count_idle(idle.len());
-                return Some(Lease { sender, relay, flight: Flight::begin(self), _place: place.take() });
+            let found = idle.get_mut(position)?;
+            if !found.connection.sender.is_ready() {
+                found.connection.driver.settle();
             }
-            // One that is neither has just been given back: its task has yet to run.
+            if found.connection.sender.is_closed() {
+                idle.remove(position);
+            } else if found.connection.sender.is_ready() {
+                let Idle { connection, .. } = idle.remove(position)?;
+                self.count_idle(idle.len());
+                return Some(Lease { connection, flight: Flight::begin(self), _place: place.take() });
+            }
+            // One that is neither has just been given back, and its task has yet to run.
         }
         None
     }
@@ -121,17 +118,10 @@ impl Pool {
                 Err(_) => return Err(ConnectError::TimedOut),
             };
         stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-        let relay = Arc::<Relay>::default();
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(strict::Interim::new(stream, Arc::clone(&relay))))
-            .await
-            .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
-        tokio::task::spawn_local(async move {
-            // Its failure reaches the exchange that it serves; an idle one simply closes.
-            let _ = connection.with_upgrades().await;
-        });
+        let connection =
+            Connection::open(stream).await.map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         add(&self.cells.connections);
-        Ok(Lease { sender, relay, flight, _place: place.take() })
+        Ok(Lease { connection, flight, _place: place.take() })
     }
 
     /// Serves on under other settings.
@@ -152,7 +142,10 @@ impl Pool {
         let now = self.sweep.get().wrapping_add(1);
         self.sweep.set(now);
         let mut idle = self.idle.borrow_mut();
-        idle.retain(|idle| !idle.sender.is_closed() && now.wrapping_sub(idle.since) < IDLE_SWEEPS);
+        idle.retain_mut(|idle| {
+            idle.connection.driver.settle();
+            !idle.connection.sender.is_closed() && now.wrapping_sub(idle.since) < IDLE_SWEEPS
+        });
         self.count_idle(idle.len());
     }
 
@@ -169,11 +162,12 @@ impl Pool {
 impl Lease {
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
-        let Self { sender, relay, flight, .. } = self;
+        let Self { mut connection, flight, .. } = self;
+        connection.driver.settle();
         let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
-        if pool.keeps.get() && !sender.is_closed() && idle.len() < MOST_IDLE {
-            idle.push_back(Idle { sender, relay, since: pool.sweep.get() });
+        if pool.keeps.get() && !connection.sender.is_closed() && idle.len() < MOST_IDLE {
+            idle.push_back(Idle { connection, since: pool.sweep.get() });
             pool.count_idle(idle.len());
         }
     }
