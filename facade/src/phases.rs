@@ -43,9 +43,9 @@ const SERVICE: HeaderValue = HeaderValue::from_static("service");
 pub(crate) async fn answer(
     worker: Rc<Worker>,
     client: Rc<Client>,
-    request: Request<Incoming>,
+    mut parts: Box<request::Parts>,
+    incoming: Incoming,
 ) -> Response<Box<ResponseBody>> {
-    let (mut parts, incoming) = request.into_parts();
     let mut ticket = Ticket::begin(&worker, &client, &parts);
     // Before anything is added to it.
     let within = limits::check(&worker.plan.clients, &parts);
@@ -114,7 +114,7 @@ struct Refused {
 async fn through(
     worker: &Rc<Worker>,
     client: &Client,
-    mut parts: request::Parts,
+    mut parts: Box<request::Parts>,
     upload: Option<&Rc<Upload>>,
     ticket: &mut Ticket,
     marks: &mut Marks,
@@ -157,13 +157,13 @@ async fn through(
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
     match ticket.context {
         Some(context) if canary && is_repeatable => {
-            let head = Head::take(parts);
+            let head = Head::take(*parts);
             // Boxed, as are other rare turns on the way: every request's future has room for all that is not.
             Box::pin(fallback::read(worker, context, upstream, head, hints, ticket)).await.map_err(failed)
         }
         _ => {
             let head = is_repeatable.then(|| Head::copy(&parts));
-            let mut request = Box::new(Request::from_parts(parts, body));
+            let mut request = Box::new(Request::from_parts(*parts, body));
             expect::listen(&mut request);
             let limit = worker.plan.limits.header;
             let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;

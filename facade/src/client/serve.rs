@@ -14,11 +14,12 @@ use std::task::{Context, Poll};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode, Version};
+use http::{Request, Response, StatusCode, Version, request};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use hyper::rt::Executor;
 use hyper::service::service_fn;
+use hyper::upgrade::OnUpgrade;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -133,7 +134,10 @@ async fn requests<S>(reception: &Rc<Reception>, client: &Rc<Client>, stream: Wat
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let service = service_fn(|request| answer(Rc::clone(reception), Rc::clone(client), request));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (parts, incoming) = request.into_parts();
+        answer(Rc::clone(reception), Rc::clone(client), Box::new(parts), incoming)
+    });
     let stream = Guarded::new(stream, reception.plan().strict(), Arc::clone(&client.door));
     let mut connection = reception.http1.serve_connection(TokioIo::new(stream), service).with_upgrades();
     let traffic = &client.traffic;
@@ -212,9 +216,10 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     client.traffic.is_multiplexed();
-    let service = service_fn(|mut request| {
+    let service = service_fn(|mut request: Request<Incoming>| {
         translate::to_http1(&mut request);
-        answer(Rc::clone(&reception), Rc::clone(&client), request)
+        let (parts, incoming) = request.into_parts();
+        answer(Rc::clone(&reception), Rc::clone(&client), Box::new(parts), incoming)
     });
     let mut connection = reception.http2.serve_connection(TokioIo::new(stream), service);
     let mut obeyed = Order::None;
@@ -266,19 +271,20 @@ fn log(ended: hyper::Result<()>) {
     }
 }
 
+/// The head is boxed: hyper moves this future as a whole, with room for every argument that it hands on.
 async fn answer(
     reception: Rc<Reception>,
     client: Rc<Client>,
-    mut request: Request<Incoming>,
+    mut parts: Box<request::Parts>,
+    incoming: Incoming,
 ) -> Result<Response<Served>, Infallible> {
     let number = client.traffic.begin();
     let under_way = UnderWay(Rc::clone(&client));
-    let upgrade = request.headers().contains_key(UPGRADE).then(|| {
-        let is_tunnel = request.extensions().get::<Tunnel>().is_some();
-        (hyper::upgrade::on(&mut request), is_tunnel)
-    });
+    let asks = parts.headers.contains_key(UPGRADE);
+    let upgrade = asks.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
+    let upgrade = upgrade.map(|upgrade| (upgrade, parts.extensions.get::<Tunnel>().is_some()));
     let worker = reception.workers.get();
-    let mut response = phases::answer(worker, Rc::clone(&client), request).await;
+    let mut response = phases::answer(worker, Rc::clone(&client), parts, incoming).await;
     if client.door.hints.is_filled() {
         Box::pin(hints::are_sent(&client.door)).await;
     }
