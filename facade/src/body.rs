@@ -250,7 +250,7 @@ impl UpstreamBody {
     }
 
     /// Whether nothing more comes over the connection.
-    fn is_read(&self) -> bool {
+    pub(crate) fn is_read(&self) -> bool {
         self.ended || self.incoming.is_end_stream()
     }
 }

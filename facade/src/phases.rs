@@ -151,25 +151,22 @@ async fn through(
     if let Some(protocols) = protocols {
         upgrade::ask(&mut parts.headers, protocols);
     }
-    let failed = |refusal| Refused { refusal, routed: true };
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, &worker.plan.clients.body);
     let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
-    match ticket.context {
-        Some(context) if canary && is_repeatable => {
-            let head = Head::take(*parts);
-            // Boxed, as are other rare turns on the way: every request's future has room for all that is not.
-            Box::pin(fallback::read(worker, context, upstream, head, hints, ticket)).await.map_err(failed)
+    let head = is_repeatable.then(|| Head::copy(&parts));
+    let mut request = Box::new(Request::from_parts(*parts, body));
+    expect::listen(&mut request);
+    let limits = &worker.plan.limits;
+    let limit = if canary && is_repeatable { limits.canary_header } else { limits.header };
+    let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;
+    let answer = match (ticket.context, &head) {
+        (Some(context), Some(head)) if canary => {
+            fallback::settle(worker, context, sent, head, hints, ticket).await
         }
-        _ => {
-            let head = is_repeatable.then(|| Head::copy(&parts));
-            let mut request = Box::new(Request::from_parts(*parts, body));
-            expect::listen(&mut request);
-            let limit = worker.plan.limits.header;
-            let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;
-            sent.map_err(|failure| failed(failure.refusal(worker, upstream)))
-        }
-    }
+        _ => sent.map_err(|failure| failure.refusal(worker, upstream)),
+    };
+    answer.map_err(|refusal| Refused { refusal, routed: true })
 }
 
 /// An absolute target means the same as its path with the host beside it, which the upstream gets either way.

@@ -65,16 +65,29 @@ pub(crate) fn target_folder() -> Result<PathBuf> {
     Ok(PathBuf::from(folder.context("cargo metadata names no target folder")?))
 }
 
+/// How binaries are optimised, as Cargo.toml describes it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Profile {
+    /// Quick to build.
+    Release,
+    /// As in production.
+    Dist,
+}
+
 /// Builds these of the project's binaries with optimisation; or takes them as they are from the folder that
 /// `BANYAN_BIN_DIR` names.
-pub(crate) fn release_binaries(names: &[&str]) -> Result<Binaries> {
+pub(crate) fn optimised_binaries(names: &[&str], profile: Profile) -> Result<Binaries> {
     if let Some(folder) = env::var_os("BANYAN_BIN_DIR") {
         return Binaries::some_in_folder(folder, names);
     }
-    let mut arguments = vec!["build", "--release", "--bins"];
+    let profile = match profile {
+        Profile::Release => "release",
+        Profile::Dist => "dist",
+    };
+    let mut arguments = vec!["build", "--profile", profile, "--bins"];
     arguments.extend(names.iter().flat_map(|name| ["--package", name]));
     run(&mut cargo(&arguments))?;
-    Binaries::some_in_folder(target_folder()?.join("release"), names)
+    Binaries::some_in_folder(target_folder()?.join(profile), names)
 }
 
 fn line(command: &Command) -> String {

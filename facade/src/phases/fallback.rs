@@ -10,29 +10,30 @@ use http::header::CONTENT_TYPE;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, Refusal};
-use crate::body::BoxError;
-use crate::phases::forward::{Head, forward};
+use crate::body::{BoxError, UpstreamBody};
+use crate::phases::forward::{Failure, Head, forward};
 use crate::phases::record::Ticket;
-use crate::plan::{ContextId, FallbackPlan, UpstreamId};
+use crate::plan::{ContextId, FallbackPlan};
 use crate::strict::Door;
 use crate::worker::Worker;
 
-pub(crate) async fn read(
+/// What the service said to a canary read, or what the monolith says instead.
+pub(crate) async fn settle(
     worker: &Worker,
     context: ContextId,
-    service: UpstreamId,
-    head: Head,
+    sent: Result<Box<Answer>, Failure>,
+    head: &Head,
     hints: Option<&Door>,
     ticket: &mut Ticket,
 ) -> Result<Box<Answer>, Refusal> {
-    let limits = &worker.plan.limits;
-    let request = Box::new(head.clone().into_request());
-    let reason = match forward(worker, service, request, Some(&head), hints, limits.canary_header).await {
+    let reason = match sent {
         Err(failure) => failure.to_string(),
         Ok(answer) if worker.plan.fallback.statuses.contains(&answer.parts.status) => {
             format!("it answered {}", answer.parts.status.as_u16())
         }
-        Ok(answer) => match hold(answer, &worker.plan.fallback).await {
+        Ok(answer) if answer.rest.as_ref().is_none_or(UpstreamBody::is_read) => return Ok(answer),
+        // Boxed, as are other rare turns on the way: every request's future has room for all that is not.
+        Ok(answer) => match Box::pin(hold(answer, &worker.plan.fallback)).await {
             Ok(answer) => return Ok(answer),
             Err(error) => format!("its answer broke off: {error}"),
         },
@@ -43,7 +44,8 @@ pub(crate) async fn read(
     (ticket.side, ticket.fell_back) = (Side::Monolith, true);
     let monolith = worker.plan.monolith;
     let request = Box::new(head.clone().into_request());
-    let answer = forward(worker, monolith, request, Some(&head), hints, limits.header).await;
+    let limit = worker.plan.limits.header;
+    let answer = Box::pin(forward(worker, monolith, request, Some(head), hints, limit)).await;
     answer.map_err(|failure| failure.refusal(worker, monolith))
 }
 

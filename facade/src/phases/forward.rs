@@ -47,10 +47,6 @@ impl Head {
         Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() }
     }
 
-    pub(crate) fn take(parts: request::Parts) -> Self {
-        Self { method: parts.method, uri: parts.uri, headers: parts.headers }
-    }
-
     pub(crate) fn into_request(self) -> Request<RequestBody> {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.method;

@@ -19,6 +19,8 @@ use anyhow::{Result, bail};
 use clap::Subcommand;
 use harness::Binaries;
 
+use crate::shell::{Profile, optimised_binaries};
+
 /// What can be measured.
 #[derive(Debug, Subcommand)]
 pub(crate) enum Suite {
@@ -111,7 +113,8 @@ pub(crate) fn run(suite: &Suite) -> Result<()> {
         Suite::Migrate { .. } => &migrate::BINARIES,
         Suite::Skeleton { .. } | Suite::Monolith { .. } => &Binaries::NAMES,
     };
-    let binaries = crate::shell::release_binaries(needed)?;
+    let profile = if let Suite::Facade { .. } = suite { Profile::Dist } else { Profile::Release };
+    let binaries = optimised_binaries(needed, profile)?;
     if let Suite::Monolith { .. } = suite {
         monolith::build_peer()?;
     }

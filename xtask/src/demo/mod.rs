@@ -17,6 +17,8 @@ use serde_json::Value;
 
 use print::{Report, millis};
 
+use crate::shell::{Profile, optimised_binaries};
+
 /// How long the load runs at each resting place.
 const SECONDS_PER_STEP: u32 = 3;
 
@@ -38,7 +40,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<()> {
-    let binaries = crate::shell::release_binaries(&harness::Binaries::NAMES)?;
+    let binaries = optimised_binaries(&harness::Binaries::NAMES, Profile::Release)?;
     let mut report = Report::new(options.json);
     let cluster = Cluster::prepare(binaries)?;
     let mut demo = Demo { options, report: &mut report, cluster, faults: Vec::new() };
