@@ -103,7 +103,8 @@ impl Surveyor {
             "SELECT string_agg(DISTINCT l.relation::regclass::text, ', '), format('the prepared transaction %L of %s, \
                from %s, keeps its locks until it is ended: capture install waits for it', p.gid, p.owner, p.prepared), \
                quote_literal(p.gid) \
-             FROM pg_prepared_xacts p JOIN pg_locks l ON l.virtualtransaction = '-1/' || p.transaction::text \
+             FROM pg_prepared_xacts p JOIN pg_locks x ON x.locktype = 'transactionid' AND x.transactionid = p.transaction \
+             JOIN pg_locks l ON l.virtualtransaction = x.virtualtransaction AND l.pid IS NULL \
              WHERE {modes} AND l.relation IN ({list}) GROUP BY p.gid, p.owner, p.prepared"
         );
         self.add_each(Role::Source, &prepared, Level::Problem, |gid| {
