@@ -175,7 +175,7 @@ impl Surveyor<'_> {
         };
         let remedy = if limit.is_none() { "" } else { "`--deep` reads all of them" };
         self.survey.add(Level::Ok, &*place, what, remedy);
-        self.null_keys(looked)?;
+        self.null_keys(looked, limit)?;
         if let Err(error) = self.sample(looked).and_then(|()| self.try_rows(looked, limit)) {
             let words = match &error {
                 MigrateError::Database(error) => words(error),

@@ -38,7 +38,7 @@ impl Surveyor {
         let patience = if limit.is_none() { whole } else { SHORT };
         self.source.run(&format!("SET statement_timeout = {}", patience.as_millis()))?;
         let rows = Mapped::new(looked, limit)?;
-        self.null_keys(looked)?;
+        self.null_keys(looked, limit)?;
         let mut checks: Vec<Check> = columns.iter().flat_map(column_checks).collect();
         checks.extend(self.declared_checks(looked, columns)?);
         if columns.len() == looked.mapping.columns.len() {
@@ -99,10 +99,16 @@ impl Surveyor {
         Ok(None)
     }
 
-    fn null_keys(&mut self, looked: &Looked) -> Result<(), MigrateError> {
+    /// Keys that are NULL, or there more than once; of a large table those of its first rows.
+    fn null_keys(&mut self, looked: &Looked, limit: Option<u64>) -> Result<(), MigrateError> {
         let (mapping, root) = (&looked.mapping, &looked.root);
         let place = place(mapping);
         let key = sql::names("", &mapping.root_key);
+        let rows = match limit {
+            None => root.clone(),
+            Some(limit) => format!("(SELECT ctid AS banyan_place, {key} FROM {root} LIMIT {limit}) s"),
+        };
+        let names: Vec<String> = mapping.root_key.iter().map(|column| sql::value(column)).collect();
         let unique = format!(
             "EXISTS (SELECT FROM pg_index i WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indisvalid \
                AND i.indpred IS NULL AND i.indexprs IS NULL AND (SELECT array_agg(a.attname ORDER BY a.attname) \
@@ -110,7 +116,7 @@ impl Surveyor {
                  AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) = (SELECT array_agg(u.name ORDER BY u.name) \
                  FROM unnest(ARRAY[{}]::name[]) u(name)))",
             sql::value(root),
-            mapping.root_key.iter().map(|column| sql::value(column)).collect::<Vec<_>>().join(", ")
+            names.join(", ")
         );
         if !self.source.holds(&unique)? {
             let what =
@@ -119,7 +125,7 @@ impl Surveyor {
                 format!("CREATE UNIQUE INDEX CONCURRENTLY ON {root} ({key}), or name another from_key");
             self.survey.add(Level::Warning, &*place, what, remedy);
             let twice = format!(
-                "SELECT count(*), min(k) FROM (SELECT concat_ws(', ', {key}) AS k FROM {root} GROUP BY {key} \
+                "SELECT count(*), min(k) FROM (SELECT concat_ws(', ', {key}) AS k FROM {rows} GROUP BY {key} \
                  HAVING count(*) > 1) d"
             );
             self.count(
@@ -129,7 +135,16 @@ impl Surveyor {
                 "name a from_key that is unique",
             )?;
         }
-        let null = format!("SELECT count(*), min(ctid::text) FROM {root} WHERE num_nulls({key}) > 0");
+        let nullable = format!(
+            "EXISTS (SELECT FROM pg_attribute WHERE attrelid = {}::regclass AND NOT attnotnull AND attname IN ({}))",
+            sql::value(root),
+            names.join(", ")
+        );
+        if !self.source.holds(&nullable)? {
+            return Ok(());
+        }
+        let found = if limit.is_none() { "ctid" } else { "banyan_place" };
+        let null = format!("SELECT count(*), min({found}::text) FROM {rows} WHERE num_nulls({key}) > 0");
         let remedy =
             format!("DELETE them or give them a key: SELECT * FROM {root} WHERE num_nulls({key}) > 0");
         self.count(&place, &null, "rows have NULL in the source key", &remedy)

@@ -124,9 +124,9 @@ impl Surveyor<'_> {
     fn key_collations(&mut self, looked: &Looked) {
         let collation = |table: &Table, column: &str| {
             let terms = table.uniques.iter().flat_map(|unique| &unique.terms);
-            let found =
+            let mut found =
                 terms.filter(|(term, _)| *term == quote(column)).map(|(_, collation)| collation.clone());
-            found.last().unwrap_or_else(|| "BINARY".to_owned())
+            found.next_back().unwrap_or_else(|| "BINARY".to_owned())
         };
         for (from, to) in looked.mapping.root_key.iter().zip(&looked.mapping.carries) {
             let (one, other) = (collation(&looked.root, from), collation(&looked.table, to));
@@ -141,9 +141,20 @@ impl Surveyor<'_> {
         }
     }
 
-    pub(super) fn null_keys(&mut self, looked: &Looked) -> Result<(), MigrateError> {
+    /// Keys that are NULL, or there more than once; of a large table those of its first rows.
+    pub(super) fn null_keys(&mut self, looked: &Looked, limit: Option<u64>) -> Result<(), MigrateError> {
         let (mapping, place) = (&looked.mapping, place(&looked.mapping));
+        let by_rowid =
+            looked.root.integer_key().is_some_and(|column| mapping.root_key == [column.name.clone()]);
+        if by_rowid {
+            return Ok(());
+        }
         let (root, keys) = (self.source.table(&mapping.root), list("", &mapping.root_key));
+        let identity = looked.root.rowid.map_or_else(String::new, |rowid| format!("{rowid}, "));
+        let rows = match limit {
+            None => root,
+            Some(limit) => format!("(SELECT {identity}{keys} FROM {root} LIMIT {limit})"),
+        };
         let null: Vec<String> =
             mapping.root_key.iter().map(|name| format!("{} IS NULL", quote(name))).collect();
         let null = null.join(" OR ");
@@ -151,17 +162,15 @@ impl Surveyor<'_> {
             Some(rowid) => format!("'rowid ' || min({rowid})"),
             None => "''".to_owned(),
         };
-        let sql = format!("SELECT count(*), {example} FROM {root} WHERE {null}");
+        let sql = format!("SELECT count(*), {example} FROM {rows} WHERE {null}");
         let remedy = format!("give them a key: SELECT * FROM {} WHERE {null}", quote(&mapping.root));
         self.count(&place, &sql, "rows have NULL in the source key", &remedy)?;
         let key: Vec<String> = mapping.root_key.iter().map(|name| quote(name)).collect();
         let covers = |terms: &[(String, String)]| {
             terms.len() == key.len() && key.iter().all(|name| terms.iter().any(|(term, _)| term == name))
         };
-        let by_rowid =
-            looked.root.integer_key().is_some_and(|column| mapping.root_key == [column.name.clone()]);
         let plain = looked.root.uniques.iter().filter(|unique| unique.condition.is_none());
-        if by_rowid || plain.into_iter().any(|unique| covers(&unique.terms)) {
+        if plain.into_iter().any(|unique| covers(&unique.terms)) {
             return Ok(());
         }
         let what = format!(
@@ -174,7 +183,7 @@ impl Surveyor<'_> {
         self.survey.add(Level::Warning, &*place, what, remedy);
         let shown: Vec<String> = key.iter().map(|name| format!("quote({name})")).collect();
         let sql = format!(
-            "SELECT count(*), min(k) FROM (SELECT {} AS k FROM {root} GROUP BY {keys} HAVING count(*) > 1)",
+            "SELECT count(*), min(k) FROM (SELECT {} AS k FROM {rows} GROUP BY {keys} HAVING count(*) > 1)",
             shown.join(" || ', ' || ")
         );
         self.count(&place, &sql, "source keys are there more than once", "name a from_key that is unique")
