@@ -143,8 +143,13 @@ fn plan_looks_both_ways_without_a_control_store_and_says_by_its_exit_code_what_i
     assert_eq!(migrate(folder.path(), "plan items").unwrap(), 1);
     assert_eq!(migrate(folder.path(), "plan items --back").unwrap(), 0);
     assert_eq!(migrate(folder.path(), "plan things").unwrap_err().exit_code(), 2);
+    // The last connection takes the write-ahead log with it.
+    drop(service);
     std::fs::remove_file(folder.path().join("items.db")).unwrap();
     assert_eq!(migrate(folder.path(), "plan items").unwrap_err().exit_code(), 4);
+    std::fs::write(folder.path().join("items.db"), "no database, but a text").unwrap();
+    let error = migrate(folder.path(), "plan items").unwrap_err();
+    assert!(error.to_string().contains("items.db is damaged"), "{error}");
 }
 
 #[test]

@@ -103,11 +103,23 @@ impl Surveyor {
                 joined &= self.survey.take(&place, name)?.is_some();
             }
             if let (Some(table), Some(root), true) = (table, root, joined) {
-                let keys = size(&mut self.source, &root)?.0;
+                let keys = self.keys(&root)?;
                 found.push(Looked { mapping, root, table, keys });
             }
         }
         Ok(found)
+    }
+
+    /// A table's rows: counted if they are few, as statistics may be missing, else as the statistics say.
+    fn keys(&mut self, table: &str) -> Result<u64, MigrateError> {
+        let (estimated, _) = size(&mut self.source, table)?;
+        if estimated > Depth::SMALL {
+            return Ok(estimated);
+        }
+        match self.source.try_rows(&format!("SELECT count(*) FROM {table}")) {
+            Ok(rows) => Ok(rows.first().and_then(|row| row.get(0)?.parse().ok()).unwrap_or(estimated)),
+            Err(error) => silence(&self.source, error).map(|_| estimated),
+        }
     }
 
     fn end(&mut self, role: Role) -> &mut Connection {

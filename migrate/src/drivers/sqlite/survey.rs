@@ -169,12 +169,6 @@ impl Surveyor<'_> {
     fn rows(&mut self, looked: &Looked) -> Result<(), MigrateError> {
         let limit = self.depth.limit(looked.keys);
         let place = place(&looked.mapping);
-        let what = match limit {
-            None => format!("all of its {} keys were read", looked.keys),
-            Some(limit) => format!("the first {limit} of {} keys were read", looked.keys),
-        };
-        let remedy = if limit.is_none() { "" } else { "`--deep` reads all of them" };
-        self.survey.add(Level::Ok, &*place, what, remedy);
         self.null_keys(looked, limit)?;
         if let Err(error) = self.sample(looked).and_then(|()| self.try_rows(looked, limit)) {
             let words = match &error {
@@ -185,6 +179,12 @@ impl Surveyor<'_> {
             self.survey.add(Level::Problem, &*place, what, "correct the select, or the rows");
             return Ok(());
         }
+        let what = match limit {
+            None => format!("all of its {} keys were read", looked.keys),
+            Some(limit) => format!("the first {limit} of {} keys were read", looked.keys),
+        };
+        let remedy = if limit.is_none() { "" } else { "`--deep` reads all of them" };
+        self.survey.add(Level::Ok, &*place, what, remedy);
         self.uniques(looked, limit)
     }
 
@@ -258,7 +258,7 @@ impl Surveyor<'_> {
 impl End {
     fn pragma<T: rusqlite::types::FromSql>(&self, name: &str) -> Result<T, MigrateError> {
         let sql = format!("PRAGMA {}.{name}", quote(self.schema));
-        Ok(self.conn.query_row(&sql, [], |row| row.get(0))?)
+        self.located(self.conn.query_row(&sql, [], |row| row.get(0)))
     }
 
     fn table(&self, name: &str) -> String {
@@ -268,7 +268,11 @@ impl End {
     /// Walks the smallest index.
     fn count(&self, table: &str) -> Result<u64, MigrateError> {
         let sql = format!("SELECT count(*) FROM {}", self.table(table));
-        Ok(self.conn.query_row(&sql, [], |row| row.get(0))?)
+        self.located(self.conn.query_row(&sql, [], |row| row.get(0)))
+    }
+
+    fn located<T>(&self, done: rusqlite::Result<T>) -> Result<T, MigrateError> {
+        done.map_err(|error| locate(error.into(), self.schema, &self.file))
     }
 }
 

@@ -43,6 +43,7 @@ struct Read {
     name: String,
     declared: String,
     origin: (u32, i16),
+    generated: bool,
 }
 
 impl Surveyor {
@@ -225,7 +226,7 @@ impl Surveyor {
                     continue;
                 }
                 let read = texts.iter().any(|text| mentions(text, &column.name));
-                if !read {
+                if !read && !column.generated {
                     nobody.push(column.name.clone());
                 }
                 self.survey.columns.push(ColumnFate {
@@ -234,7 +235,7 @@ impl Surveyor {
                     column: column.name,
                     declared: column.declared,
                     fate: if read { Fate::Computed } else { Fate::LeftOut },
-                    from: String::new(),
+                    from: if column.generated { GENERATED.to_owned() } else { String::new() },
                 });
             }
             if !nobody.is_empty() {
@@ -252,14 +253,15 @@ impl Surveyor {
 
     fn read(&mut self, table: &str) -> Result<Vec<Read>, MigrateError> {
         let rows = self.source.rows(&format!(
-            "SELECT attname, format_type(atttypid, atttypmod), attrelid::int8, attnum FROM pg_attribute \
+            "SELECT attname, format_type(atttypid, atttypmod), attrelid::int8, attnum, (attgenerated <> '')::int \
+             FROM pg_attribute \
              WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped ORDER BY attnum",
             sql::value(table)
         ))?;
         let read = |row: &postgres::SimpleQueryRow| {
             let text = |at| row.get(at).unwrap_or_default();
             let origin = (text(2).parse().unwrap_or(0), text(3).parse().unwrap_or(0));
-            Read { name: text(0).to_owned(), declared: text(1).to_owned(), origin }
+            Read { name: text(0).to_owned(), declared: text(1).to_owned(), origin, generated: text(4) == "1" }
         };
         Ok(rows.iter().map(read).collect())
     }

@@ -20,6 +20,19 @@ struct Check {
     remedy: String,
 }
 
+impl Looked {
+    /// How many keys are read, and how to have more read.
+    fn read_so_far(&self, limit: Option<u64>) -> (String, &'static str) {
+        match limit {
+            None => (format!("all of its about {} keys were read", self.keys), ""),
+            Some(limit) => {
+                let read = format!("the first {limit} of about {} keys were read", self.keys);
+                (read, "`--deep` reads all of them")
+            }
+        }
+    }
+}
+
 impl Surveyor {
     pub(super) fn rows(
         &mut self,
@@ -29,12 +42,6 @@ impl Surveyor {
     ) -> Result<(), MigrateError> {
         let limit = self.depth.limit(looked.keys);
         let place = place(&looked.mapping);
-        let what = match limit {
-            None => format!("all of its about {} keys were read", looked.keys),
-            Some(limit) => format!("the first {limit} of about {} keys were read", looked.keys),
-        };
-        let remedy = if limit.is_none() { "" } else { "`--deep` reads all of them" };
-        self.survey.add(Level::Ok, &*place, what, remedy);
         let patience = if limit.is_none() { whole } else { SHORT };
         self.source.run(&format!("SET statement_timeout = {}", patience.as_millis()))?;
         let rows = Mapped::new(looked, limit)?;
@@ -42,7 +49,7 @@ impl Surveyor {
         let mut checks: Vec<Check> = columns.iter().flat_map(column_checks).collect();
         checks.extend(self.declared_checks(looked, columns)?);
         if columns.len() == looked.mapping.columns.len() {
-            self.ask_all(&place, &rows, &checks)?;
+            self.ask_all(&place, &rows, &checks, looked.read_so_far(limit))?;
             self.unasked(&place, columns)?;
             self.uniques(looked, &rows)?;
         }
@@ -52,8 +59,15 @@ impl Surveyor {
     }
 
     /// All checks in one pass; one by one if one of them cannot be asked.
-    fn ask_all(&mut self, place: &str, rows: &Mapped, checks: &[Check]) -> Result<(), MigrateError> {
+    fn ask_all(
+        &mut self,
+        place: &str,
+        rows: &Mapped,
+        checks: &[Check],
+        (read, remedy): (String, &str),
+    ) -> Result<(), MigrateError> {
         if self.ask(place, rows, checks)?.is_none() {
+            self.survey.add(Level::Ok, place, read, remedy);
             return Ok(());
         }
         if let Some(words) = self.ask(place, rows, &[])? {
@@ -61,6 +75,7 @@ impl Surveyor {
             self.survey.add(Level::Problem, place, what, "correct the select, or the rows");
             return Ok(());
         }
+        self.survey.add(Level::Ok, place, read, remedy);
         for check in checks {
             if let Some(words) = self.ask(place, rows, std::slice::from_ref(check))? {
                 let what = format!("it could not be asked whether there are rows {}: {words}", check.what);
