@@ -20,6 +20,14 @@ struct Check {
     remedy: String,
 }
 
+/// What became of a question about rows.
+enum Asked {
+    Answered,
+    Late,
+    /// It cannot be asked, in the server's words.
+    Broken(String),
+}
+
 impl Looked {
     /// How many keys are read, and how to have more read.
     fn read_so_far(&self, limit: Option<u64>) -> (String, &'static str) {
@@ -66,44 +74,50 @@ impl Surveyor {
         checks: &[Check],
         (read, remedy): (String, &str),
     ) -> Result<(), MigrateError> {
-        if self.ask(place, rows, checks)?.is_none() {
-            self.survey.add(Level::Ok, place, read, remedy);
-            return Ok(());
+        match self.ask(place, rows, checks)? {
+            Asked::Late => return Ok(()),
+            Asked::Answered => {
+                self.survey.add(Level::Ok, place, read, remedy);
+                return Ok(());
+            }
+            Asked::Broken(_) => {}
         }
-        if let Some(words) = self.ask(place, rows, &[])? {
+        if let Asked::Broken(words) = self.ask(place, rows, &[])? {
             let what = format!("its select fails on the data: {words}");
             self.survey.add(Level::Problem, place, what, "correct the select, or the rows");
             return Ok(());
         }
         self.survey.add(Level::Ok, place, read, remedy);
         for check in checks {
-            if let Some(words) = self.ask(place, rows, std::slice::from_ref(check))? {
-                let what = format!("it could not be asked whether there are rows {}: {words}", check.what);
+            if let Asked::Broken(words) = self.ask(place, rows, std::slice::from_ref(check))? {
+                let what =
+                    format!("it could not be asked whether there are rows that {}: {words}", check.what);
                 self.survey.add(Level::Warning, place, what, &*check.remedy);
             }
         }
         Ok(())
     }
 
-    /// Asks; the server's words if it cannot be asked.
-    fn ask(&mut self, place: &str, rows: &Mapped, checks: &[Check]) -> Result<Option<String>, MigrateError> {
+    /// Asks, and tells what the answer says.
+    fn ask(&mut self, place: &str, rows: &Mapped, checks: &[Check]) -> Result<Asked, MigrateError> {
         let each = checks.iter().map(|check| {
             let condition = &check.condition;
             format!(", count(*) FILTER (WHERE {condition}), min({}) FILTER (WHERE {condition})", rows.shown)
         });
-        let query = format!("SELECT count(*){} FROM {}", each.collect::<String>(), rows.from);
+        // The whole row is counted, so that every column is computed, also one that no check looks at.
+        let query = format!("SELECT count(r){} FROM {}", each.collect::<String>(), rows.from);
         let answer = match self.source.try_rows(&query) {
             Ok(answer) => answer,
             Err(error) => match silence(&self.source, error)? {
-                Silence::Broken(words) => return Ok(Some(words)),
+                Silence::Broken(words) => return Ok(Asked::Broken(words)),
                 Silence::Late => {
                     let what = "its rows took too long to read, so they were not all looked at";
                     self.survey.add(Level::Warning, place, what, "plan again when the source is less busy");
-                    return Ok(None);
+                    return Ok(Asked::Late);
                 }
             },
         };
-        let Some(row) = answer.first() else { return Ok(None) };
+        let Some(row) = answer.first() else { return Ok(Asked::Answered) };
         for (at, check) in checks.iter().enumerate() {
             let (count, example) = (row.get(1 + 2 * at), row.get(2 + 2 * at));
             let Some(count) = count.filter(|count| *count != "0") else { continue };
@@ -111,7 +125,7 @@ impl Surveyor {
             let what = format!("{count} rows {}, for example that of key {example}", check.what);
             self.survey.add(Level::Problem, place, what, &*check.remedy);
         }
-        Ok(None)
+        Ok(Asked::Answered)
     }
 
     /// Keys that are NULL, or there more than once; of a large table those of its first rows.

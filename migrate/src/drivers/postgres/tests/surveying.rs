@@ -217,6 +217,17 @@ fn rows_without_the_row_that_a_foreign_key_wants_are_counted() {
 }
 
 #[test]
+fn a_select_that_fails_on_a_row_is_told_in_the_servers_words() {
+    let source = "CREATE TABLE item (id int PRIMARY KEY, amount int); INSERT INTO item VALUES (1, 5), (2, 0)";
+    let target = "CREATE TABLE item (id int PRIMARY KEY, share int)";
+    let mut mapping = plain("item", &["id", "share"]);
+    mapping.select = "SELECT id, 100 / amount FROM item WHERE {keys id}".to_owned();
+    let seen = survey(&World::new(source, target, vec![mapping]));
+    found(&seen, Level::Problem, &["mapping item", "its select fails on the data", "division by zero"]);
+    assert!(!seen.findings.iter().any(|finding| finding.what.contains("keys were read")));
+}
+
+#[test]
 fn transactions_that_install_would_wait_for_are_named() {
     let table = "CREATE TABLE item (id int PRIMARY KEY, name text);";
     let world = World::new(table, table, vec![plain("item", &["id", "name"])]);
