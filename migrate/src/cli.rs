@@ -7,6 +7,7 @@ mod arguments;
 mod captured;
 mod copying;
 mod drafting;
+mod planning;
 mod proving;
 mod standing;
 
@@ -28,14 +29,15 @@ use crate::settings::{DEFAULT_FILE, Settings};
 use crate::verify::{self, VerifyOptions};
 use crate::{dual_write, output, plan, status, switch};
 use arguments::{
-    BackfillArgs, CaptureCommand, InitArgs, OnOff, PauseArgs, RepairArgs, ResumeArgs, RunArgs, StatusArgs,
-    StreamArgs, ThrottleArgs, VerifyArgs, WhoArgs,
+    BackfillArgs, CaptureCommand, InitArgs, OnOff, PauseArgs, PlanArgs, RepairArgs, ResumeArgs, RunArgs,
+    StatusArgs, StreamArgs, ThrottleArgs, VerifyArgs, WhoArgs,
 };
 use captured::{Captured, is_captured, needs_no_capture, with_driver};
 
 use copying::What;
 
 pub(crate) use copying::CaptureChange;
+pub(crate) use planning::CapturePlan;
 pub(crate) use standing::{Chunks, Run, Standing};
 
 /// Keys per transaction of a backfill by dual-write.
@@ -54,6 +56,7 @@ Exit codes:
 
 The way of a context, by change capture (the application is not changed):
   migrate init --source shop.db --context users   # a draft of extraction.toml
+  migrate plan users                              # what stands in the way
   migrate capture install users
   migrate run users                               # backfill and catch-up; beside it:
   migrate status users --watch
@@ -91,12 +94,11 @@ enum Command {
         after_help = "Examples:\n  migrate init --source shop.db --context users --dry-run\n  migrate init --source postgres://reader@db/shop --context users --tables users,addresses"
     )]
     Init(InitArgs),
-    /// Show what would move and what stands in the way; changes nothing
-    #[command(after_help = "Example:\n  migrate plan users --json | jq .problems")]
-    Plan {
-        /// The context, as in [extractions.CONTEXT]
-        context: String,
-    },
+    /// Show what would move and what stands in the way, at both ends; changes nothing; exit code 1 if there are problems
+    #[command(
+        after_help = "Examples:\n  migrate plan users\n  migrate plan users --deep    # reads every row of large tables, too\n  migrate plan users --back    # the way back, by the [[inverse]] mappings\n  migrate plan users --json | jq '.findings[] | select(.level == \"problem\")'\n\nA context under dual-write is planned as such: `jq .problems` lists what stands in its way."
+    )]
+    Plan(PlanArgs),
     /// Log which keys change at the source, or stop it
     #[command(subcommand, arg_required_else_help = true)]
     Capture(CaptureCommand),
@@ -189,6 +191,12 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Runs a command line given as words, as [`main`] does, for tests.
+#[cfg(test)]
+pub(crate) fn run_words(words: Vec<String>) -> Result<u8, MigrateError> {
+    run(Cli::try_parse_from(words).map_err(|error| MigrateError::Usage(error.to_string()))?)
+}
+
 fn run(cli: Cli) -> Result<u8, MigrateError> {
     let (config, json) = (cli.config.as_deref(), cli.json);
     match cli.command {
@@ -212,10 +220,7 @@ fn run(cli: Cli) -> Result<u8, MigrateError> {
 fn carry_out(settings: &Settings, command: Command, json: bool) -> Result<u8, MigrateError> {
     match command {
         Command::Init(_) | Command::Config { .. } | Command::Completions { .. } => Ok(0),
-        Command::Plan { context } => {
-            let plan = open(settings, &context)?.carry_out(plan::run)?;
-            output::plan(&plan, json)
-        }
+        Command::Plan(arguments) => plan(settings, &arguments, json),
         Command::Capture(command) => copying::capture(settings, command, json),
         Command::Run(RunArgs { stream, how, until_caught_up }) => {
             copying::run(settings, &stream, &how, what(Parts::Both, until_caught_up), json)
@@ -261,6 +266,14 @@ fn meter(label: String, json: bool) -> Meter {
 fn what(parts: Parts, until_caught_up: bool) -> What {
     let until = if until_caught_up { Until::CaughtUp } else { Until::Stopped };
     What { parts, until, chunk: None, again: false }
+}
+
+fn plan(settings: &Settings, arguments: &PlanArgs, json: bool) -> Result<u8, MigrateError> {
+    let context = &arguments.stream.context;
+    if arguments.stream.back || is_captured(settings, context)? {
+        return planning::plan(settings, arguments, json);
+    }
+    open(settings, context)?.carry_out(plan::run).and_then(|plan| output::plan(&plan, json))
 }
 
 fn backfill(settings: &Settings, arguments: &BackfillArgs, json: bool) -> Result<u8, MigrateError> {

@@ -16,6 +16,7 @@ pub mod mapping;
 pub mod prune;
 pub mod repair;
 pub mod run;
+pub mod survey;
 pub mod verify;
 
 pub use driver::{

@@ -4,6 +4,7 @@
 
 mod copying;
 mod html;
+mod planning;
 
 use std::io::Write;
 
@@ -20,6 +21,7 @@ use crate::verify::{Difference, Kind, Report};
 
 pub(crate) use copying::{capture_change, capture_state, captured, repair, run, steering, verification};
 pub(crate) use html::html;
+pub(crate) use planning::capture_plan;
 
 /// Done; or equal.
 const DONE: u8 = 0;

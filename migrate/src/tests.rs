@@ -6,6 +6,7 @@
 mod application;
 mod backfilling;
 mod capturing;
+mod commanding;
 mod comparing;
 mod control_path;
 mod interleaving;
@@ -14,6 +15,7 @@ mod model;
 mod planning;
 mod running;
 mod sqlite_driver;
+mod surveying;
 mod switching;
 mod verifying;
 mod world;

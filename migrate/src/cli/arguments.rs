@@ -41,6 +41,15 @@ pub(super) struct StreamArgs {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct PlanArgs {
+    #[command(flatten)]
+    pub(super) stream: StreamArgs,
+    /// Change capture: read every row of large tables, too, instead of their first 5000 keys; small ones are always read
+    #[arg(long)]
+    pub(super) deep: bool,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct InitArgs {
     /// The database to copy from: a SQLite file or postgres://user@host/name
     #[arg(long, value_name = "PLACE")]

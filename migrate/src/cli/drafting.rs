@@ -45,11 +45,21 @@ pub(super) fn init(arguments: &InitArgs, json: bool) -> Result<u8, MigrateError>
         return crate::output::json(&serde_json::json!({ "file": arguments.output, "tables": shapes }));
     }
     let (file, context) = (arguments.output.display(), &arguments.context);
+    let mapped = shapes.iter().filter(|shape| !shape.key.is_empty()).count();
     print_line(&format!(
-        "wrote {file} with {} tables; edit it, name it in extractions.{context}.manifest, then `migrate capture install {context}`",
-        shapes.len()
+        "wrote {file} with {}; edit it, name it in extractions.{context}.manifest, then `migrate plan {context}`",
+        counted(mapped, shapes.len())
     ));
     Ok(0)
+}
+
+/// How many tables are mapped, in words.
+fn counted(mapped: usize, all: usize) -> String {
+    let tables = |number| if number == 1 { "1 table".to_owned() } else { format!("{number} tables") };
+    match all - mapped {
+        0 => tables(mapped),
+        keyless => format!("{} and without {} that has no key", tables(mapped), tables(keyless)),
+    }
 }
 
 fn write(file: &Path, text: &str) -> Result<(), MigrateError> {
@@ -105,7 +115,8 @@ fn mapping(text: &mut String, shape: &TableShape, prefix: &str) {
     let owned: Vec<String> = columns.iter().map(|name| (*name).to_owned()).collect();
     let keys: Vec<String> = shape.key.iter().map(|name| format!("t.{}", identifier(name))).collect();
     let selected: Vec<String> = columns.iter().map(|name| format!("t.{}", identifier(name))).collect();
-    let table = shape.name.split('.').map(identifier).collect::<Vec<_>>().join(".");
+    // PostgreSQL's names come as its SQL writes them, schema included; SQLite's as they are.
+    let table = if prefix.is_empty() { shape.name.clone() } else { identifier(&shape.name) };
     let _ = write!(
         text,
         "[[mapping]]\ntable = {name}\nkey = [{key}]\ncolumns = [{columns}]\nfrom = {name}\nfrom_key = [{key}]\n\
@@ -123,10 +134,81 @@ fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
+/// Words that SQLite takes for no name unless they are quoted.
+const RESERVED: [&str; 66] = [
+    "add",
+    "all",
+    "alter",
+    "and",
+    "as",
+    "autoincrement",
+    "between",
+    "case",
+    "check",
+    "collate",
+    "commit",
+    "constraint",
+    "create",
+    "cross",
+    "default",
+    "deferrable",
+    "delete",
+    "distinct",
+    "drop",
+    "else",
+    "escape",
+    "except",
+    "exists",
+    "foreign",
+    "from",
+    "full",
+    "group",
+    "having",
+    "in",
+    "index",
+    "inner",
+    "insert",
+    "intersect",
+    "into",
+    "is",
+    "isnull",
+    "join",
+    "left",
+    "limit",
+    "natural",
+    "not",
+    "nothing",
+    "notnull",
+    "null",
+    "on",
+    "or",
+    "order",
+    "outer",
+    "primary",
+    "references",
+    "returning",
+    "right",
+    "rollback",
+    "select",
+    "set",
+    "table",
+    "then",
+    "to",
+    "transaction",
+    "union",
+    "unique",
+    "update",
+    "using",
+    "values",
+    "when",
+    "where",
+];
+
 /// A name in SQL; plain ones stay plain.
 fn identifier(name: &str) -> String {
     let plain = |letter: char| letter.is_ascii_lowercase() || letter.is_ascii_digit() || letter == '_';
-    if name.chars().all(plain) && !name.starts_with(|letter: char| letter.is_ascii_digit()) {
+    let begins = name.starts_with(|letter: char| letter.is_ascii_lowercase() || letter == '_');
+    if begins && name.chars().all(plain) && !RESERVED.contains(&name) {
         return name.to_owned();
     }
     format!("\"{}\"", name.replace('"', "\"\""))
@@ -136,6 +218,13 @@ fn identifier(name: &str) -> String {
 mod tests {
     use super::*;
     use crate::engine::ColumnShape;
+
+    #[test]
+    fn tables_are_counted_in_words() {
+        assert_eq!(counted(1, 1), "1 table");
+        assert_eq!(counted(0, 0), "0 tables");
+        assert_eq!(counted(2, 3), "2 tables and without 1 table that has no key");
+    }
 
     #[test]
     fn the_draft_is_a_manifest_with_a_mapping_for_every_table_that_has_a_key() {

@@ -24,6 +24,7 @@ mod shape;
 mod source;
 mod sql;
 mod staging;
+mod survey;
 mod target;
 mod types;
 

@@ -23,6 +23,7 @@ mod rows;
 mod source;
 mod sql;
 mod staged;
+mod survey;
 mod target;
 mod triggers;
 

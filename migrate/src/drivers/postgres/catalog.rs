@@ -43,9 +43,21 @@ pub(super) struct Unique {
     pub(super) filled: bool,
 }
 
-struct Attribute {
-    name: String,
-    oid: u32,
+impl Unique {
+    /// Whether it is over exactly the mapping's key.
+    pub(super) fn is_key_of(&self, mapping: &Mapping) -> bool {
+        let mut key: Vec<String> = mapping.key.iter().map(|column| sql::name(column)).collect();
+        let mut parts: Vec<String> = self.parts.iter().map(|part| sql::name(&unquote(part))).collect();
+        key.sort_unstable();
+        parts.sort_unstable();
+        self.condition.is_none() && key == parts
+    }
+}
+
+/// A column as the catalogue knows it.
+pub(super) struct Attribute {
+    pub(super) name: String,
+    pub(super) oid: u32,
     generated: bool,
     always: bool,
     not_null: bool,
@@ -58,14 +70,7 @@ pub(super) fn target_table(
 ) -> Result<TargetTable, MigrateError> {
     let name = connection.qualified(&mapping.table)?;
     let regclass = format!("{}::regclass", sql::value(&name));
-    let kind = connection.text(&format!("SELECT relkind FROM pg_class WHERE oid = {regclass}"))?;
-    let kind = kind.unwrap_or_default();
-    if kind != "r" && kind != "p" {
-        return Err(MigrateError::refused(
-            format!("{name} is a view or a foreign table"),
-            "name the table behind it in the mapping",
-        ));
-    }
+    let kind = check_kind(connection, &name, &regclass)?;
     let attributes = attributes(connection, &regclass)?;
     let filled = filled(&name, mapping, &attributes)?;
     let oids: Vec<u32> = filled.iter().map(|attribute| attribute.oid).collect();
@@ -73,23 +78,9 @@ pub(super) fn target_table(
     refuse_always_triggers(connection, &name, &regclass)?;
     refuse_deferrable_exclusions(connection, &name, &regclass)?;
     let mut uniques = uniques(connection, &regclass, mapping)?;
-    let is_key = |unique: &Unique| {
-        unique.condition.is_none() && {
-            let mut key: Vec<String> = mapping.key.iter().map(|column| sql::name(column)).collect();
-            let mut parts: Vec<String> = unique.parts.iter().map(|part| sql::name(&unquote(part))).collect();
-            key.sort_unstable();
-            parts.sort_unstable();
-            key == parts
-        }
-    };
-    if !uniques.iter().any(is_key) {
-        return Err(MigrateError::refused(
-            format!("{name} has no unique index over exactly its key ({})", mapping.key.join(", ")),
-            "add a primary key or a unique constraint over these columns, or correct the mapping's key",
-        ));
-    }
-    let arbiter = uniques.iter().any(|unique| is_key(unique) && !unique.deferrable);
-    uniques.retain(|unique| !is_key(unique));
+    check_key_index(&name, mapping, &uniques)?;
+    let arbiter = uniques.iter().any(|unique| unique.is_key_of(mapping) && !unique.deferrable);
+    uniques.retain(|unique| !unique.is_key_of(mapping));
     let writable =
         attributes.iter().filter(|attribute| !attribute.generated).map(|attribute| attribute.name.clone());
     let writable = writable.collect();
@@ -106,7 +97,11 @@ pub(super) fn signature(name: &str) -> String {
     )
 }
 
-fn attributes(connection: &mut Connection, regclass: &str) -> Result<Vec<Attribute>, MigrateError> {
+/// A table's columns.
+pub(super) fn attributes(
+    connection: &mut Connection,
+    regclass: &str,
+) -> Result<Vec<Attribute>, MigrateError> {
     let rows = connection.rows(&format!(
         "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int \
          FROM pg_attribute WHERE attrelid = {regclass} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
@@ -126,45 +121,88 @@ fn filled<'a>(
     mapping: &Mapping,
     attributes: &'a [Attribute],
 ) -> Result<Vec<&'a Attribute>, MigrateError> {
-    let find = |wanted: &String| {
-        attributes.iter().find(|attribute| &attribute.name == wanted).ok_or_else(|| {
-            MigrateError::refused(
-                format!("{name} has no column {wanted}"),
-                "add it, or take it out of the mapping",
-            )
-        })
-    };
-    for column in &mapping.key {
-        if !find(column)?.not_null {
-            return Err(MigrateError::refused(
-                format!("{name}.{column} is part of the key and may be NULL, which is equal to nothing"),
-                format!("ALTER TABLE {name} ALTER COLUMN {} SET NOT NULL", sql::name(column)),
-            ));
-        }
+    mapping.key.iter().try_for_each(|column| check_key_column(name, column, attributes))?;
+    mapping.columns.iter().map(|column| filled_column(name, mapping, column, attributes)).collect()
+}
+
+fn find<'a>(name: &str, column: &str, attributes: &'a [Attribute]) -> Result<&'a Attribute, MigrateError> {
+    attributes.iter().find(|attribute| attribute.name == column).ok_or_else(|| {
+        MigrateError::refused(
+            format!("{name} has no column {column}"),
+            "add it, or take it out of the mapping",
+        )
+    })
+}
+
+/// A column of the key must have a value.
+pub(super) fn check_key_column(
+    name: &str,
+    column: &str,
+    attributes: &[Attribute],
+) -> Result<(), MigrateError> {
+    if find(name, column, attributes)?.not_null {
+        return Ok(());
     }
-    let filled = mapping.columns.iter().map(find).collect::<Result<Vec<_>, _>>()?;
-    for attribute in &filled {
-        let column = &attribute.name;
-        if attribute.generated {
-            return Err(MigrateError::refused(
-                format!("{name}.{column} is generated, so its database computes it"),
-                "take it out of the mapping",
-            ));
-        }
-        if attribute.always && !mapping.key.contains(column) {
-            return Err(MigrateError::refused(
-                format!(
-                    "{name}.{column} is GENERATED ALWAYS AS IDENTITY and no part of the key: it cannot be changed"
-                ),
-                format!("ALTER TABLE {name} ALTER COLUMN {} SET GENERATED BY DEFAULT", sql::name(column)),
-            ));
-        }
+    Err(MigrateError::refused(
+        format!("{name}.{column} is part of the key and may be NULL, which is equal to nothing"),
+        format!("ALTER TABLE {name} ALTER COLUMN {} SET NOT NULL", sql::name(column)),
+    ))
+}
+
+/// A column that the mapping fills must be one that can be written.
+pub(super) fn filled_column<'a>(
+    name: &str,
+    mapping: &Mapping,
+    column: &String,
+    attributes: &'a [Attribute],
+) -> Result<&'a Attribute, MigrateError> {
+    let attribute = find(name, column, attributes)?;
+    if attribute.generated {
+        return Err(MigrateError::refused(
+            format!("{name}.{column} is generated, so its database computes it"),
+            "take it out of the mapping",
+        ));
     }
-    Ok(filled)
+    if attribute.always && !mapping.key.contains(column) {
+        return Err(MigrateError::refused(
+            format!(
+                "{name}.{column} is GENERATED ALWAYS AS IDENTITY and no part of the key: it cannot be changed"
+            ),
+            format!("ALTER TABLE {name} ALTER COLUMN {} SET GENERATED BY DEFAULT", sql::name(column)),
+        ));
+    }
+    Ok(attribute)
+}
+
+/// Rows are found by a unique index over exactly the key.
+pub(super) fn check_key_index(name: &str, mapping: &Mapping, uniques: &[Unique]) -> Result<(), MigrateError> {
+    if uniques.iter().any(|unique| unique.is_key_of(mapping)) {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!("{name} has no unique index over exactly its key ({})", mapping.key.join(", ")),
+        "add a primary key or a unique constraint over these columns, or correct the mapping's key",
+    ))
+}
+
+/// Only tables are filled.
+pub(super) fn check_kind(
+    connection: &mut Connection,
+    name: &str,
+    regclass: &str,
+) -> Result<String, MigrateError> {
+    let kind = connection.text(&format!("SELECT relkind FROM pg_class WHERE oid = {regclass}"))?;
+    match kind.unwrap_or_default() {
+        kind if kind == "r" || kind == "p" => Ok(kind),
+        _ => Err(MigrateError::refused(
+            format!("{name} is a view or a foreign table"),
+            "name the table behind it in the mapping",
+        )),
+    }
 }
 
 /// Triggers that fire even for the applier would change what it writes.
-fn refuse_always_triggers(
+pub(super) fn refuse_always_triggers(
     connection: &mut Connection,
     name: &str,
     regclass: &str,
@@ -182,7 +220,7 @@ fn refuse_always_triggers(
 }
 
 /// They are checked by triggers that do not fire for the applier.
-fn refuse_deferrable_exclusions(
+pub(super) fn refuse_deferrable_exclusions(
     connection: &mut Connection,
     name: &str,
     regclass: &str,
@@ -199,7 +237,8 @@ fn refuse_deferrable_exclusions(
     ))
 }
 
-fn uniques(
+/// A table's unique indexes.
+pub(super) fn uniques(
     connection: &mut Connection,
     regclass: &str,
     mapping: &Mapping,

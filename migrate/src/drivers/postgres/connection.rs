@@ -27,7 +27,8 @@ pub(super) struct Place {
     config: Config,
     /// For messages: the end's role, host and database.
     pub(super) shown: String,
-    options: PostgresOptions,
+    /// How its connections behave.
+    pub(super) options: PostgresOptions,
 }
 
 /// A connection.
@@ -106,7 +107,12 @@ impl Connection {
 
     /// The rows of a query.
     pub(super) fn rows(&mut self, query: &str) -> Result<Vec<SimpleQueryRow>, MigrateError> {
-        let told = self.client.simple_query(query).map_err(|error| fault(&self.place.shown, error))?;
+        self.try_rows(query).map_err(|error| fault(&self.place.shown, error))
+    }
+
+    /// As [`Self::rows`], for callers who know what to do about an error.
+    pub(super) fn try_rows(&mut self, query: &str) -> Result<Vec<SimpleQueryRow>, postgres::Error> {
+        let told = self.client.simple_query(query)?;
         Ok(told
             .into_iter()
             .filter_map(|message| match message {

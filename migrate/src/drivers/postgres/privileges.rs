@@ -7,13 +7,28 @@ use super::sql;
 use crate::engine::Stream;
 use crate::error::MigrateError;
 
-/// Triggers can be set to fire always only by a table's owner.
+/// Refused unless the source permits what capture needs.
 pub(super) fn check_source(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let missing = missing_at_source(connection, stream)?;
+    refuse(connection, &missing)
+}
+
+/// Refused unless the target permits what the applier needs.
+pub(super) fn check_target(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let missing = missing_at_target(connection, stream)?;
+    refuse(connection, &missing)
+}
+
+/// Triggers can be set to fire always only by a table's owner.
+pub(super) fn missing_at_source(
+    connection: &mut Connection,
+    stream: &Stream,
+) -> Result<Vec<String>, MigrateError> {
     let mut tables = Vec::new();
     for (table, _) in stream.captured() {
         tables.push(sql::value(&connection.qualified(&table)?));
     }
-    let missing = connection.texts(&format!(
+    connection.texts(&format!(
         "SELECT format('GRANT SELECT ON %s TO %I', u.name, current_user) FROM unnest(ARRAY[{tables}]::text[]) u(name) \
            WHERE NOT has_table_privilege(u.name, 'SELECT') \
          UNION ALL SELECT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) \
@@ -21,12 +36,14 @@ pub(super) fn check_source(connection: &mut Connection, stream: &Stream) -> Resu
            WHERE NOT pg_has_role(c.relowner, 'USAGE') \
          UNION ALL {SCHEMA_AND_TEMP}",
         tables = tables.join(", ")
-    ))?;
-    refuse(connection, &missing)
+    ))
 }
 
 /// Rows are written with triggers and foreign-key actions off.
-pub(super) fn check_target(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+pub(super) fn missing_at_target(
+    connection: &mut Connection,
+    stream: &Stream,
+) -> Result<Vec<String>, MigrateError> {
     let mut tables = Vec::new();
     for mapping in &stream.mappings {
         tables.push(sql::value(&connection.qualified(&mapping.table)?));
@@ -47,7 +64,7 @@ pub(super) fn check_target(connection: &mut Connection, stream: &Stream) -> Resu
         )?);
     }
     connection.run("ROLLBACK")?;
-    refuse(connection, &missing)
+    Ok(missing)
 }
 
 const SCHEMA_AND_TEMP: &str = "SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user) \

@@ -31,6 +31,11 @@ impl Rows for CopyRows {
 }
 
 impl CopyRows {
+    /// How many rows, and their bytes.
+    pub(super) fn size(&self) -> (u64, u64) {
+        (self.count, self.tuples.len() as u64)
+    }
+
     /// Takes a whole stream.
     pub(super) fn from_stream(mut stream: Vec<u8>) -> io::Result<Self> {
         if !stream.starts_with(HEADER) {

@@ -170,7 +170,7 @@ fn look_up(
 ) -> Result<Shape, MigrateError> {
     let table = target_table(target, mapping)?;
     let root = source.qualified(&mapping.root)?;
-    let root_types = root_key_types(source, &root, mapping)?;
+    let root_types = root_key_types(source, &root, &mapping.root_key)?;
     let carried = Shape::places(mapping, &mapping.carries);
     if carried.len() != mapping.carries.len()
         || Shape::places(mapping, &mapping.key).len() != mapping.key.len()
@@ -219,14 +219,19 @@ fn foreign_types_as_text(kind: &Type, mapping: &Mapping) -> Type {
     if !mapping.needs_key_map() { kind.clone() } else { kind.on_wire() }
 }
 
-fn root_key_types(source: &mut Connection, root: &str, mapping: &Mapping) -> Result<Vec<Type>, MigrateError> {
+/// The types of a source key's columns; refused if one may be NULL.
+pub(super) fn root_key_types(
+    source: &mut Connection,
+    root: &str,
+    key: &[String],
+) -> Result<Vec<Type>, MigrateError> {
     let rows = source.rows(&format!(
         "SELECT attname, atttypid, attnotnull::int FROM pg_attribute \
          WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped",
         sql::value(root)
     ))?;
     let mut oids = Vec::new();
-    for wanted in &mapping.root_key {
+    for wanted in key {
         let Some(row) = rows.iter().find(|row| row.get(0) == Some(wanted)) else {
             return Err(MigrateError::refused(
                 format!("{root} has no column {wanted}"),
@@ -251,11 +256,32 @@ fn root_key_types(source: &mut Connection, root: &str, mapping: &Mapping) -> Res
 
 /// Compares what the select yields with what the target's columns hold.
 fn check_select(source: &mut Connection, mapping: &Mapping, shape: &Shape) -> Result<(), MigrateError> {
+    let made = select_columns(source, mapping)?;
+    let pairs = made.iter().zip(&shape.target.columns).zip(&mapping.columns);
+    for ((from, to), name) in pairs {
+        from.kind.check_cast(to, &format!("{}.{name}", mapping.table))?;
+    }
+    Ok(())
+}
+
+/// A column that a select yields.
+pub(super) struct Yielded {
+    /// Its type.
+    pub(super) kind: Type,
+    /// The table and the place in it that it comes from, if it is one's column as it is.
+    pub(super) origin: Option<(u32, i16)>,
+}
+
+/// What the mapping's select yields for its columns.
+pub(super) fn select_columns(
+    source: &mut Connection,
+    mapping: &Mapping,
+) -> Result<Vec<Yielded>, MigrateError> {
     let select = sql::fill(&mapping.select, "keys", |_| "TRUE".to_owned())?;
     let prepared = source.client.prepare(&select);
     let prepared = prepared.map_err(|error| source.fault(error))?;
     let oids: Vec<u32> = prepared.columns().iter().map(|column| column.type_().oid()).collect();
-    let skipped = if mapping.needs_key_map() { shape.root_key.len() } else { 0 };
+    let skipped = if mapping.needs_key_map() { mapping.root_key.len() } else { 0 };
     if oids.len() != skipped + mapping.columns.len() {
         return Err(MigrateError::Usage(format!(
             "the select for {} yields {} columns instead of {}",
@@ -264,10 +290,7 @@ fn check_select(source: &mut Connection, mapping: &Mapping, shape: &Shape) -> Re
             skipped + mapping.columns.len()
         )));
     }
-    let made = Type::look_up(source, &oids)?;
-    let pairs = made.iter().skip(skipped).zip(&shape.target.columns).zip(&mapping.columns);
-    for ((from, to), name) in pairs {
-        from.check_cast(to, &format!("{}.{name}", mapping.table))?;
-    }
-    Ok(())
+    let origins = prepared.columns().iter().map(|column| column.table_oid().zip(column.column_id()));
+    let yielded = Type::look_up(source, &oids)?.into_iter().zip(origins);
+    Ok(yielded.skip(skipped).map(|(kind, origin)| Yielded { kind, origin }).collect())
 }

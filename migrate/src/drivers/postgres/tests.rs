@@ -9,5 +9,6 @@ mod copying;
 mod keys;
 mod loading;
 mod positions;
+mod surveying;
 mod types;
 mod world;

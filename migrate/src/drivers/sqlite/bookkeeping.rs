@@ -65,7 +65,7 @@ impl SqliteTarget {
         for mapping in &stream.mappings {
             let table = Table::read(&self.conn, self.schema, &mapping.table)?;
             fits(mapping, &table)?;
-            self.refuse_triggers(mapping)?;
+            refuse_triggers(&self.conn, self.schema, &mapping.table)?;
             if mapping.needs_key_map() {
                 let map = key_map(self.schema, mapping);
                 let (source, own) = (numbered("s", mapping.root_key.len()), numbered("t", mapping.key.len()));
@@ -76,22 +76,6 @@ impl SqliteTarget {
             }
         }
         Ok(())
-    }
-
-    /// SQLite cannot switch somebody's triggers off for one writer.
-    fn refuse_triggers(&self, mapping: &Mapping) -> Result<(), MigrateError> {
-        let sql = format!(
-            "SELECT name FROM {}.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?1) \
-             AND substr(name, 1, 7) <> 'banyan:' LIMIT 1",
-            self.schema
-        );
-        let foreign: Option<String> =
-            self.conn.query_row(&sql, [&mapping.table], |row| row.get(0)).optional()?;
-        let Some(trigger) = foreign else { return Ok(()) };
-        Err(MigrateError::refused(
-            format!("the trigger {trigger} on {} would run on every row copied", mapping.table),
-            format!("`DROP TRIGGER {}` until the copy has ended, and make it again then", quote(&trigger)),
-        ))
     }
 
     pub(super) fn make_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
@@ -194,6 +178,35 @@ impl SqliteTarget {
     }
 }
 
+/// SQLite cannot switch somebody's triggers off for one writer.
+fn refuse_triggers(conn: &Connection, schema: &str, table: &str) -> Result<(), MigrateError> {
+    let triggers = foreign_triggers(conn, schema, table)?;
+    triggers.first().map_or(Ok(()), |trigger| Err(fires(trigger, table)))
+}
+
+/// What is wrong with a trigger of somebody else's.
+pub(super) fn fires(trigger: &str, table: &str) -> MigrateError {
+    MigrateError::refused(
+        format!("the trigger {trigger} on {table} would run on every row copied"),
+        format!("`DROP TRIGGER {}` until the copy has ended, and make it again then", quote(trigger)),
+    )
+}
+
+/// Triggers on a table that are not capture's.
+pub(super) fn foreign_triggers(
+    conn: &Connection,
+    schema: &str,
+    table: &str,
+) -> Result<Vec<String>, MigrateError> {
+    let mut statement = conn.prepare(&format!(
+        "SELECT name FROM {}.sqlite_schema WHERE type = 'trigger' AND lower(tbl_name) = lower(?1) \
+         AND substr(name, 1, 7) <> 'banyan:' ORDER BY name",
+        quote(schema)
+    ))?;
+    let names = statement.query_map([table], |row| row.get(0))?;
+    Ok(names.collect::<Result<_, _>>()?)
+}
+
 /// The greatest id that a table ever gave out, if it remembers that.
 fn sequence(conn: &Connection, schema: &str, table: &str) -> Result<Option<i64>, MigrateError> {
     let present = format!("SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'");
@@ -220,14 +233,23 @@ fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
             mapping.table
         )));
     }
-    for name in &mapping.columns {
-        if table.column(name)?.generated {
-            return Err(MigrateError::refused(
-                format!("{}.{name} is generated and cannot be written", table.name),
-                "leave it out of the mapping",
-            ));
-        }
+    mapping.columns.iter().try_for_each(|name| writable(table, name))?;
+    found_by_key(mapping, table)
+}
+
+/// The column can be written.
+pub(super) fn writable(table: &Table, name: &str) -> Result<(), MigrateError> {
+    if !table.column(name)?.generated {
+        return Ok(());
     }
+    Err(MigrateError::refused(
+        format!("{}.{name} is generated and cannot be written", table.name),
+        "leave it out of the mapping",
+    ))
+}
+
+/// Rows are found by a unique index over exactly the key.
+pub(super) fn found_by_key(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
     let unique = table.uniques.iter().any(|unique| {
         unique.condition.is_none()
             && unique.terms.len() == mapping.key.len()

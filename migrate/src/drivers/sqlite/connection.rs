@@ -24,13 +24,24 @@ pub(super) fn attached(
     mode: &str,
     options: SqliteOptions,
 ) -> Result<Connection, MigrateError> {
+    let conn = in_any_mode(file, schema, mode, options)?;
+    in_wal_mode(&conn, schema, file)?;
+    Ok(conn)
+}
+
+/// The same, for those who read the schema only, whatever the file's journal mode.
+pub(super) fn in_any_mode(
+    file: &Path,
+    schema: &str,
+    mode: &str,
+    options: SqliteOptions,
+) -> Result<Connection, MigrateError> {
     exists(file, schema)?;
     let located = |error: rusqlite::Error| locate(error.into(), schema, file);
     let conn = Connection::open_with_flags(":memory:", flags()).map_err(located)?;
     set_up(&conn, options).map_err(located)?;
     let uri = format!("file:{}?mode={mode}", escape(&file.display().to_string()));
     conn.execute(&format!("ATTACH ?1 AS {}", quote(schema)), [uri]).map_err(located)?;
-    in_wal_mode(&conn, schema, file)?;
     Ok(conn)
 }
 
@@ -69,7 +80,8 @@ fn exists(file: &Path, schema: &str) -> Result<(), MigrateError> {
     })
 }
 
-fn in_wal_mode(conn: &Connection, schema: &str, file: &Path) -> Result<(), MigrateError> {
+/// Refused unless readers leave writers alone.
+pub(super) fn in_wal_mode(conn: &Connection, schema: &str, file: &Path) -> Result<(), MigrateError> {
     let mode: String = conn
         .query_row(&format!("PRAGMA {}.journal_mode", quote(schema)), [], |row| row.get(0))
         .map_err(|error| locate(error.into(), schema, file))?;
