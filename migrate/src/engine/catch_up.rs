@@ -179,7 +179,7 @@ pub(crate) fn superseded(stream: &Stream) -> MigrateError {
 pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     MigrateError::refused(
         format!("nothing was ever copied in the stream {}", stream.name),
-        "start with `migrate run`",
+        format!("start with `{}`", stream.command("run")),
     )
 }
 

@@ -49,6 +49,8 @@ struct Attribute {
     generated: bool,
     always: bool,
     not_null: bool,
+    /// A row without a value for it is refused.
+    required: bool,
 }
 
 /// Reads it.
@@ -108,7 +110,8 @@ pub(super) fn signature(name: &str) -> String {
 
 fn attributes(connection: &mut Connection, regclass: &str) -> Result<Vec<Attribute>, MigrateError> {
     let rows = connection.rows(&format!(
-        "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int \
+        "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int, \
+           (attnotnull AND attidentity = '' AND NOT atthasdef)::int \
          FROM pg_attribute WHERE attrelid = {regclass} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     ))?;
     let read = |row| Attribute {
@@ -117,6 +120,7 @@ fn attributes(connection: &mut Connection, regclass: &str) -> Result<Vec<Attribu
         generated: row.get(2) == Some("1"),
         always: row.get(3) == Some("1"),
         not_null: row.get(4) == Some("1"),
+        required: row.get(5) == Some("1"),
     };
     Ok(rows.iter().map(read).collect())
 }
@@ -143,6 +147,17 @@ fn filled<'a>(
         }
     }
     let filled = mapping.columns.iter().map(find).collect::<Result<Vec<_>, _>>()?;
+    let left_out =
+        attributes.iter().find(|attribute| attribute.required && !mapping.columns.contains(&attribute.name));
+    if let Some(Attribute { name: column, .. }) = left_out {
+        return Err(MigrateError::refused(
+            format!("{name}.{column} is NOT NULL without a DEFAULT, and the mapping does not fill it"),
+            format!(
+                "add it to the mapping's columns and select, or ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT …",
+                sql::name(column)
+            ),
+        ));
+    }
     for attribute in &filled {
         let column = &attribute.name;
         if attribute.generated {

@@ -212,7 +212,7 @@ pub(super) fn phase_name(phase: Phase) -> &'static str {
 }
 
 /// Whether rows can be written and found as the mapping says.
-fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
+pub(super) fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
     let unmapped = mapping.key.iter().chain(&mapping.carries).find(|name| !mapping.columns.contains(name));
     if let Some(name) = unmapped {
         return Err(MigrateError::Usage(format!(
@@ -227,6 +227,17 @@ fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
                 "leave it out of the mapping",
             ));
         }
+    }
+    let filled = |name: &String| mapping.columns.iter().any(|filled| filled.eq_ignore_ascii_case(name));
+    let rowid = table.integer_key().map(|key| key.name.clone());
+    let left_out = table.columns.iter().find(|column| {
+        column.required && !column.generated && !filled(&column.name) && rowid.as_ref() != Some(&column.name)
+    });
+    if let Some(column) = left_out {
+        return Err(MigrateError::refused(
+            format!("{}.{} is NOT NULL without a DEFAULT, and the mapping does not fill it", table.name, column.name),
+            "add it to the mapping's columns and select, or give it a DEFAULT",
+        ));
     }
     let unique = table.uniques.iter().any(|unique| {
         unique.condition.is_none()

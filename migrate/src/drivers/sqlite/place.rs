@@ -43,6 +43,6 @@ impl Place {
 pub(super) fn void(reason: &str) -> MigrateError {
     MigrateError::refused(
         format!("{reason}: the file or its capture was replaced, so changes may have gone unlogged"),
-        "copy anew: `migrate capture install`, then `migrate backfill --again`",
+        "copy anew: `migrate capture install CONTEXT`, then `migrate backfill CONTEXT --again`",
     )
 }

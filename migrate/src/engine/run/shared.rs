@@ -184,6 +184,11 @@ impl<'a> Shared<'a> {
         self.known().no_range_left = true;
     }
 
+    /// Ranges are to be copied anew.
+    pub(super) fn set_ranges_left(&self) {
+        self.known().no_range_left = false;
+    }
+
     pub(super) fn is_copied(&self) -> bool {
         let known = self.known();
         known.no_range_left || known.copied_at.is_some()
