@@ -105,7 +105,9 @@ impl Manifest {
         let text = platform::settings::read(file).map_err(|error| {
             let reason = match error {
                 SettingsError::Unreadable { reason, .. } => reason,
-                SettingsError::NoFile { .. } | SettingsError::Invalid(_) => "there is no such file".to_owned(),
+                SettingsError::NoFile { .. } | SettingsError::Invalid(_) => {
+                    "there is no such file".to_owned()
+                }
             };
             let message = format!("cannot read the manifest: {reason}; set extractions.CONTEXT.manifest");
             ManifestError { file: file.to_owned(), line: None, message }

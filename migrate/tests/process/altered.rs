@@ -24,7 +24,10 @@ fn noticed(engine: Engine, change: &str, words: &[&str]) {
     let told = run.finish().expect_code(3).expect_words(words);
     let told = told.expect_words(&["migrate capture install items", "migrate backfill items --again"]);
     drop(told);
-    world.run_sql(End::Source, "INSERT INTO item (id, code, name) VALUES (900, 'new', 'meanwhile'); DELETE FROM item WHERE id = 2");
+    world.run_sql(
+        End::Source,
+        "INSERT INTO item (id, code, name) VALUES (900, 'new', 'meanwhile'); DELETE FROM item WHERE id = 2",
+    );
     // Whoever runs it again without having read is told again.
     world.migrate(&["run", "items"]).expect_code(3).expect_words(words);
     world.migrate(&["capture", "install", "items"]).expect_code(0);
@@ -39,7 +42,12 @@ fn noticed(engine: Engine, change: &str, words: &[&str]) {
 }
 
 fn trigger(world: &World) -> String {
-    world.query(End::Source, "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'banyan%_new' AND tgrelid = 'item'::regclass").remove(0)
+    world
+        .query(
+            End::Source,
+            "SELECT tgname FROM pg_trigger WHERE tgname LIKE 'banyan%_new' AND tgrelid = 'item'::regclass",
+        )
+        .remove(0)
 }
 
 fn triggers(world: &World) -> Vec<String> {
@@ -70,7 +78,7 @@ fn a_column_that_somebody_added_is_noticed() {
 #[test]
 fn a_column_whose_type_somebody_changed_is_noticed() {
     noticed(Engine::Postgres, "ALTER TABLE item ALTER price TYPE bigint", &["public.item.price", "bigint"]);
-    let rebuilt = "BEGIN; CREATE TABLE other (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, name TEXT, price REAL); \
+    let rebuilt = "BEGIN; CREATE TABLE other (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, name TEXT, price BIGINT); \
         INSERT INTO other SELECT * FROM item; DROP TABLE item; ALTER TABLE other RENAME TO item; COMMIT";
     noticed(Engine::Sqlite, rebuilt, &["item", "rebuilt by DROP and RENAME"]);
 }
@@ -82,7 +90,10 @@ fn noticed_until_undone(end: End, change: &str, undo: &str, words: &[&str]) {
         let run = following(&world);
         world.run_sql(end, change);
         if end == End::Target {
-            world.run_sql(End::Source, "UPDATE item SET name = 'second' WHERE id = 2; UPDATE label SET text = 'x'");
+            world.run_sql(
+                End::Source,
+                "UPDATE item SET name = 'second' WHERE id = 2; UPDATE label SET text = 'x'",
+            );
         }
         run.finish().expect_code(3).expect_words(words);
         world.migrate(&["run", "items"]).expect_code(3).expect_words(words);
@@ -112,7 +123,8 @@ fn a_source_table_that_somebody_renamed_is_noticed() {
 
 #[test]
 fn a_target_column_or_table_that_somebody_took_away_is_noticed() {
-    let (rename, back) = ("ALTER TABLE article RENAME title TO heading", "ALTER TABLE article RENAME heading TO title");
+    let (rename, back) =
+        ("ALTER TABLE article RENAME title TO heading", "ALTER TABLE article RENAME heading TO title");
     noticed_until_undone(End::Target, rename, back, &["article", "no column title"]);
     let (rename, back) = ("ALTER TABLE article RENAME TO thing", "ALTER TABLE thing RENAME TO article");
     noticed_until_undone(End::Target, rename, back, &["no table", "article"]);

@@ -88,7 +88,9 @@ fn transaction(chance: &mut Chance, rows: u32) -> String {
     match chance.below(10) {
         0 | 1 => format!("UPDATE item SET name = 'changed {number}', price = price + 1 WHERE id = {key}"),
         2 => format!("DELETE FROM item WHERE id = {key}"),
-        3 | 4 => format!("INSERT INTO item VALUES ({key}, 'c{key}', 'again {number}', 0) ON CONFLICT DO NOTHING"),
+        3 | 4 => {
+            format!("INSERT INTO item VALUES ({key}, 'c{key}', 'again {number}', 0) ON CONFLICT DO NOTHING")
+        }
         5 => format!("UPDATE item SET id = id + 100000 WHERE id = {key}"),
         6 => format!("UPDATE item SET id = id - 100000 WHERE id = {key} + 100000"),
         7 => format!(

@@ -25,6 +25,7 @@ const LOADING: [&str; 11] = [
 /// Into a target with older rows, where chunks and catch-up run side by side.
 const FOLLOWING: [&str; 15] = [
     "run_created",
+    "catch_up_blocked",
     "catch_up_snapshot",
     "catch_up_next",
     "catch_up_piece",
@@ -35,7 +36,6 @@ const FOLLOWING: [&str; 15] = [
     "chunk_read",
     "chunk_done",
     "catch_up_piece:7",
-    "catch_up_blocked",
     "chunk_done:3",
     "chunk_read:2",
     "catch_up_next:2",
@@ -66,9 +66,12 @@ fn die_while_loading(engine: Engine) {
 
 fn die_while_following(engine: Engine) {
     let world = World::captured(engine, ROWS);
-    world.run_sql(End::Target, "INSERT INTO article VALUES (1, 'c1', 'older', 0, 'ours'), (5, 'x', 'older', 0, 'ours')");
+    world.run_sql(
+        End::Target,
+        "INSERT INTO article VALUES (1, 'c1', 'older', 0, 'ours'), (5, 'x', 'older', 0, 'ours')",
+    );
     // Slow enough that ranges are left for every point.
-    world.migrate(&["throttle", "items", "--rows-per-second", "150"]).expect_code(0);
+    world.migrate(&["throttle", "items", "--rows-per-second", "100"]).expect_code(0);
     die_at_each(&world, &FOLLOWING);
 }
 

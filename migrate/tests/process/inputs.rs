@@ -61,9 +61,7 @@ impl Case {
 
 #[test]
 fn a_source_key_that_is_not_unique_is_refused() {
-    Case::new(&["item", "unique", "(id)"])
-        .source("id INTEGER PRIMARY KEY", "id INTEGER NOT NULL")
-        .refused(3);
+    Case::new(&["item", "unique", "(id)"]).source("id INTEGER PRIMARY KEY", "id INTEGER NOT NULL").refused(3);
 }
 
 #[test]
@@ -93,7 +91,8 @@ fn rows_of_which_the_target_wants_but_one_are_refused_and_told_and_nothing_is_lo
     let separate = TARGET.replace("code TEXT NOT NULL UNIQUE", "code TEXT NOT NULL")
         + "CREATE UNIQUE INDEX article_code ON article (code)";
     for (engine, target) in Engine::BOTH.iter().flat_map(|engine| [(*engine, TARGET), (*engine, &separate)]) {
-        let world = World::bare(engine, &SOURCE.replace("code TEXT NOT NULL UNIQUE", "code TEXT NOT NULL"), target);
+        let world =
+            World::bare(engine, &SOURCE.replace("code TEXT NOT NULL UNIQUE", "code TEXT NOT NULL"), target);
         world.fill(60);
         world.run_sql(End::Source, "UPDATE item SET code = 'c5' WHERE id = 55");
         world.migrate(&INSTALL).expect_code(0);
@@ -106,7 +105,9 @@ fn rows_of_which_the_target_wants_but_one_are_refused_and_told_and_nothing_is_lo
 
 #[test]
 fn tables_and_columns_that_do_not_exist_are_named() {
-    Case::new(&["item", "no column", "ident"]).manifest("from_key = [\"id\"]", "from_key = [\"ident\"]").refused(3);
+    Case::new(&["item", "no column", "ident"])
+        .manifest("from_key = [\"id\"]", "from_key = [\"ident\"]")
+        .refused(3);
     Case::new(&["no table", "thing"]).manifest("from = \"item\"", "from = \"thing\"").refused(3);
     Case::new(&["no table", "thing"]).manifest("table = \"article\"", "table = \"thing\"").refused(3);
     Case::new(&["article", "no column", "heading"]).manifest("\"title\"", "\"heading\"").refused(3);
@@ -172,7 +173,13 @@ fn a_database_that_is_away_is_unreachable_and_a_run_waits_for_it() {
     ] {
         let world = World::bare(Engine::Sqlite, SOURCE, TARGET);
         world.write_settings(place, place);
-        for args in [&INSTALL[..], &["capture", "status", "items"], &["verify", "items"], &["repair", "items"], &["pause", "items"]] {
+        for args in [
+            &INSTALL[..],
+            &["capture", "status", "items"],
+            &["verify", "items"],
+            &["repair", "items"],
+            &["pause", "items"],
+        ] {
             let told = world.migrate(args).expect_code(4).expect_words(&words);
             assert!(!told.text.contains("hidden"), "{}", told.text);
         }
@@ -217,7 +224,10 @@ fn a_server_that_does_not_let_us_in_says_why() {
 fn rows_that_are_not_ours_are_left_alone_unless_they_are_adopted() {
     for engine in Engine::BOTH {
         let world = World::captured(engine, 30);
-        world.run_sql(End::Target, "INSERT INTO article (id, code, title, note) VALUES (3, 'c3', 'theirs', 'kept')");
+        world.run_sql(
+            End::Target,
+            "INSERT INTO article (id, code, title, note) VALUES (3, 'c3', 'theirs', 'kept')",
+        );
         world.migrate(&RUN).expect_code(3).expect_words(&["article", "--adopt"]);
         assert_eq!(world.query(End::Target, "SELECT title FROM article"), ["theirs"]);
         world.migrate(&[&RUN[..], &["--adopt"]].concat()).expect_code(0);

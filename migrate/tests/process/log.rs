@@ -55,7 +55,7 @@ fn room_of_log_rows_that_were_removed_is_used_again() {
             world.catch_up();
             sizes.push(log_bytes(&world));
         }
-        assert!(sizes[3] <= sizes[0] + sizes[0] / 4, "{engine:?}: {sizes:?}");
+        assert!(sizes[3] <= sizes[1], "{engine:?}: {sizes:?}");
     }
 }
 

@@ -159,7 +159,8 @@ impl World {
 
     /// In SQLite's dialect, where the source is a schema.
     pub(crate) fn write_manifest(&self, text: &str) {
-        let text = if self.engine == Engine::Postgres { text.replace("source.", "") } else { text.to_owned() };
+        let text =
+            if self.engine == Engine::Postgres { text.replace("source.", "") } else { text.to_owned() };
         fs::write(self.path("extraction.toml"), text).unwrap();
     }
 
@@ -170,7 +171,9 @@ impl World {
                 conn.busy_timeout(PATIENCE).unwrap();
                 Session::Sqlite(conn)
             }
-            Engine::Postgres => Session::Postgres(Box::new(Client::connect(&self.place(end), NoTls).unwrap())),
+            Engine::Postgres => {
+                Session::Postgres(Box::new(Client::connect(&self.place(end), NoTls).unwrap()))
+            }
         }
     }
 
@@ -305,10 +308,11 @@ impl Session {
                 statement.query_map([], line).unwrap().map(Result::unwrap).collect()
             }
             Self::Postgres(client) => {
-                let rows = client.simple_query(sql).unwrap().into_iter().filter_map(|message| match message {
-                    SimpleQueryMessage::Row(row) => Some(row),
-                    _ => None,
-                });
+                let rows =
+                    client.simple_query(sql).unwrap().into_iter().filter_map(|message| match message {
+                        SimpleQueryMessage::Row(row) => Some(row),
+                        _ => None,
+                    });
                 let line = |row: postgres::SimpleQueryRow| {
                     let texts = (0..row.len()).map(|at| row.get(at).unwrap_or("NULL").to_owned());
                     texts.collect::<Vec<_>>().join("|")

@@ -74,7 +74,7 @@ pub(super) fn target_table(
     let columns = Type::look_up(connection, &oids)?;
     refuse_always_triggers(connection, &name, &regclass)?;
     refuse_deferrable_exclusions(connection, &name, &regclass)?;
-    let mut uniques = uniques(connection, &regclass, mapping)?;
+    let mut uniques = uniques(connection, &name, mapping)?;
     let is_key = |unique: &Unique| {
         unique.condition.is_none() && {
             let mut key: Vec<String> = mapping.key.iter().map(|column| sql::name(column)).collect();
@@ -214,25 +214,35 @@ fn refuse_deferrable_exclusions(
     ))
 }
 
-fn uniques(
-    connection: &mut Connection,
-    regclass: &str,
-    mapping: &Mapping,
-) -> Result<Vec<Unique>, MigrateError> {
+/// A condition: the index `i` uses the column `a`.
+pub(super) const USED: &str = "a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d \
+    WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))";
+
+/// Those that loading has dropped for a while are among them.
+fn uniques(connection: &mut Connection, name: &str, mapping: &Mapping) -> Result<Vec<Unique>, MigrateError> {
     let columns: Vec<String> = mapping.columns.iter().map(|column| sql::value(column)).collect();
-    let rows = connection.rows(&format!(
+    let columns = columns.join(", ");
+    let mut rows = connection.rows(&format!(
         "SELECT quote_ident(c.relname), \
            (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
             FROM generate_series(1, i.indnkeyatts) at), \
            pg_get_expr(i.indpred, i.indrelid), (NOT i.indimmediate)::int, \
-           (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0 \
-             AND a.attname <> ALL (ARRAY[{}]::name[]) \
-             AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d WHERE d.objid = i.indexrelid \
-               AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))))::int \
+           (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED} \
+             AND a.attname <> ALL (ARRAY[{columns}]::name[])))::int \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-         WHERE i.indrelid = {regclass} AND i.indisunique AND i.indisvalid",
-        columns.join(", ")
+         WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indisvalid",
+        sql::value(name)
     ))?;
+    if connection.holds("to_regclass('banyan.dropped') IS NOT NULL")? {
+        rows.extend(connection.rows(&format!(
+            "SELECT d.name, d.parts, d.condition, d.deferrable::int, \
+               (NOT EXISTS (SELECT FROM json_array_elements_text(d.attributes) a(name) \
+                 WHERE a.name <> ALL (ARRAY[{columns}]::text[])))::int \
+             FROM banyan.dropped d WHERE d.relation = {} AND d.parts IS NOT NULL \
+               AND to_regclass(split_part(d.relation, '.', 1) || '.' || d.name) IS NULL",
+            sql::value(name)
+        ))?);
+    }
     let read = |row| Unique {
         name: column(row, 0).to_owned(),
         parts: serde_json::from_str(column(row, 1)).unwrap_or_default(),

@@ -11,7 +11,7 @@ use postgres::config::SslMode;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::PostgresOptions;
-use super::fault::{broken, fault};
+use super::fault::{broken, fault, no_session};
 use super::rows::CopyRows;
 use super::sql;
 use crate::error::MigrateError;
@@ -78,7 +78,7 @@ impl Place {
     pub(super) fn open(self: &Arc<Self>, purpose: &str) -> Result<Connection, MigrateError> {
         let mut config = self.config.clone();
         config.application_name(&format!("migrate {purpose}"));
-        let client = config.connect(NoTls).map_err(|error| fault(&self.shown, error))?;
+        let client = config.connect(NoTls).map_err(|error| no_session(&self.shown, error))?;
         let mut connection = Connection { client, place: Arc::clone(self) };
         // An old server does not know every setting, and would say that instead.
         let version: u32 = connection.number("SHOW server_version_num")?;

@@ -29,6 +29,17 @@ pub(super) fn fault(place: &str, error: postgres::Error) -> MigrateError {
     failed(format!("{place} did not do it: {words}"), error)
 }
 
+/// Sorts an error of connecting; what the client itself misses is in its words only.
+pub(super) fn no_session(place: &str, error: postgres::Error) -> MigrateError {
+    if whole(&error).contains("password missing") {
+        return MigrateError::refused(
+            format!("{place} asks this role for a password"),
+            "write it into migrate.toml, before the @: postgres://user:password@host/name",
+        );
+    }
+    fault(place, error)
+}
+
 /// An input or output error on a connection.
 pub(super) fn broken(place: &str, error: std::io::Error) -> MigrateError {
     match error.get_ref().and_then(|inner| inner.downcast_ref::<postgres::Error>()) {

@@ -12,6 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
 use super::capture::SILENT;
+use super::catalog::USED;
 use super::chunks;
 use super::connection::{Connection, End, Place, column};
 use super::fault::is_conflict;
@@ -132,11 +133,11 @@ fn remember(stream: &str, tables: &[&str]) -> String {
         JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = {of})";
     let (of_key, of_index) = (relation.replace("{of}", "k.conrelid"), relation.replace("{of}", "i.indrelid"));
     format!(
-        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt, parts, condition) \
+        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt, parts, condition, attributes, deferrable) \
          SELECT {stream}, 0, {of_key}, quote_ident(k.conname), 'foreign key', \
            format('ALTER TABLE %s ADD CONSTRAINT %I %s', {of_key}, k.conname, \
              regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') || ' NOT VALID'), \
-           CASE WHEN k.convalidated THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', {of_key}, k.conname) END, NULL, NULL \
+           CASE WHEN k.convalidated THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', {of_key}, k.conname) END, NULL::json, NULL, NULL::json, false \
          FROM pg_constraint k WHERE k.contype = 'f' AND k.conrelid IN ({tables}) AND k.conparentid = 0 \
          UNION ALL \
          SELECT {stream}, CASE WHEN k.oid IS NULL THEN 2 ELSE 1 END, {of_index}, quote_ident(c.relname), \
@@ -145,8 +146,9 @@ fn remember(stream: &str, tables: &[&str]) -> String {
              CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, c.relname, \
              CASE WHEN k.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' \
                WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END) END, \
-           CASE WHEN i.indisunique THEN (SELECT string_agg(pg_get_indexdef(i.indexrelid, at, false), ', ' ORDER BY at) \
-             FROM generate_series(1, i.indnkeyatts) at) END, pg_get_expr(i.indpred, i.indrelid) \
+           CASE WHEN i.indisunique THEN (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
+             FROM generate_series(1, i.indnkeyatts) at) END, pg_get_expr(i.indpred, i.indrelid), \
+           (SELECT json_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED}), NOT i.indimmediate \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
          LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u') \
          WHERE i.indrelid IN ({tables}) AND NOT i.indisexclusion AND NOT i.indisreplident AND NOT i.indisclustered \
@@ -196,7 +198,8 @@ fn build_remembered(
     let analyses: Vec<String> = shapes.iter().map(|shape| format!("ANALYZE {}", shape.target.name)).collect();
     in_parallel(place, &analyses, simply)?;
     let name = value(&stream.name);
-    let places = shapes.iter().enumerate().map(|(at, shape)| format!("({at}, {})", value(&shape.target.name)));
+    let places =
+        shapes.iter().enumerate().map(|(at, shape)| format!("({at}, {})", value(&shape.target.name)));
     connection.run(&format!(
         "BEGIN; UPDATE banyan.chunk c SET done = false, rows = NULL, hash = NULL, snapshot = NULL, \
            leased_until = '-infinity' FROM (VALUES {}) p(mapping, relation) JOIN banyan.dropped d \
@@ -213,13 +216,16 @@ fn build_remembered(
 fn build(connection: &mut Connection, stream: &Stream, name: &str) -> Result<(), MigrateError> {
     let this = format!("stream = {} AND name = {}", value(&stream.name), value(name));
     let rows = connection.rows(&format!(
-        "SELECT build, relation, parts, coalesce(condition, 'TRUE') FROM banyan.dropped WHERE {this}"
+        "SELECT build, relation, (SELECT string_agg(part, ', ') FROM json_array_elements_text(parts) part), \
+           coalesce(condition, 'TRUE') FROM banyan.dropped WHERE {this}"
     ))?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (build, relation) = (column(row, 0), column(row, 1));
     let Err(error) = connection.try_run(build) else { return Ok(()) };
     let (Some(parts), true) = (row.get(2), is_conflict(&error)) else { return Err(connection.fault(error)) };
-    tracing::info!("values of {relation} moved while it was loaded; its rows are copied anew beside catch-up");
+    tracing::info!(
+        "values of {relation} moved while it was loaded; its rows are copied anew beside catch-up"
+    );
     connection.run(&format!(
         "BEGIN; SET LOCAL session_replication_role = replica; {SILENT}; \
          DELETE FROM {relation} WHERE ctid IN (SELECT at FROM (SELECT ctid AS at, count(*) OVER (PARTITION BY {parts}) AS times \

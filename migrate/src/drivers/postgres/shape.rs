@@ -281,7 +281,9 @@ fn check_select(source: &mut Connection, mapping: &Mapping, shape: &Shape) -> Re
     let prepared = source.client.prepare(&select);
     let prepared = prepared.map_err(|error| match error.as_db_error() {
         // Syntax, unknown names, types that do not fit: the text is what is wrong.
-        Some(told) if told.code().code().starts_with("42") && *told.code() != SqlState::INSUFFICIENT_PRIVILEGE => {
+        Some(told)
+            if told.code().code().starts_with("42") && *told.code() != SqlState::INSUFFICIENT_PRIVILEGE =>
+        {
             MigrateError::Usage(format!(
                 "the select for {} does not run at {}: {}; correct it in the manifest",
                 mapping.table,

@@ -66,8 +66,11 @@ impl PostgresSource {
 
     /// A mapping may not fit because a table was altered meanwhile, which is told instead.
     fn look_up(&mut self, stream: &Stream, expected: Option<&str>) -> Result<(), MigrateError> {
-        let found: Result<Vec<_>, _> = stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect();
-        if let (Err(MigrateError::Refused { .. } | MigrateError::Usage(_)), Some(expected)) = (&found, expected) {
+        let found: Result<Vec<_>, _> =
+            stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect();
+        if let (Err(MigrateError::Refused { .. } | MigrateError::Usage(_)), Some(expected)) =
+            (&found, expected)
+        {
             fingerprint::compare(&mut self.connection, stream, expected)?;
         }
         found.map(drop)

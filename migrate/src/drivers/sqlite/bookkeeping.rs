@@ -235,7 +235,10 @@ pub(super) fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError>
     });
     if let Some(column) = left_out {
         return Err(MigrateError::refused(
-            format!("{}.{} is NOT NULL without a DEFAULT, and the mapping does not fill it", table.name, column.name),
+            format!(
+                "{}.{} is NOT NULL without a DEFAULT, and the mapping does not fill it",
+                table.name, column.name
+            ),
             "add it to the mapping's columns and select, or give it a DEFAULT",
         ));
     }

@@ -48,6 +48,11 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
 /// Removes what [`install`] made for the stream; the tables with the last of them.
 pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
     let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let captured = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'banyan_capture')";
+    if tx.query_row(captured, [], |row| row.get::<_, bool>(0))? {
+        // Whatever somebody dropped of them; all go in the end.
+        tx.execute_batch(TABLES)?;
+    }
     if Log::read(&tx, "main", &stream.name)?.is_some() {
         forget(&tx, stream)?;
         let left: i64 = tx.query_row("SELECT count(*) FROM banyan_capture", [], |row| row.get(0))?;
@@ -113,8 +118,12 @@ pub(super) fn difference(before: &str, now: &str) -> String {
 
 /// What of it is there, and what is wrong with it.
 pub(super) fn state(conn: &Connection, schema: &str, stream: &Stream) -> Result<CaptureState, MigrateError> {
-    let Some(log) = Log::read(conn, schema, &stream.name)? else { return Ok(CaptureState::default()) };
-    let faults = match fingerprint(conn, schema, stream, &log) {
+    let looked = match Log::read(conn, schema, &stream.name) {
+        Ok(None) => return Ok(CaptureState::default()),
+        Ok(Some(log)) => fingerprint(conn, schema, stream, &log),
+        Err(error) => Err(error),
+    };
+    let faults = match looked {
         Err(MigrateError::Refused { reason, .. }) => vec![reason],
         looked => looked.map(|_| Vec::new())?,
     };

@@ -93,9 +93,8 @@ impl Table {
     /// Refused if two rows may have one key.
     pub(super) fn tells_apart(&self, key: &[String]) -> Result<(), MigrateError> {
         let among = |term: &String| key.iter().any(|name| quote(name).eq_ignore_ascii_case(term));
-        let unique = |unique: &Unique| {
-            unique.condition.is_none() && unique.terms.iter().all(|(term, _)| among(term))
-        };
+        let unique =
+            |unique: &Unique| unique.condition.is_none() && unique.terms.iter().all(|(term, _)| among(term));
         let rowid = self.integer_key().is_some_and(|column| among(&quote(&column.name)));
         if rowid || self.uniques.iter().any(unique) {
             return Ok(());

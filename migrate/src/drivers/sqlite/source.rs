@@ -10,7 +10,7 @@ use rusqlite::Connection;
 
 use super::fault::locate;
 use super::log::Log;
-use super::place::Place;
+use super::place::{Place, void};
 use super::rows::SqliteRows;
 use super::sql::replace;
 use super::staged::row_width;
@@ -194,7 +194,7 @@ impl SqliteSource {
         let writer = self.writer()?;
         let Some(log) = Log::read(writer, "main", &stream.name)? else { return Ok(0) };
         let seen: Vec<i64> =
-            seen_by.iter().map(|position| Place::of(&log.identity, position)).collect::<Result<_, _>>()?;
+            seen_by.iter().map(|position| Place::of(&log, position)).collect::<Result<_, _>>()?;
         let Some(least) = seen.into_iter().min() else { return Ok(0) };
         let sql = format!(
             "DELETE FROM banyan_log WHERE pos IN \
@@ -275,7 +275,12 @@ impl Source for SqliteSource {
 
     fn covers(&self, later: &Position, earlier: &Position) -> Result<bool, MigrateError> {
         let later = Place::parse(later)?;
-        Ok(later.pos >= Place::of(&later.log, earlier)?)
+        let earlier = Place::parse(earlier)?;
+        if later.log != earlier.log {
+            let stream = self.log.as_ref().map_or("CONTEXT", |log| log.stream.as_str());
+            return Err(void(stream, &format!("{} and {} are of two logs", later.log, earlier.log)));
+        }
+        Ok(later.pos >= earlier.pos)
     }
 
     fn stage_dirty(&mut self, mapping: &Mapping, since: &Position) -> Result<Dirty, MigrateError> {
