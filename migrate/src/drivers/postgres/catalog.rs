@@ -235,7 +235,7 @@ fn uniques(connection: &mut Connection, name: &str, mapping: &Mapping) -> Result
     ))?;
     if connection.holds("to_regclass('banyan.dropped') IS NOT NULL")? {
         rows.extend(connection.rows(&format!(
-            "SELECT d.name, d.parts, d.condition, d.deferrable::int, \
+            "SELECT d.name, d.parts, d.condition, d.is_deferrable::int, \
                (NOT EXISTS (SELECT FROM json_array_elements_text(d.attributes) a(name) \
                  WHERE a.name <> ALL (ARRAY[{columns}]::text[])))::int \
              FROM banyan.dropped d WHERE d.relation = {} AND d.parts IS NOT NULL \

@@ -133,7 +133,7 @@ fn remember(stream: &str, tables: &[&str]) -> String {
         JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = {of})";
     let (of_key, of_index) = (relation.replace("{of}", "k.conrelid"), relation.replace("{of}", "i.indrelid"));
     format!(
-        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt, parts, condition, attributes, deferrable) \
+        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt, parts, condition, attributes, is_deferrable) \
          SELECT {stream}, 0, {of_key}, quote_ident(k.conname), 'foreign key', \
            format('ALTER TABLE %s ADD CONSTRAINT %I %s', {of_key}, k.conname, \
              regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') || ' NOT VALID'), \
