@@ -27,6 +27,8 @@ pub struct Copier<'a, D: Driver> {
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
+    /// What keeps the chunk that was given up last.
+    blocked: Option<String>,
     /// The snapshot of the last collision, if catch-up stood exactly there.
     collided: Option<Position>,
     /// Rows in the way, by chunk, text and holders, each with the snapshot that met it and how often catch-up passed that.
@@ -77,6 +79,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             target: driver.target()?,
             points,
             options,
+            blocked: None,
             collided: None,
             in_the_way: HashMap::new(),
         })
@@ -87,8 +90,14 @@ impl<'a, D: Driver> Copier<'a, D> {
         self.options = options;
     }
 
+    /// What kept the chunk of the last step from being written.
+    pub fn blocked_by(&self) -> Option<&str> {
+        self.blocked.as_deref()
+    }
+
     /// Copies the next chunk, if there is one.
     pub fn step(&mut self) -> Result<Step, MigrateError> {
+        self.blocked = None;
         let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
         let Some(lease) = self.lease(&row)? else {
             let left = self.target.chunks_left(self.stream)?;
@@ -104,6 +113,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             }
             match copied? {
                 Some(Outcome::Written(rows)) => {
+                    self.blocked = None;
                     self.points.pass("chunk_done")?;
                     return Ok(Step::Copied(rows));
                 }
@@ -148,6 +158,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
         let outcome = target.apply(guard, mapping, &batch)?;
         if let Outcome::Collides { example, holders } = &outcome {
+            self.blocked = Some(example.clone());
             let passed = self.passed(lease, example, super::Rows::hash(holders), &snapshot)?;
             self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot), passed)?;
         }

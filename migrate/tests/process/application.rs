@@ -25,18 +25,40 @@ pub(crate) struct Application {
 impl Application {
     /// Writes to the source's `rows` items and its labels.
     pub(crate) fn start(world: &World, rows: u32, seed: u64) -> Self {
+        let mut chance = Chance(seed | 1);
+        Self::on(world, End::Source, move |session| {
+            let written = session.run(&transaction(&mut chance, rows));
+            std::thread::sleep(PAUSE);
+            written
+        })
+    }
+
+    /// Keeps a SQLite target locked most of the time, so that a batch of catch-up lasts while chunks are written beside it.
+    pub(crate) fn in_the_way(world: &World) -> Self {
+        Self::on(world, End::Target, |session| {
+            session.run("BEGIN IMMEDIATE")?;
+            std::thread::sleep(4 * PAUSE);
+            session.run("COMMIT")?;
+            std::thread::sleep(PAUSE);
+            Ok(())
+        })
+    }
+
+    fn on(
+        world: &World,
+        end: End,
+        mut work: impl FnMut(&mut Session) -> Result<(), String> + Send + 'static,
+    ) -> Self {
         let (stop, written) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
-        let mut session = world.connect(End::Source);
-        let url = (world.engine == Engine::Postgres).then(|| world.place(End::Source));
+        let mut session = world.connect(end);
+        let url = (world.engine == Engine::Postgres).then(|| world.place(end));
         let (stopped, count) = (Arc::clone(&stop), Arc::clone(&written));
         let thread = std::thread::spawn(move || {
-            let mut chance = Chance(seed | 1);
             while !stopped.load(Ordering::Relaxed) {
-                match session.run(&transaction(&mut chance, rows)) {
+                match work(&mut session) {
                     Ok(()) => drop(count.fetch_add(1, Ordering::Relaxed)),
                     Err(_) => connect_again(&mut session, url.as_deref()),
                 }
-                std::thread::sleep(PAUSE);
             }
         });
         Self { stop, written, thread: Some(thread) }

@@ -205,7 +205,7 @@ fn a_server_that_does_not_let_us_in_says_why() {
     let as_role = |role: &str| url.replace("postgres@", &format!("{role}@"));
     for (place, words) in [
         (as_role("guarded:wrong"), ["guarded", "password"]),
-        (as_role("guarded"), ["guarded", "password"]),
+        (as_role("guarded"), ["asks this role", "password"]),
         (as_role("shut"), ["shut", "pg_hba.conf"]),
         (as_role("idle"), ["idle", "LOGIN"]),
         (as_role("nobody"), ["nobody", "CREATE ROLE"]),

@@ -49,11 +49,12 @@ fn runs_killed_at_random_on_postgres_end_in_equality() {
 }
 
 #[test]
-fn of_two_backfills_one_is_killed_and_the_other_ends_alone() {
+fn of_two_backfills_beside_a_catch_up_one_is_killed_and_the_other_ends_alone() {
     for engine in Engine::BOTH {
         let world = World::captured(engine, ROWS);
         world.migrate(&["throttle", "items", "--rows-per-second", "300"]).expect_code(0);
         let application = Application::start(&world, ROWS, 13);
+        let catch_up = world.start(&["catch-up", "items"]);
         let other = world.start(&["backfill", "items"]);
         let victim = world.start(&["backfill", "items"]);
         until("both copy", || world.rows_copied() > 100);
@@ -61,7 +62,8 @@ fn of_two_backfills_one_is_killed_and_the_other_ends_alone() {
         world.migrate(&["throttle", "items", "--clear"]).expect_code(0);
         other.finish().expect_code(0);
         application.end();
-        world.migrate(&["catch-up", "items", "--until-caught-up"]).expect_code(0);
+        until("catch-up has come to the end", || world.is_equal());
+        catch_up.stop().expect_code(0);
         world.assert_settled();
     }
 }

@@ -149,6 +149,13 @@ impl World {
         self.folder.path().join(name)
     }
 
+    /// A key per transaction, so that a batch of catch-up takes its time.
+    pub(crate) fn with_small_pieces(self) -> Self {
+        let settings = fs::read_to_string(self.path("migrate.toml")).unwrap();
+        fs::write(self.path("migrate.toml"), settings.replace("piece_keys = 5", "piece_keys = 1")).unwrap();
+        self
+    }
+
     pub(crate) fn write_settings(&self, source: &str, target: &str) {
         let text = format!(
             "[extractions.items]\nmanifest = \"extraction.toml\"\nsource = \"{source}\"\ntarget = \"{target}\"\n\

@@ -120,6 +120,16 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// What keeps a worker's chunk: only catch-up can clear the way, and it may run elsewhere.
+    pub(super) fn note_blocked(&self, name: &str, by: Option<&str>) {
+        let name = format!("a chunk of {name}");
+        let Some(by) = by else { return self.waits_no_more(&name) };
+        let text = format!("catch-up must come first, as a row is in the way: {by}");
+        if self.known().waits.insert(name.clone(), text.clone()).is_none() {
+            tracing::warn!(thread = name, "{name} waits: {text}");
+        }
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.known().phase
     }
