@@ -16,7 +16,7 @@ use rusqlite::types::Value;
 use tempfile::TempDir;
 
 /// How long anything may take where only a hang would take longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
 pub(crate) const SOURCE: &str =
     "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, name TEXT, price INTEGER);
