@@ -33,17 +33,6 @@ impl Application {
         })
     }
 
-    /// Keeps a SQLite target locked most of the time, so that a batch of catch-up lasts while chunks are written beside it.
-    pub(crate) fn in_the_way(world: &World) -> Self {
-        Self::on(world, End::Target, |session| {
-            session.run("BEGIN IMMEDIATE")?;
-            std::thread::sleep(4 * PAUSE);
-            session.run("COMMIT")?;
-            std::thread::sleep(PAUSE);
-            Ok(())
-        })
-    }
-
     fn on(
         world: &World,
         end: End,

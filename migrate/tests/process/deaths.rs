@@ -45,8 +45,6 @@ fn die_at_each(world: &World, points: &[&str]) {
     let application = Application::start(world, ROWS, 7);
     for point in points {
         application.work(20);
-        let slow = world.engine == Engine::Sqlite && *point == "catch_up_blocked";
-        let _slow = slow.then(|| Application::in_the_way(world));
         world.start_with(&["run", "items", "--adopt"], point).finish().expect_abort(point);
     }
     application.work(50);
@@ -74,7 +72,10 @@ fn die_while_following(engine: Engine) {
     );
     // Slow enough that ranges are left for every point.
     world.migrate(&["throttle", "items", "--rows-per-second", "60"]).expect_code(0);
-    die_at_each(&world, &FOLLOWING);
+    // A batch on SQLite is over too soon for a chunk to come in between; there, only the invariant's interleavings reach it.
+    let reached = |point: &&str| engine == Engine::Postgres || *point != "catch_up_blocked";
+    let points: Vec<&str> = FOLLOWING.into_iter().filter(reached).collect();
+    die_at_each(&world, &points);
 }
 
 #[test]
