@@ -12,6 +12,7 @@ mod stream;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use platform::settings::SettingsError;
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
@@ -101,10 +102,15 @@ impl fmt::Display for ManifestError {
 impl Manifest {
     /// Reads and checks a manifest.
     pub fn load(file: &Path) -> Result<Self, ManifestError> {
-        let text = std::fs::read_to_string(file).map_err(|error| ManifestError {
-            file: file.to_owned(),
-            line: None,
-            message: format!("cannot read the manifest: {error}; set extractions.CONTEXT.manifest"),
+        let text = platform::settings::read(file).map_err(|error| {
+            let reason = match error {
+                SettingsError::Unreadable { reason, .. } => reason,
+                SettingsError::NoFile { .. } | SettingsError::Invalid(_) => {
+                    "there is no such file".to_owned()
+                }
+            };
+            let message = format!("cannot read the manifest: {reason}; set extractions.CONTEXT.manifest");
+            ManifestError { file: file.to_owned(), line: None, message }
         })?;
         Self::parse(file, &text)
     }

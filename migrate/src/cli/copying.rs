@@ -124,7 +124,7 @@ pub(super) fn run(
     if how.dry_run {
         let status = with_driver!(captured, |driver| super::standing::look(&driver, &captured))?;
         print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
-        return output::captured(&[status], json);
+        return output::captured(&[status], json).map(|_| 0);
     }
     if what.again {
         with_driver!(captured, |driver| forget(&driver, &captured.stream))?;

@@ -38,6 +38,8 @@ pub(crate) struct Standing {
     pub(crate) steering: Steering,
     /// The runs, each as it last said of itself.
     pub(crate) runs: Vec<Run>,
+    /// What an operator should look at.
+    pub(crate) warnings: Vec<String>,
     /// The last full verification, in one line.
     pub(crate) verification: Option<String>,
 }
@@ -59,6 +61,16 @@ pub(crate) struct Run {
     pub(crate) state: RunState,
 }
 
+/// A run that has said nothing for this long is gone or hangs.
+const SILENT_MS: i64 = 10_000;
+
+impl Run {
+    /// Whether it is gone or hangs.
+    pub(crate) fn is_silent(&self) -> bool {
+        self.age_ms > SILENT_MS
+    }
+}
+
 pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standing, MigrateError> {
     let stream = &captured.stream;
     let mut standing = Standing {
@@ -74,6 +86,7 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
         leases: Vec::new(),
         steering: Steering::default(),
         runs: Vec::new(),
+        warnings: Vec::new(),
         verification: None,
     };
     let source = driver.source().and_then(|mut source| standing.see_source(&mut source, stream));
@@ -83,10 +96,30 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
             standing.unreadable.push(format!("{end}: {}", platform::error::chain(&error)));
         }
     }
+    standing.warn_of_log(stream, captured.extraction.run.warn_log_rows);
     Ok(standing)
 }
 
 impl Standing {
+    /// A log that nobody empties fills the source's disk.
+    fn warn_of_log(&mut self, stream: &Stream, limit: u64) {
+        let Some((rows, bytes)) = self.log.filter(|(rows, _)| *rows > limit) else { return };
+        let why = if self.is_followed() {
+            "catch-up is too slow, or a snapshot holds it back".to_owned()
+        } else {
+            let (run, remove) = (stream.command("run"), stream.command("capture remove"));
+            format!("nobody catches up: run `{run}`, or `{remove}` if the copy is given up")
+        };
+        self.warnings.push(format!(
+            "the log at the source holds {rows} rows ({} MiB), more than run.warn_log_rows = {limit}: {why}",
+            bytes >> 20
+        ));
+    }
+
+    fn is_followed(&self) -> bool {
+        self.runs.iter().any(|run| !run.is_silent() && run.state.lag_ms.is_some())
+    }
+
     fn see_source(&mut self, source: &mut impl Source, stream: &Stream) -> Result<(), MigrateError> {
         let state = source.capture_state(stream)?;
         if state.installed {

@@ -4,6 +4,8 @@
 //! log behind it is kept; and at its commit, with the stream row locked against `next` moving, it leaves out every key with
 //! a log row that `next` saw and its own snapshot did not.
 
+use std::collections::HashMap;
+
 use super::catch_up::{collision, no_stream};
 use super::driver::{Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _};
 use super::mapping::{Mapping, Stream};
@@ -12,6 +14,11 @@ use crate::fail_point::FailPoints;
 
 /// How often a chunk is read anew because a unique value of it is held by a row that catch-up has not removed yet.
 const TRIES: u32 = 20;
+/// How often catch-up passes a row in the way before it counts as one that stays. A value that keeps moving between two keys would
+/// have to be found with the same one each time.
+const PASSED: u32 = 20;
+/// Rows in the way that are remembered.
+const REMEMBERED: usize = 1_000;
 
 /// One worker of a backfill.
 pub struct Copier<'a, D: Driver> {
@@ -20,8 +27,12 @@ pub struct Copier<'a, D: Driver> {
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
+    /// What keeps the chunk that was given up last.
+    blocked: Option<String>,
     /// The snapshot of the last collision, if catch-up stood exactly there.
     collided: Option<Position>,
+    /// Rows in the way, by chunk, text and holders, each with the snapshot that met it and how often catch-up passed that.
+    in_the_way: HashMap<(usize, i64, String, u64), (Position, u32)>,
 }
 
 /// How a worker copies.
@@ -68,7 +79,9 @@ impl<'a, D: Driver> Copier<'a, D> {
             target: driver.target()?,
             points,
             options,
+            blocked: None,
             collided: None,
+            in_the_way: HashMap::new(),
         })
     }
 
@@ -77,8 +90,14 @@ impl<'a, D: Driver> Copier<'a, D> {
         self.options = options;
     }
 
+    /// What kept the chunk of the last step from being written.
+    pub fn blocked_by(&self) -> Option<&str> {
+        self.blocked.as_deref()
+    }
+
     /// Copies the next chunk, if there is one.
     pub fn step(&mut self) -> Result<Step, MigrateError> {
+        self.blocked = None;
         let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
         let Some(lease) = self.lease(&row)? else {
             let left = self.target.chunks_left(self.stream)?;
@@ -94,6 +113,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             }
             match copied? {
                 Some(Outcome::Written(rows)) => {
+                    self.blocked = None;
                     self.points.pass("chunk_done")?;
                     return Ok(Step::Copied(rows));
                 }
@@ -137,13 +157,35 @@ impl<'a, D: Driver> Copier<'a, D> {
         let mut touched = |next: &Position| source.touched(mapping, next, &snapshot);
         let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
         let outcome = target.apply(guard, mapping, &batch)?;
-        if let Outcome::Collides { example, .. } = &outcome {
-            self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot))?;
+        if let Outcome::Collides { example, holders } = &outcome {
+            self.blocked = Some(example.clone());
+            let passed = self.passed(lease, example, super::Rows::hash(holders), &snapshot)?;
+            self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot), passed)?;
         }
         Ok(Some(outcome))
     }
 
-    /// A row in the way is there to stay if nothing changed between two collisions and catch-up has nothing left to do:
+    /// How often catch-up passed a snapshot that met this row in the way, and the row was still there.
+    fn passed(
+        &mut self,
+        lease: &Lease,
+        example: &str,
+        holders: u64,
+        snapshot: &Position,
+    ) -> Result<u32, MigrateError> {
+        let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
+        if self.in_the_way.len() >= REMEMBERED {
+            self.in_the_way.clear();
+        }
+        let place = (lease.mapping, lease.chunk, example.to_owned(), holders);
+        let met = self.in_the_way.entry(place).or_insert_with(|| (snapshot.clone(), 0));
+        if self.source.covers(&row.pos, &met.0)? {
+            *met = (snapshot.clone(), met.1 + 1);
+        }
+        Ok(met.1)
+    }
+
+    /// A row in the way is there to stay if catch-up passed it often enough, or if nothing changed between two collisions and catch-up has nothing left to do:
     /// whatever this or another worker wrote before the second is of no newer snapshot.
     fn refuse_standing_collision(
         &mut self,
@@ -151,8 +193,9 @@ impl<'a, D: Driver> Copier<'a, D> {
         lease: &Lease,
         example: &str,
         caught_up_at: Option<Position>,
+        passed: u32,
     ) -> Result<(), MigrateError> {
-        if caught_up_at.is_some() && self.collided == caught_up_at {
+        if passed >= PASSED || (caught_up_at.is_some() && self.collided == caught_up_at) {
             self.target.release_chunk(lease)?;
             return Err(collision(mapping, example));
         }

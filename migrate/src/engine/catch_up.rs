@@ -94,7 +94,7 @@ impl<'a, D: Driver> Follower<'a, D> {
         self.source.persist_snapshot()?;
         self.points.pass("catch_up_snapshot")?;
         if !self.target.set_next(&self.claim, &position)? {
-            return Err(superseded(self.stream));
+            return Err(self.lost());
         }
         self.points.pass("catch_up_next")?;
         let mut caught = Caught { position: position.clone(), keys: 0, rows: 0 };
@@ -108,10 +108,19 @@ impl<'a, D: Driver> Follower<'a, D> {
             }
         }
         if !self.target.set_pos(&self.claim, &row.pos, &position)? {
-            return Err(superseded(self.stream));
+            return Err(self.lost());
         }
         self.points.pass("catch_up_pos")?;
         Ok(Attempt::Done(caught))
+    }
+
+    /// Why the claim does not hold any more.
+    fn lost(&mut self) -> MigrateError {
+        match self.target.stream(&self.stream.name) {
+            Ok(Some(_)) => superseded(self.stream),
+            Ok(None) => no_stream(self.stream),
+            Err(error) => error,
+        }
     }
 
     /// Every key that either end knows.
@@ -157,7 +166,7 @@ impl<'a, D: Driver> Follower<'a, D> {
         loop {
             match self.target.apply(Guard::Claim(&self.claim), mapping, &batch)? {
                 Outcome::Written(rows) => return Ok(Ok(rows)),
-                Outcome::Superseded => return Err(superseded(self.stream)),
+                Outcome::Superseded => return Err(self.lost()),
                 Outcome::Collides { holders, example } => {
                     let Some(wider) = self.source.widen(mapping, &batch, &holders)? else {
                         return Ok(Err(collision(mapping, &example)));
@@ -178,8 +187,8 @@ pub(crate) fn superseded(stream: &Stream) -> MigrateError {
 
 pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     MigrateError::refused(
-        format!("nothing was ever copied in the stream {}", stream.name),
-        "start with `migrate run`",
+        format!("the target knows nothing of a copy in the stream {}", stream.name),
+        format!("start with `{}`", stream.command("run")),
     )
 }
 

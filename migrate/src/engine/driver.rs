@@ -315,7 +315,8 @@ pub trait Target: Send {
     ) -> Result<bool, MigrateError>;
     /// Drops what slows loading and can be built again, after remembering it in the bookkeeping; repeating it is harmless.
     fn begin_loading(&mut self, stream: &Stream) -> Result<(), MigrateError>;
-    /// Builds it again, and sets the phase to [`Phase::Following`]; repeating it is harmless.
+    /// Builds it again, and sets the phase to [`Phase::Following`]; repeating it is harmless. Chunks whose rows stood in each
+    /// other's way are to be copied anew from then on.
     fn finish_loading(&mut self, stream: &Stream) -> Result<(), MigrateError>;
 
     /// Every position whose later log rows are still needed: `pos`, the snapshots of chunks that are not done, and the holds of

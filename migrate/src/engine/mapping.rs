@@ -59,6 +59,20 @@ impl Stream {
         format!("{:016x}", XxHash3_64::oneshot(&normal))
     }
 
+    /// The command line of a command about this stream, for messages.
+    pub fn command(&self, words: &str) -> String {
+        match self.name.strip_suffix(".back") {
+            Some(context) => format!("migrate {words} {context} --back"),
+            None => format!("migrate {words} {}", self.name),
+        }
+    }
+
+    /// The commands that begin anew where changes may have gone unlogged.
+    pub fn anew(&self) -> String {
+        let (install, again) = (self.command("capture install"), self.command("backfill"));
+        format!("run `{install}`, then `{again} --again`, then `{}`", self.command("run"))
+    }
+
     /// Tables that capture must watch, each with the columns to log, once per table: the union of what its mappings need.
     pub fn captured(&self) -> Vec<(String, Vec<String>)> {
         let mut tables: Vec<(String, Vec<String>)> = Vec::new();

@@ -170,7 +170,9 @@ impl<D: Driver> Runner<'_, D> {
             if self.shared.is_braked() {
                 return Ok(Next::Rest(LOOK_AGAIN));
             }
-            Ok(match copier.step()? {
+            let step = copier.step()?;
+            self.shared.note_blocked(&name, copier.blocked_by());
+            Ok(match step {
                 Step::Copied(rows) => Next::Rest(self.shared.copied(rows)),
                 Step::Again | Step::Waiting => Next::Rest(LOOK_AGAIN),
                 Step::Done => {

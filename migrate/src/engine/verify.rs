@@ -134,7 +134,7 @@ fn ready<D: CompareDriver>(pair: &mut Pair<'_, D>) -> Result<StreamRow, MigrateE
     if row.phase == Phase::Loading || !pair.target.chunks_left(stream)?.done {
         return Err(MigrateError::refused(
             format!("the backfill of {} is not done", stream.name),
-            "let `migrate run` end it first; `migrate status` shows how far it is",
+            format!("let `{}` end it first; `migrate status` shows how far it is", stream.command("run")),
         ));
     }
     // Refused here if the schema is another one by now.

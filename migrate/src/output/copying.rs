@@ -6,8 +6,9 @@ use std::path::Path;
 
 use platform::table::{print, print_line};
 use serde_json::json;
+use twox_hash::XxHash3_64;
 
-use super::{DIFFERS, DONE, print_json};
+use super::{DIFFERS, DONE, UNREACHABLE, print_json};
 use crate::cli::{CaptureChange, Chunks, Run, Standing};
 use crate::engine::repair::RepairReport;
 use crate::engine::verify::{Difference, Kind, Report};
@@ -55,26 +56,38 @@ fn capture_text(state: Option<&CaptureState>, log: Option<(u64, u64)>) -> String
     format!("{whole}, log of {rows} rows, {} KiB", bytes >> 10)
 }
 
-/// Where streams stand.
+/// Where streams stand. The exit code tells a script whether somebody should look.
 pub(crate) fn captured(all: &[Standing], json: bool) -> Result<u8, MigrateError> {
+    let is_away = |standing: &Standing| !standing.unreadable.is_empty();
+    let is_ill = |standing: &Standing| {
+        !standing.warnings.is_empty()
+            || standing.capture.as_ref().is_some_and(|capture| !capture.faults.is_empty())
+            || standing.runs.iter().any(|run| !run.is_silent() && !run.state.warnings.is_empty())
+    };
+    let code = match all {
+        all if all.iter().any(is_away) => UNREACHABLE,
+        all if all.iter().any(is_ill) => DIFFERS,
+        _ => DONE,
+    };
     if json {
         return match all {
             [one] => print_json(one),
             all => print_json(&all),
         }
-        .map(|()| DONE);
+        .map(|()| code);
     }
     for standing in all {
         print(["", &standing.stream], standing_rows(standing));
         print_line("");
     }
-    Ok(DONE)
+    Ok(code)
 }
 
 fn standing_rows(standing: &Standing) -> Vec<[String; 2]> {
     let mut rows: Vec<[String; 2]> = Vec::new();
     let mut add = |name: &str, text: String| rows.push([name.to_owned(), text]);
     standing.unreadable.iter().for_each(|reason| add("cannot be read", reason.clone()));
+    standing.warnings.iter().for_each(|warning| add("WARNING", warning.clone()));
     add("capture", capture_text(standing.capture.as_ref(), standing.log));
     match &standing.row {
         None => add("phase", "nothing copied yet; `migrate run` begins".to_owned()),
@@ -124,13 +137,10 @@ fn chunks_text(chunks: &Chunks, keys: Option<u64>) -> String {
     format!("{rows} of about {total} rows, {leased} chunks under way, ETA {eta}")
 }
 
-/// A run that has said nothing for this long is gone or hangs.
-const SILENT_MS: i64 = 10_000;
-
 fn run_rows(run: &Run) -> Vec<[String; 2]> {
     let state = &run.state;
     let seconds = run.age_ms / 1000;
-    let silent = if run.age_ms > SILENT_MS { format!(", silent for {seconds} s") } else { String::new() };
+    let silent = if run.is_silent() { format!(", silent for {seconds} s") } else { String::new() };
     let age = u64::try_from(run.age_ms).unwrap_or_default();
     let lag = state.lag_ms.map_or_else(|| "none yet".to_owned(), |lag| format!("{} ms", lag + age));
     let mut rows = vec![[
@@ -241,9 +251,9 @@ pub(crate) fn verification(report: &Report, limit: usize, json: bool) -> Result<
     Ok(code)
 }
 
-/// Enough of a fingerprint to compare by eye.
+/// A fingerprint short enough to compare by eye.
 pub(super) fn short(fingerprint: &str) -> String {
-    fingerprint.chars().take(16).collect()
+    format!("{:016x}", XxHash3_64::oneshot(fingerprint.as_bytes()))
 }
 
 pub(super) fn kind_text(kind: Kind) -> &'static str {

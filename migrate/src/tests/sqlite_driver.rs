@@ -257,7 +257,8 @@ fn somebody_elses_trigger_on_the_target_is_refused() {
 fn capture_on_the_target_hears_its_application_and_not_the_applier() {
     let ends = Ends::items();
     ends.start(Phase::Following).unwrap();
-    let mapping = Mapping { table: "item".to_owned(), root: "thing".to_owned(), ..item_to_thing() };
+    let select = "SELECT t.id, t.code, t.amount FROM target.thing AS t WHERE {keys t.id}".to_owned();
+    let mapping = Mapping { table: "item".to_owned(), root: "thing".to_owned(), select, ..item_to_thing() };
     let back = Stream { name: "items.back".to_owned(), mappings: vec![mapping] };
     ends.driver.clone().back().source().unwrap().install_capture(&back).unwrap();
     ends.write("INSERT INTO item VALUES (1, 'a', 1)");

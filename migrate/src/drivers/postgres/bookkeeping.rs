@@ -22,7 +22,8 @@ const TABLES: &str = "SELECT pg_advisory_xact_lock(hashtext('banyan.bookkeeping'
       PRIMARY KEY (stream, name)); \
     CREATE TABLE IF NOT EXISTS banyan.note (stream text, name text, text text NOT NULL, PRIMARY KEY (stream, name)); \
     CREATE TABLE IF NOT EXISTS banyan.dropped (stream text, place int, relation text NOT NULL, name text NOT NULL, \
-      kind text NOT NULL, build text NOT NULL, adopt text, PRIMARY KEY (stream, relation, name))";
+      kind text NOT NULL, build text NOT NULL, adopt text, parts json, condition text, \
+      attributes json, is_deferrable boolean NOT NULL, doubled boolean NOT NULL DEFAULT false, PRIMARY KEY (stream, relation, name))";
 
 /// The name of a mapping's key map.
 pub(super) fn key_map(shape: &Shape) -> String {

@@ -61,6 +61,8 @@ pub(super) struct Attribute {
     generated: bool,
     always: bool,
     not_null: bool,
+    /// A row without a value for it is refused.
+    required: bool,
 }
 
 /// Reads it.
@@ -77,7 +79,7 @@ pub(super) fn target_table(
     let columns = Type::look_up(connection, &oids)?;
     refuse_always_triggers(connection, &name, &regclass)?;
     refuse_deferrable_exclusions(connection, &name, &regclass)?;
-    let mut uniques = uniques(connection, &regclass, mapping)?;
+    let mut uniques = uniques(connection, &name, mapping)?;
     check_key_index(&name, mapping, &uniques)?;
     let arbiter = uniques.iter().any(|unique| unique.is_key_of(mapping) && !unique.deferrable);
     uniques.retain(|unique| !unique.is_key_of(mapping));
@@ -103,7 +105,8 @@ pub(super) fn attributes(
     regclass: &str,
 ) -> Result<Vec<Attribute>, MigrateError> {
     let rows = connection.rows(&format!(
-        "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int \
+        "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int, \
+           (attnotnull AND attidentity = '' AND NOT atthasdef)::int \
          FROM pg_attribute WHERE attrelid = {regclass} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     ))?;
     let read = |row| Attribute {
@@ -112,6 +115,7 @@ pub(super) fn attributes(
         generated: row.get(2) == Some("1"),
         always: row.get(3) == Some("1"),
         not_null: row.get(4) == Some("1"),
+        required: row.get(5) == Some("1"),
     };
     Ok(rows.iter().map(read).collect())
 }
@@ -122,6 +126,7 @@ fn filled<'a>(
     attributes: &'a [Attribute],
 ) -> Result<Vec<&'a Attribute>, MigrateError> {
     mapping.key.iter().try_for_each(|column| check_key_column(name, column, attributes))?;
+    check_left_out(name, mapping, attributes)?;
     mapping.columns.iter().map(|column| filled_column(name, mapping, column, attributes)).collect()
 }
 
@@ -146,6 +151,20 @@ pub(super) fn check_key_column(
     Err(MigrateError::refused(
         format!("{name}.{column} is part of the key and may be NULL, which is equal to nothing"),
         format!("ALTER TABLE {name} ALTER COLUMN {} SET NOT NULL", sql::name(column)),
+    ))
+}
+
+/// A column that must have a value must be filled.
+fn check_left_out(name: &str, mapping: &Mapping, attributes: &[Attribute]) -> Result<(), MigrateError> {
+    let left_out =
+        attributes.iter().find(|attribute| attribute.required && !mapping.columns.contains(&attribute.name));
+    let Some(Attribute { name: column, .. }) = left_out else { return Ok(()) };
+    Err(MigrateError::refused(
+        format!("{name}.{column} is NOT NULL without a DEFAULT, and the mapping does not fill it"),
+        format!(
+            "add it to the mapping's columns and select, or ALTER TABLE {name} ALTER COLUMN {} SET DEFAULT …",
+            sql::name(column)
+        ),
     ))
 }
 
@@ -237,26 +256,39 @@ pub(super) fn refuse_deferrable_exclusions(
     ))
 }
 
-/// A table's unique indexes.
+/// A condition: the index `i` uses the column `a`.
+pub(super) const USED: &str = "a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d \
+    WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))";
+
+/// A table's unique indexes. Those that loading has dropped for a while are among them.
 pub(super) fn uniques(
     connection: &mut Connection,
-    regclass: &str,
+    name: &str,
     mapping: &Mapping,
 ) -> Result<Vec<Unique>, MigrateError> {
     let columns: Vec<String> = mapping.columns.iter().map(|column| sql::value(column)).collect();
-    let rows = connection.rows(&format!(
+    let columns = columns.join(", ");
+    let mut rows = connection.rows(&format!(
         "SELECT quote_ident(c.relname), \
            (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
             FROM generate_series(1, i.indnkeyatts) at), \
            pg_get_expr(i.indpred, i.indrelid), (NOT i.indimmediate)::int, \
-           (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum > 0 \
-             AND a.attname <> ALL (ARRAY[{}]::name[]) \
-             AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d WHERE d.objid = i.indexrelid \
-               AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))))::int \
+           (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED} \
+             AND a.attname <> ALL (ARRAY[{columns}]::name[])))::int \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-         WHERE i.indrelid = {regclass} AND i.indisunique AND i.indisvalid",
-        columns.join(", ")
+         WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indisvalid",
+        sql::value(name)
     ))?;
+    if connection.holds("to_regclass('banyan.dropped') IS NOT NULL")? {
+        rows.extend(connection.rows(&format!(
+            "SELECT d.name, d.parts, d.condition, d.is_deferrable::int, \
+               (NOT EXISTS (SELECT FROM json_array_elements_text(d.attributes) a(name) \
+                 WHERE a.name <> ALL (ARRAY[{columns}]::text[])))::int \
+             FROM banyan.dropped d WHERE d.relation = {} AND d.parts IS NOT NULL \
+               AND to_regclass(split_part(d.relation, '.', 1) || '.' || d.name) IS NULL",
+            sql::value(name)
+        ))?);
+    }
     let read = |row| Unique {
         name: column(row, 0).to_owned(),
         parts: serde_json::from_str(column(row, 1)).unwrap_or_default(),

@@ -7,10 +7,11 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
+use postgres::config::SslMode;
 use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::PostgresOptions;
-use super::fault::{broken, fault};
+use super::fault::{broken, fault, no_session};
 use super::rows::CopyRows;
 use super::sql;
 use crate::error::MigrateError;
@@ -50,6 +51,12 @@ impl Place {
                 "the {end}'s URL is not understood: {error}; write postgres://user@host:port/database"
             ))
         })?;
+        if config.get_ssl_mode() == SslMode::Require {
+            return Err(MigrateError::Usage(format!(
+                "the {end}'s URL asks for TLS, which migrate does not speak: write postgres://…?sslmode=disable and go through a \
+                 tunnel or a private network"
+            )));
+        }
         config
             .connect_timeout(options.connect)
             .keepalives(true)
@@ -72,14 +79,9 @@ impl Place {
     pub(super) fn open(self: &Arc<Self>, purpose: &str) -> Result<Connection, MigrateError> {
         let mut config = self.config.clone();
         config.application_name(&format!("migrate {purpose}"));
-        let client = config.connect(NoTls).map_err(|error| fault(&self.shown, error))?;
+        let client = config.connect(NoTls).map_err(|error| no_session(&self.shown, error))?;
         let mut connection = Connection { client, place: Arc::clone(self) };
-        let PostgresOptions { lock, statement, idle, .. } = self.options;
-        let (lock, statement, idle) = (lock.as_millis(), statement.as_millis(), idle.as_millis());
-        connection.run(&format!(
-            "{SETTINGS}; SET lock_timeout = {lock}; SET statement_timeout = {statement}; \
-             SET idle_in_transaction_session_timeout = {idle}"
-        ))?;
+        // An old server does not know every setting, and would say that instead.
         let version: u32 = connection.number("SHOW server_version_num")?;
         if version < 130_000 {
             let version = version / 10_000;
@@ -88,6 +90,12 @@ impl Place {
                 "13 is the oldest that will do; upgrade it first",
             ));
         }
+        let PostgresOptions { lock, statement, idle, .. } = self.options;
+        let (lock, statement, idle) = (lock.as_millis(), statement.as_millis(), idle.as_millis());
+        connection.run(&format!(
+            "{SETTINGS}; SET lock_timeout = {lock}; SET statement_timeout = {statement}; \
+             SET idle_in_transaction_session_timeout = {idle}"
+        ))?;
         Ok(connection)
     }
 }
@@ -214,7 +222,7 @@ impl Connection {
         found.ok_or_else(|| {
             MigrateError::refused(
                 format!("{} has no table {table}", self.place.shown),
-                "correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
+                "bring it back, correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
             )
         })
     }

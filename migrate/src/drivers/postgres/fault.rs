@@ -20,10 +20,24 @@ pub(super) fn fault(place: &str, error: postgres::Error) -> MigrateError {
     if may_go_away(told.code()) {
         return unreachable(format!("{place} cannot do it now: {words}"), error);
     }
+    if let Some(remedy) = let_in(told) {
+        return MigrateError::refused(format!("{place} does not let us in: {words}"), remedy);
+    }
     if told.code() == &SqlState::INSUFFICIENT_PRIVILEGE {
         return MigrateError::refused(format!("{place} does not permit it: {words}"), grant(told.message()));
     }
     failed(format!("{place} did not do it: {words}"), error)
+}
+
+/// Sorts an error of connecting; what the client itself misses is in its words only.
+pub(super) fn no_session(place: &str, error: postgres::Error) -> MigrateError {
+    if whole(&error).contains("password missing") {
+        return MigrateError::refused(
+            format!("{place} asks this role for a password"),
+            "write it into migrate.toml, before the @: postgres://user:password@host/name",
+        );
+    }
+    fault(place, error)
 }
 
 /// An input or output error on a connection.
@@ -67,6 +81,29 @@ fn may_go_away(code: &SqlState) -> bool {
             SqlState::OBJECT_IN_USE,
         ]
         .contains(code)
+}
+
+/// The remedy where the server refuses the connection itself.
+fn let_in(told: &DbError) -> Option<&'static str> {
+    let message = told.message();
+    Some(match *told.code() {
+        SqlState::INVALID_PASSWORD => {
+            "correct the password in migrate.toml, or set it there: ALTER ROLE … PASSWORD '…'"
+        }
+        SqlState::INVALID_CATALOG_NAME => {
+            "correct the database's name in migrate.toml, or make it there: CREATE DATABASE …"
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("pg_hba.conf") => {
+            "let its pg_hba.conf accept this role, database and host without TLS, then run SELECT pg_reload_conf() there"
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("not permitted to log in") => {
+            "run there: ALTER ROLE … LOGIN"
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION => {
+            "correct the role in migrate.toml, or make it there: CREATE ROLE … LOGIN"
+        }
+        _ => return None,
+    })
 }
 
 /// The remedy for `permission denied for table item`.

@@ -20,7 +20,7 @@ pub(super) fn read(connection: &mut Connection, stream: &Stream) -> Result<Strin
     if !faults.is_empty() {
         return Err(MigrateError::refused(
             format!("capture is not whole: {}", faults.join("; ")),
-            "run `migrate capture install`; if it was whole before, changes went unlogged: start anew with a backfill",
+            format!("{}: if it was whole before, changes went unlogged", stream.anew()),
         ));
     }
     lines(connection, &captured)
@@ -43,7 +43,7 @@ pub(super) fn compare(
     let told: Vec<String> = told.take(SHOWN).collect();
     Err(MigrateError::refused(
         format!("{} was altered since the stream was begun: {}", connection.place.shown, told.join("; ")),
-        "run `migrate capture install`, then start the stream anew with a backfill: changes may have gone unlogged",
+        format!("see that the mapping still fits, {}: changes may have gone unlogged", stream.anew()),
     ))
 }
 

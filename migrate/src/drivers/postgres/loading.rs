@@ -1,5 +1,9 @@
 //! Loading an empty target: without indexes first, with them after.
 //!
+//! Chunks are read in different snapshots, so two of them may hold one unique value that moved in between. Both rows are then
+//! removed, and the mapping's chunks are copied anew beside catch-up, which tells values that moved from values that a mapping
+//! makes twice.
+//!
 //! Invariant: what is dropped is written down before, and what is written down is struck off only with the commit that sets
 //! the phase to following; so a crash anywhere is healed by running the same step again.
 
@@ -7,8 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use super::capture::SILENT;
+use super::catalog::USED;
 use super::chunks;
 use super::connection::{Connection, End, Place, column};
+use super::fault::is_conflict;
+use super::privileges;
 use super::rows::CopyRows;
 use super::shape::Shape;
 use super::sql::{self, value};
@@ -66,7 +74,37 @@ pub(super) fn begin(
     if tables.is_empty() {
         return Ok(());
     }
-    connection.run(&remember(&stream.name, &tables))?;
+    privileges::check_loader(connection, &tables)?;
+    alone(connection, stream, |connection| drop_remembered(connection, stream, &tables))
+}
+
+/// Two processes that drop and build at the same time would leave out what one of them dropped again.
+fn alone(
+    connection: &mut Connection,
+    stream: &Stream,
+    work: impl FnOnce(&mut Connection) -> Result<(), MigrateError>,
+) -> Result<(), MigrateError> {
+    let lock = format!("(hashtext('banyan.loading'), hashtext({}))", value(&stream.name));
+    connection.run(&format!("SELECT pg_advisory_lock{lock}"))?;
+    let done = work(connection);
+    // If the connection is what failed, the server has let go of the lock.
+    let let_go = connection.run(&format!("SELECT pg_advisory_unlock{lock}"));
+    done.and(let_go.map(drop))
+}
+
+fn drop_remembered(
+    connection: &mut Connection,
+    stream: &Stream,
+    tables: &[&str],
+) -> Result<(), MigrateError> {
+    let loading = format!(
+        "EXISTS (SELECT FROM banyan.stream WHERE name = {} AND phase = 'loading')",
+        value(&stream.name)
+    );
+    if !connection.holds(&loading)? {
+        return Ok(());
+    }
+    connection.run(&remember(&stream.name, tables))?;
     let drops = connection.rows(&format!(
         "SELECT d.relation, d.name, d.kind FROM banyan.dropped d WHERE d.stream = {} ORDER BY d.place",
         value(&stream.name)
@@ -95,11 +133,11 @@ fn remember(stream: &str, tables: &[&str]) -> String {
         JOIN pg_namespace n ON n.oid = r.relnamespace WHERE r.oid = {of})";
     let (of_key, of_index) = (relation.replace("{of}", "k.conrelid"), relation.replace("{of}", "i.indrelid"));
     format!(
-        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt) \
+        "INSERT INTO banyan.dropped (stream, place, relation, name, kind, build, adopt, parts, condition, attributes, is_deferrable) \
          SELECT {stream}, 0, {of_key}, quote_ident(k.conname), 'foreign key', \
            format('ALTER TABLE %s ADD CONSTRAINT %I %s', {of_key}, k.conname, \
              regexp_replace(pg_get_constraintdef(k.oid), ' NOT VALID$', '') || ' NOT VALID'), \
-           CASE WHEN k.convalidated THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', {of_key}, k.conname) END \
+           CASE WHEN k.convalidated THEN format('ALTER TABLE %s VALIDATE CONSTRAINT %I', {of_key}, k.conname) END, NULL::json, NULL, NULL::json, false \
          FROM pg_constraint k WHERE k.contype = 'f' AND k.conrelid IN ({tables}) AND k.conparentid = 0 \
          UNION ALL \
          SELECT {stream}, CASE WHEN k.oid IS NULL THEN 2 ELSE 1 END, {of_index}, quote_ident(c.relname), \
@@ -107,7 +145,10 @@ fn remember(stream: &str, tables: &[&str]) -> String {
            CASE WHEN k.oid IS NOT NULL THEN format('ALTER TABLE %s ADD CONSTRAINT %I %s USING INDEX %I%s', {of_index}, k.conname, \
              CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, c.relname, \
              CASE WHEN k.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' \
-               WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END) END \
+               WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END) END, \
+           CASE WHEN i.indisunique THEN (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
+             FROM generate_series(1, i.indnkeyatts) at) END, pg_get_expr(i.indpred, i.indrelid), \
+           (SELECT json_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED}), NOT i.indimmediate \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
          LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u') \
          WHERE i.indrelid IN ({tables}) AND NOT i.indisexclusion AND NOT i.indisreplident AND NOT i.indisclustered \
@@ -125,6 +166,14 @@ pub(super) fn finish(
     stream: &Stream,
     shapes: &[Arc<Shape>],
 ) -> Result<(), MigrateError> {
+    alone(connection, stream, |connection| build_remembered(connection, stream, shapes))
+}
+
+fn build_remembered(
+    connection: &mut Connection,
+    stream: &Stream,
+    shapes: &[Arc<Shape>],
+) -> Result<(), MigrateError> {
     let place = &Arc::clone(&connection.place);
     let stands = |kind: &str| match kind {
         "index" => "to_regclass(split_part(d.relation, '.', 1) || '.' || d.name) IS NOT NULL",
@@ -138,25 +187,65 @@ pub(super) fn finish(
             value(&stream.name)
         ))
     };
-    let builds = missing(connection, "build", "'index', 'constraint'", stands("index"))?;
-    in_parallel(place, &builds)?;
+    let names = missing(connection, "name", "'index', 'constraint'", stands("index"))?;
+    in_parallel(place, &names, |connection, name| build(connection, stream, name))?;
     let adoptions = missing(connection, "adopt", "'constraint'", stands("constraint"))?;
-    in_parallel(place, &adoptions)?;
+    in_parallel(place, &adoptions, simply)?;
     let keys = missing(connection, "build", "'foreign key'", stands("constraint"))?;
-    in_parallel(place, &keys)?;
+    in_parallel(place, &keys, simply)?;
     let validations = missing(connection, "adopt", "'foreign key'", "FALSE")?;
-    in_parallel(place, &validations)?;
+    in_parallel(place, &validations, simply)?;
     let analyses: Vec<String> = shapes.iter().map(|shape| format!("ANALYZE {}", shape.target.name)).collect();
-    in_parallel(place, &analyses)?;
+    in_parallel(place, &analyses, simply)?;
     let name = value(&stream.name);
+    let places =
+        shapes.iter().enumerate().map(|(at, shape)| format!("({at}, {})", value(&shape.target.name)));
     connection.run(&format!(
-        "BEGIN; DELETE FROM banyan.dropped WHERE stream = {name}; \
-         UPDATE banyan.stream SET phase = 'following' WHERE name = {name}; COMMIT"
+        "BEGIN; UPDATE banyan.chunk c SET done = false, rows = NULL, hash = NULL, snapshot = NULL, \
+           leased_until = '-infinity' FROM (VALUES {}) p(mapping, relation) JOIN banyan.dropped d \
+           ON d.relation = p.relation AND d.stream = {name} AND d.doubled \
+           WHERE c.stream = {name} AND c.mapping = p.mapping; \
+         DELETE FROM banyan.dropped WHERE stream = {name}; \
+         UPDATE banyan.stream SET phase = 'following' WHERE name = {name}; COMMIT",
+        places.collect::<Vec<_>>().join(", ")
     ))?;
     Ok(())
 }
 
-fn in_parallel(place: &Arc<Place>, statements: &[String]) -> Result<(), MigrateError> {
+/// Builds an index; rows that share a value which it wants unique are removed first.
+fn build(connection: &mut Connection, stream: &Stream, name: &str) -> Result<(), MigrateError> {
+    let this = format!("stream = {} AND name = {}", value(&stream.name), value(name));
+    let rows = connection.rows(&format!(
+        "SELECT build, relation, (SELECT string_agg(part, ', ') FROM json_array_elements_text(parts) part), \
+           coalesce(condition, 'TRUE') FROM banyan.dropped WHERE {this}"
+    ))?;
+    let Some(row) = rows.first() else { return Ok(()) };
+    let (build, relation) = (column(row, 0), column(row, 1));
+    let Err(error) = connection.try_run(build) else { return Ok(()) };
+    let (Some(parts), true) = (row.get(2), is_conflict(&error)) else { return Err(connection.fault(error)) };
+    tracing::info!(
+        "values of {relation} moved while it was loaded; its rows are copied anew beside catch-up"
+    );
+    connection.run(&format!(
+        "BEGIN; SET LOCAL session_replication_role = replica; {SILENT}; \
+         DELETE FROM {relation} WHERE ctid IN (SELECT at FROM (SELECT ctid AS at, count(*) OVER (PARTITION BY {parts}) AS times \
+           FROM {relation} WHERE num_nulls({parts}) = 0 AND ({})) d WHERE times > 1); \
+         UPDATE banyan.dropped SET doubled = true WHERE {this}; COMMIT",
+        column(row, 3)
+    ))?;
+    connection.run(build)?;
+    Ok(())
+}
+
+fn simply(connection: &mut Connection, statement: &str) -> Result<(), MigrateError> {
+    connection.run(statement).map(drop)
+}
+
+fn in_parallel(
+    place: &Arc<Place>,
+    statements: &[String],
+    each: impl Fn(&mut Connection, &str) -> Result<(), MigrateError> + Sync,
+) -> Result<(), MigrateError> {
     let next = AtomicUsize::new(0);
     let work = || -> Result<(), MigrateError> {
         let mut connection = None;
@@ -167,11 +256,12 @@ fn in_parallel(place: &Arc<Place>, statements: &[String]) -> Result<(), MigrateE
                 connection = Some(opened);
             }
             if let Some(connection) = connection.as_mut() {
-                connection.run(statement)?;
+                each(connection, statement)?;
             }
         }
         Ok(())
     };
+    let work = &work;
     thread::scope(|scope| {
         let builders: Vec<_> = (0..BUILDERS.min(statements.len())).map(|_| scope.spawn(work)).collect();
         for builder in builders {

@@ -2,6 +2,7 @@
 //!
 //! Invariant: every refusal holds the statements that mend it.
 
+use super::capture::log_name;
 use super::connection::Connection;
 use super::sql;
 use crate::engine::Stream;
@@ -37,6 +38,46 @@ pub(super) fn missing_at_source(
          UNION ALL {SCHEMA_AND_TEMP}",
         tables = tables.join(", ")
     ))
+}
+
+/// What reading needs once capture stands: a log is read and pruned, a heartbeat written, keys staged in temporary tables.
+pub(super) fn check_reader(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    let (mut tables, mut logs) = (Vec::new(), Vec::new());
+    for (table, _) in stream.captured() {
+        tables.push(sql::value(&connection.qualified(&table)?));
+        logs.push(sql::value(log_name(&stream.name, &table).trim_start_matches("banyan.")));
+    }
+    // By way of the catalogue, since a role that may not use the schema may not look its tables up either.
+    let missing = connection.texts(&format!(
+        "SELECT format('GRANT SELECT ON %s TO %I', u.name, current_user) FROM unnest(ARRAY[{}]::text[]) u(name) \
+           WHERE NOT has_table_privilege(u.name, 'SELECT') \
+         UNION ALL SELECT format('GRANT USAGE ON SCHEMA banyan TO %I', current_user) FROM pg_namespace \
+           WHERE nspname = 'banyan' AND NOT has_schema_privilege(oid, 'USAGE') \
+         UNION ALL SELECT format('GRANT SELECT, DELETE ON banyan.%I TO %I', c.relname, current_user) \
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'banyan' \
+           WHERE c.relname = ANY (ARRAY[{}]::name[]) \
+           AND NOT (has_table_privilege(c.oid, 'SELECT') AND has_table_privilege(c.oid, 'DELETE')) \
+         UNION ALL SELECT format('GRANT SELECT, INSERT, UPDATE ON banyan.heartbeat TO %I', current_user) \
+           FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace AND n.nspname = 'banyan' \
+           WHERE c.relname = 'heartbeat' AND NOT (has_table_privilege(c.oid, 'SELECT') \
+           AND has_table_privilege(c.oid, 'INSERT') AND has_table_privilege(c.oid, 'UPDATE')) \
+         UNION ALL SELECT format('GRANT TEMPORARY ON DATABASE %I TO %I', current_database(), current_user) \
+           WHERE NOT has_database_privilege(current_database(), 'TEMPORARY')",
+        tables.join(", "),
+        logs.join(", ")
+    ))?;
+    refuse(connection, &missing)
+}
+
+/// Loading drops indexes and builds them again, which is an owner's right.
+pub(super) fn check_loader(connection: &mut Connection, tables: &[&str]) -> Result<(), MigrateError> {
+    let tables: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
+    let missing = connection.texts(&format!(
+        "SELECT DISTINCT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) FROM pg_class c \
+           WHERE c.oid = ANY (ARRAY[{}]::regclass[]) AND NOT pg_has_role(c.relowner, 'USAGE')",
+        tables.join(", ")
+    ))?;
+    refuse(connection, &missing)
 }
 
 /// Rows are written with triggers and foreign-key actions off.

@@ -5,10 +5,12 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use postgres::error::SqlState;
 use twox_hash::XxHash3_64;
 
 use super::catalog::{TargetTable, target_table};
 use super::connection::{Connection, Place, column};
+use super::fault::words;
 use super::sql;
 use super::types::Type;
 use crate::engine::Mapping;
@@ -171,6 +173,7 @@ fn look_up(
     let table = target_table(target, mapping)?;
     let root = source.qualified(&mapping.root)?;
     let root_types = root_key_types(source, &root, &mapping.root_key)?;
+    needs_unique_key(source, &root, &mapping.root_key)?;
     let carried = Shape::places(mapping, &mapping.carries);
     if carried.len() != mapping.carries.len()
         || Shape::places(mapping, &mapping.key).len() != mapping.key.len()
@@ -235,7 +238,7 @@ pub(super) fn root_key_types(
         let Some(row) = rows.iter().find(|row| row.get(0) == Some(wanted)) else {
             return Err(MigrateError::refused(
                 format!("{root} has no column {wanted}"),
-                "correct the mapping's root_key",
+                "correct the mapping's from_key, or bring the column back",
             ));
         };
         if row.get(2) != Some("1") {
@@ -252,6 +255,29 @@ pub(super) fn root_key_types(
         oids.push(column(row, 1).parse().unwrap_or(0));
     }
     Type::look_up(source, &oids)
+}
+
+fn needs_unique_key(source: &mut Connection, root: &str, key: &[String]) -> Result<(), MigrateError> {
+    let names: Vec<String> = key.iter().map(|column| sql::value(column)).collect();
+    let unique = source.holds(&format!(
+        "EXISTS (SELECT FROM pg_index i WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indisvalid \
+           AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute a \
+             WHERE a.attrelid = i.indrelid AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) \
+             AND a.attname <> ALL (ARRAY[{}]::name[])))",
+        sql::value(root),
+        names.join(", ")
+    ))?;
+    if unique {
+        return Ok(());
+    }
+    let columns: Vec<String> = key.iter().map(|column| sql::name(column)).collect();
+    Err(MigrateError::refused(
+        format!("the source key ({}) of {root} is not unique: no index says so", key.join(", ")),
+        format!(
+            "CREATE UNIQUE INDEX CONCURRENTLY … ON {root} ({}), or name another from_key",
+            columns.join(", ")
+        ),
+    ))
 }
 
 /// Compares what the select yields with what the target's columns hold.
@@ -279,7 +305,20 @@ pub(super) fn select_columns(
 ) -> Result<Vec<Yielded>, MigrateError> {
     let select = sql::fill(&mapping.select, "keys", |_| "TRUE".to_owned())?;
     let prepared = source.client.prepare(&select);
-    let prepared = prepared.map_err(|error| source.fault(error))?;
+    let prepared = prepared.map_err(|error| match error.as_db_error() {
+        // Syntax, unknown names, types that do not fit: the text is what is wrong.
+        Some(told)
+            if told.code().code().starts_with("42") && *told.code() != SqlState::INSUFFICIENT_PRIVILEGE =>
+        {
+            MigrateError::Usage(format!(
+                "the select for {} does not run at {}: {}; correct it in the manifest",
+                mapping.table,
+                source.place.shown,
+                words(told)
+            ))
+        }
+        _ => source.fault(error),
+    })?;
     let oids: Vec<u32> = prepared.columns().iter().map(|column| column.type_().oid()).collect();
     let skipped = if mapping.needs_key_map() { mapping.root_key.len() } else { 0 };
     if oids.len() != skipped + mapping.columns.len() {

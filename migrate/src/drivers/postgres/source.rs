@@ -32,6 +32,8 @@ pub struct PostgresSource {
     /// The position of the open snapshot.
     open: Option<Position>,
     in_transaction: bool,
+    /// What the role lacks was asked for.
+    permitted: bool,
     /// How many keys are staged, by the mapping's tag.
     staged: HashMap<String, u64>,
     /// Staging tables with an index over their keys.
@@ -47,9 +49,31 @@ impl PostgresSource {
             stream: None,
             open: None,
             in_transaction: false,
+            permitted: false,
             staged: HashMap::new(),
             indexed: HashSet::new(),
         })
+    }
+
+    /// Asked once per connection: a run may have another role than the one that installed capture.
+    fn needs_permission(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        if !self.permitted {
+            privileges::check_reader(&mut self.connection, stream)?;
+            self.permitted = true;
+        }
+        Ok(())
+    }
+
+    /// A mapping may not fit because a table was altered meanwhile, which is told instead.
+    fn look_up(&mut self, stream: &Stream, expected: Option<&str>) -> Result<(), MigrateError> {
+        let found: Result<Vec<_>, _> =
+            stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect();
+        if let (Err(MigrateError::Refused { .. } | MigrateError::Usage(_)), Some(expected)) =
+            (&found, expected)
+        {
+            fingerprint::compare(&mut self.connection, stream, expected)?;
+        }
+        found.map(drop)
     }
 
     /// The log rows that a condition picks.
@@ -141,12 +165,11 @@ impl Source for PostgresSource {
 
     fn begin(&mut self, stream: &Stream, expected: Option<&str>) -> Result<Position, MigrateError> {
         self.end()?;
+        self.needs_permission(stream)?;
         if expected.is_none() {
             self.shapes.forget();
         }
-        for mapping in &stream.mappings {
-            self.shapes.of(mapping)?;
-        }
+        self.look_up(stream, expected)?;
         let mut tables = Vec::new();
         for (table, _) in stream.captured() {
             tables.push(self.connection.qualified(&table)?);
@@ -371,6 +394,7 @@ impl Source for PostgresSource {
     }
 
     fn capture_state(&mut self, stream: &Stream) -> Result<CaptureState, MigrateError> {
+        self.needs_permission(stream)?;
         capture::state(&mut self.connection, stream)
     }
 

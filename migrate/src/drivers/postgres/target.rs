@@ -54,6 +54,15 @@ impl PostgresTarget {
         Ok(self.side.insert(side))
     }
 
+    /// What failed because somebody altered a table meanwhile is told as that.
+    fn explained<T>(&self, mapping: &Mapping, done: Result<T, MigrateError>) -> Result<T, MigrateError> {
+        self.shapes.forget_after(&done);
+        if matches!(done, Err(MigrateError::Failed { .. })) {
+            self.shapes.of(mapping)?;
+        }
+        done
+    }
+
     fn shapes_of(&self, stream: &Stream) -> Result<Vec<Arc<Shape>>, MigrateError> {
         stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect()
     }
@@ -169,8 +178,7 @@ impl Target for PostgresTarget {
     ) -> Result<Outcome<CopyRows>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let applied = apply::apply(&mut self.connection, guard, mapping, &shape, batch);
-        self.shapes.forget_after(&applied);
-        applied
+        self.explained(mapping, applied)
     }
 
     fn lease_chunk(
@@ -202,8 +210,7 @@ impl Target for PostgresTarget {
     ) -> Result<bool, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let loaded = loading::load(&mut self.connection, lease, mapping, &shape, batch);
-        self.shapes.forget_after(&loaded);
-        loaded
+        self.explained(mapping, loaded)
     }
 
     fn begin_loading(&mut self, stream: &Stream) -> Result<(), MigrateError> {

@@ -225,7 +225,7 @@ pub(super) fn phase_name(phase: Phase) -> &'static str {
 }
 
 /// Whether rows can be written and found as the mapping says.
-fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
+pub(super) fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
     let unmapped = mapping.key.iter().chain(&mapping.carries).find(|name| !mapping.columns.contains(name));
     if let Some(name) = unmapped {
         return Err(MigrateError::Usage(format!(
@@ -234,7 +234,25 @@ fn fits(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
         )));
     }
     mapping.columns.iter().try_for_each(|name| writable(table, name))?;
+    check_left_out(mapping, table)?;
     found_by_key(mapping, table)
+}
+
+/// A column that must have a value must be filled.
+fn check_left_out(mapping: &Mapping, table: &Table) -> Result<(), MigrateError> {
+    let filled = |name: &String| mapping.columns.iter().any(|filled| filled.eq_ignore_ascii_case(name));
+    let rowid = table.integer_key().map(|key| key.name.clone());
+    let left_out = table.columns.iter().find(|column| {
+        column.required && !column.generated && !filled(&column.name) && rowid.as_ref() != Some(&column.name)
+    });
+    let Some(column) = left_out else { return Ok(()) };
+    Err(MigrateError::refused(
+        format!(
+            "{}.{} is NOT NULL without a DEFAULT, and the mapping does not fill it",
+            table.name, column.name
+        ),
+        "add it to the mapping's columns and select, or give it a DEFAULT",
+    ))
 }
 
 /// The column can be written.

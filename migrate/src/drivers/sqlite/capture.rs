@@ -21,6 +21,7 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
     if let Some(log) = log
         && registered(&log, stream)
         && first_gap(&tx, "main", stream, &log)?.is_none()
+        && log.newest(&tx, "main").is_ok()
     {
         return Ok(tx.commit()?);
     }
@@ -33,6 +34,9 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
     for (table, columns) in stream.captured() {
         let known = Table::read(&tx, "main", &table)?;
         columns.iter().try_for_each(|name| known.column(name).map(drop))?;
+        for mapping in stream.mappings.iter().filter(|mapping| mapping.root == table) {
+            known.tells_apart(&mapping.root_key)?;
+        }
         tx.execute(register, [&stream.name, &table, &serde_json::to_string(&columns).unwrap_or_default()])?;
         for trigger in triggers::of(&stream.name, &known, tx.last_insert_rowid(), &columns) {
             tx.execute_batch(&trigger.sql)?;
@@ -44,6 +48,11 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
 /// Removes what [`install`] made for the stream; the tables with the last of them.
 pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
     let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let captured = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'banyan_capture')";
+    if tx.query_row(captured, [], |row| row.get::<_, bool>(0))? {
+        // Whatever somebody dropped of them; all go in the end.
+        tx.execute_batch(TABLES)?;
+    }
     if Log::read(&tx, "main", &stream.name)?.is_some() {
         forget(&tx, stream)?;
         let left: i64 = tx.query_row("SELECT count(*) FROM banyan_capture", [], |row| row.get(0))?;
@@ -58,19 +67,19 @@ pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), Mig
     Ok(tx.commit()?)
 }
 
-/// The schema that a stream relies on, as a hash; refused, with the table's name, if a trigger is missing or would be
-/// another by now.
+/// The schema that a stream relies on, as a line with a hash for each part of it, so that a difference can be told; refused,
+/// with the table's name, if a trigger is missing or would be another by now.
 pub(super) fn fingerprint(
     conn: &Connection,
     schema: &str,
     stream: &Stream,
     log: &Log,
 ) -> Result<String, MigrateError> {
-    let again = "run `migrate capture install`, then `migrate backfill --again`, since changes may have gone unlogged";
+    let again = || format!("{}: changes may have gone unlogged", stream.anew());
     if !registered(log, stream) {
         return Err(MigrateError::refused(
             format!("the log of {} was made for another mapping", stream.name),
-            again,
+            again(),
         ));
     }
     if let Some((table, trigger)) = first_gap(conn, schema, stream, log)? {
@@ -79,26 +88,42 @@ pub(super) fn fingerprint(
                 "the table {table} was altered under capture: its trigger {trigger} is missing or out of date (a table \
                  rebuilt by DROP and RENAME loses its triggers, a new unique index asks for others)"
             ),
-            again,
+            again(),
         ));
     }
     let sql = format!(
-        "SELECT type || ' ' || name || ' ' || coalesce(sql, '') FROM {}.sqlite_schema \
+        "SELECT type || ' ' || name, coalesce(sql, '') FROM {}.sqlite_schema \
          WHERE lower(tbl_name) IN ({}) AND (type <> 'trigger' OR substr(name, 1, ?2) = ?1) ORDER BY type, name",
         quote(schema),
         stream.captured().iter().map(|(table, _)| text(&table.to_lowercase())).collect::<Vec<_>>().join(", ")
     );
     let prefix = triggers::prefix(&stream.name);
     let mut statement = conn.prepare(&sql)?;
-    let lines = statement.query_map((&prefix, prefix.chars().count()), |row| row.get::<_, String>(0))?;
-    let lines = lines.collect::<Result<Vec<_>, _>>()?.join("\n");
-    Ok(format!("{:016x}", XxHash3_64::oneshot(lines.as_bytes())))
+    let lines = statement.query_map((&prefix, prefix.chars().count()), |row| {
+        let (part, sql): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok(format!("{part} {:016x}", XxHash3_64::oneshot(sql.as_bytes())))
+    })?;
+    Ok(lines.collect::<Result<Vec<_>, _>>()?.join("\n"))
+}
+
+/// Which parts of the schema are not as they were.
+pub(super) fn difference(before: &str, now: &str) -> String {
+    let part = |line: &str| line.rsplit_once(' ').map_or(line, |(part, _)| part).to_owned();
+    let other = |line: &&str, lines: &str| !lines.lines().any(|known| known == *line);
+    let gone = before.lines().filter(|line| other(line, now)).map(part);
+    let new = now.lines().filter(|line| other(line, before)).map(part);
+    let parts: std::collections::BTreeSet<String> = gone.chain(new).collect();
+    parts.into_iter().collect::<Vec<_>>().join(", ")
 }
 
 /// What of it is there, and what is wrong with it.
 pub(super) fn state(conn: &Connection, schema: &str, stream: &Stream) -> Result<CaptureState, MigrateError> {
-    let Some(log) = Log::read(conn, schema, &stream.name)? else { return Ok(CaptureState::default()) };
-    let faults = match fingerprint(conn, schema, stream, &log) {
+    let looked = match Log::read(conn, schema, &stream.name) {
+        Ok(None) => return Ok(CaptureState::default()),
+        Ok(Some(log)) => fingerprint(conn, schema, stream, &log),
+        Err(error) => Err(error),
+    };
+    let faults = match looked {
         Err(MigrateError::Refused { reason, .. }) => vec![reason],
         looked => looked.map(|_| Vec::new())?,
     };

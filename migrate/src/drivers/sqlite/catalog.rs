@@ -27,6 +27,8 @@ pub(super) struct Column {
     pub(super) declared: String,
     pub(super) key_part: u32,
     pub(super) generated: bool,
+    /// A row without a value for it is refused.
+    pub(super) required: bool,
 }
 
 /// A unique index, a primary key, or the rowid.
@@ -86,6 +88,25 @@ impl Table {
                 "correct the mapping, or bring the column back",
             )
         })
+    }
+
+    /// Refused if two rows may have one key.
+    pub(super) fn tells_apart(&self, key: &[String]) -> Result<(), MigrateError> {
+        let among = |term: &String| key.iter().any(|name| quote(name).eq_ignore_ascii_case(term));
+        let unique =
+            |unique: &Unique| unique.condition.is_none() && unique.terms.iter().all(|(term, _)| among(term));
+        let rowid = self.integer_key().is_some_and(|column| among(&quote(&column.name)));
+        if rowid || self.uniques.iter().any(unique) {
+            return Ok(());
+        }
+        Err(MigrateError::refused(
+            format!("the source key ({}) of {} is not unique: no index says so", key.join(", "), self.name),
+            format!(
+                "`CREATE UNIQUE INDEX … ON {} ({})`, or name another from_key",
+                quote(&self.name),
+                key.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
+            ),
+        ))
     }
 
     /// Columns that can be written.
@@ -228,13 +249,14 @@ fn unique_without_null(conn: &Connection, schema: &str, table: &Table) -> Result
 
 fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>, MigrateError> {
     let mut statement =
-        conn.prepare_cached("SELECT name, upper(type), pk, hidden FROM pragma_table_xinfo(?1, ?2)")?;
+        conn.prepare_cached("SELECT name, upper(type), pk, hidden, \"notnull\" AND dflt_value IS NULL FROM pragma_table_xinfo(?1, ?2)")?;
     let columns = statement.query_map([table, schema], |row| {
         Ok(Column {
             name: row.get(0)?,
             declared: row.get(1)?,
             key_part: row.get(2)?,
             generated: row.get::<_, u32>(3)? > 0,
+            required: row.get(4)?,
         })
     })?;
     Ok(columns.collect::<Result<_, _>>()?)

@@ -1,6 +1,6 @@
 //! What went wrong in which file, and what to do about it.
 //!
-//! Invariant: whatever may pass by itself (a lock, a file system that went away) is `Unreachable`, so that the engine
+//! Invariant: whatever may pass by itself (a lock, a full disk, a file system that went away) is `Unreachable`, so that the engine
 //! tries again.
 
 use std::path::Path;
@@ -29,9 +29,10 @@ pub(super) fn locate(error: MigrateError, end: &str, file: &Path) -> MigrateErro
                 source: Some(Box::new(cause)),
             }
         }
-        Some(ErrorCode::DiskFull) => {
-            failed(format!("no space for the {end} database {file}; free some and run it again"), cause)
-        }
+        Some(ErrorCode::DiskFull) => MigrateError::Unreachable {
+            message: format!("no space for the {end} database {file}; free some on its disk"),
+            source: Some(Box::new(cause)),
+        },
         Some(ErrorCode::ReadOnly | ErrorCode::PermissionDenied) => MigrateError::refused(
             format!("the {end} database {file} cannot be written: {said}"),
             format!("run `chmod u+rw {file}*` as its owner, and see that its folder can be written"),

@@ -1,12 +1,12 @@
 //! Loading an empty target: plain inserts without secondary indexes, which are built afterwards.
 //!
 //! Chunks are read in different snapshots, so two of them may hold one unique value that moved from one key to the other in
-//! between. Both keys are dirty then: each changed after the first of the two snapshots, which the stream's position
-//! precedes. So whichever row stands in the way is removed; catch-up brings both.
+//! between. Whichever row stands in the way is removed, and the mapping's chunks are copied anew beside catch-up, which tells
+//! values that moved from values that a mapping makes twice.
 //!
 //! Invariant: an index dropped is written down in the commit that drops it, and struck off in the commit that builds it.
 
-use rusqlite::{Connection, TransactionBehavior};
+use rusqlite::{Connection, OptionalExtension as _, TransactionBehavior};
 
 use super::apply::Names;
 use super::catalog::Table;
@@ -35,7 +35,7 @@ impl SqliteTarget {
         match self.insert_rows(mapping, &batch.rows) {
             Err(MigrateError::Database(error)) if is_constraint(&error) => {
                 self.run("ROLLBACK TO load")?;
-                self.load_into_collisions(mapping, batch)?;
+                self.load_into_collisions(&lease.stream, mapping, batch)?;
             }
             done => done?,
         }
@@ -74,6 +74,7 @@ impl SqliteTarget {
 
     fn load_into_collisions(
         &mut self,
+        stream: &str,
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
     ) -> Result<(), MigrateError> {
@@ -105,12 +106,18 @@ impl SqliteTarget {
                 &Batch { keys: holders, rows: SqliteRows::new(row_width(mapping)) },
             )?;
             self.write(&names, mapping)?;
+            note_doubled(&self.conn, self.schema, stream, &mapping.table)?;
         }
     }
 
     pub(super) fn drop_indexes(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         let mut writer = connection::writing(&self.file, self.schema, self.options)?;
         let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let phase = "SELECT EXISTS (SELECT 1 FROM banyan_streams WHERE name = ?1 AND phase = 'loading')";
+        if !tx.query_row(phase, [&stream.name], |row| row.get::<_, bool>(0))? {
+            // Another process has ended it meanwhile: what were dropped now, nobody would build again.
+            return Ok(());
+        }
         for mapping in &stream.mappings {
             let mut statement = tx.prepare(
                 "SELECT name, sql FROM sqlite_schema WHERE type = 'index' AND sql IS NOT NULL AND lower(tbl_name) = lower(?1)",
@@ -131,16 +138,32 @@ impl SqliteTarget {
     pub(super) fn build_indexes(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         let mut writer = connection::writing(&self.file, self.schema, self.options)?;
         writer.execute_batch("PRAGMA cache_size = -32000")?;
-        let mut statement = writer.prepare("SELECT source, sql FROM banyan_dropped WHERE stream = ?1")?;
-        let dropped = statement.query_map([&stream.name], |row| Ok((row.get(0)?, row.get(1)?)))?;
-        let dropped: Vec<(String, String)> = dropped.collect::<Result<_, _>>()?;
-        drop(statement);
-        for (table, sql) in dropped {
+        // One at a time under the writer's lock, asked for anew: other processes may build, or drop, at the same time.
+        loop {
             let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
+            let next = "SELECT source, sql FROM banyan_dropped WHERE stream = ?1 LIMIT 1";
+            let next = tx.query_row(next, [&stream.name], |row| Ok((row.get(0)?, row.get(1)?))).optional()?;
+            let Some((table, sql)): Option<(String, String)> = next else {
+                for (at, mapping) in stream.mappings.iter().enumerate() {
+                    tx.execute(
+                        "UPDATE banyan_chunks SET done = 0, rows = NULL, hash = NULL, snapshot = NULL, lease_until = 0 \
+                         WHERE stream = ?1 AND mapping = ?2 \
+                         AND EXISTS (SELECT 1 FROM banyan_notes WHERE stream = ?1 AND name = ?3)",
+                        (&stream.name, at, doubled(&mapping.table)),
+                    )?;
+                    tx.execute(
+                        "DELETE FROM banyan_notes WHERE stream = ?1 AND name = ?2",
+                        (&stream.name, doubled(&mapping.table)),
+                    )?;
+                }
+                tx.execute("UPDATE banyan_streams SET phase = 'following' WHERE name = ?1", [&stream.name])?;
+                return Ok(tx.commit()?);
+            };
             match tx.execute_batch(&sql) {
                 Err(error) if is_unique(&error) => {
                     tx.execute_batch("INSERT OR IGNORE INTO banyan_guard VALUES (1)")?;
                     remove_colliding(&tx, &table, &sql)?;
+                    note_doubled(&tx, "main", &stream.name, &table)?;
                     tx.execute_batch("DELETE FROM banyan_guard")?;
                     tx.execute_batch(&sql)?;
                 }
@@ -149,8 +172,6 @@ impl SqliteTarget {
             tx.execute("DELETE FROM banyan_dropped WHERE stream = ?1 AND sql = ?2", (&stream.name, &sql))?;
             tx.commit()?;
         }
-        writer.execute("UPDATE banyan_streams SET phase = 'following' WHERE name = ?1", [&stream.name])?;
-        Ok(())
     }
 }
 
@@ -161,6 +182,17 @@ fn covers_key(mapping: &Mapping, index: &str) -> bool {
         mapping.key.iter().any(|name| *term == quote(name) || term.eq_ignore_ascii_case(name))
     };
     condition.is_none() && terms.len() == mapping.key.len() && terms.iter().all(is_key)
+}
+
+/// The note that rows of a table stood in each other's way.
+fn doubled(table: &str) -> String {
+    format!("doubled:{table}")
+}
+
+fn note_doubled(conn: &Connection, schema: &str, stream: &str, table: &str) -> Result<(), MigrateError> {
+    let sql = format!("INSERT OR REPLACE INTO {schema}.banyan_notes VALUES (?1, ?2, '')");
+    conn.execute(&sql, (stream, doubled(table)))?;
+    Ok(())
 }
 
 /// Removes every row that shares a value which the index wants unique.

@@ -28,6 +28,7 @@ pub(super) const TABLES: &str = "\
 /// What a stream's log looks like.
 #[derive(Debug, Clone)]
 pub(super) struct Log {
+    pub(super) stream: String,
     pub(super) identity: String,
     /// The number of heartbeats.
     pub(super) heart: i64,
@@ -38,9 +39,17 @@ pub(super) struct Log {
 impl Log {
     /// Nothing if capture was never installed for the stream.
     pub(super) fn read(conn: &Connection, schema: &str, stream: &str) -> Result<Option<Self>, MigrateError> {
-        let present = format!("SELECT 1 FROM {}.sqlite_schema WHERE name = 'banyan_capture'", quote(schema));
-        if conn.prepare_cached(&present)?.query_row([], |_| Ok(())).optional()?.is_none() {
+        let present = format!(
+            "SELECT group_concat(name) FROM {}.sqlite_schema WHERE name IN ('banyan_capture', 'banyan_log')",
+            quote(schema)
+        );
+        let present: Option<String> = conn.prepare_cached(&present)?.query_row([], |row| row.get(0))?;
+        let present = present.unwrap_or_default();
+        if !present.contains("banyan_capture") {
             return Ok(None);
+        }
+        if !present.contains("banyan_log") {
+            return Err(void(stream, "the log was dropped"));
         }
         let sql =
             format!("SELECT tab, source, columns FROM {}.banyan_capture WHERE stream = ?1", quote(schema));
@@ -55,7 +64,8 @@ impl Log {
                 tables.insert(source, (tab, serde_json::from_str(&columns).unwrap_or_default()));
             }
         }
-        Ok(identity.map(|(identity, heart)| Self { identity, heart, tables }))
+        let stream = stream.to_owned();
+        Ok(identity.map(|(identity, heart)| Self { stream, identity, heart, tables }))
     }
 
     /// All its numbers, for a condition.
@@ -89,7 +99,7 @@ impl Log {
             let place = Place { log: self.identity.clone(), pos: row.get(0)?, row: hash(row, 1)? };
             Ok((place, row.get::<_, i64>(1)? == self.heart))
         });
-        newest.optional()?.ok_or_else(|| void("the log is empty"))
+        newest.optional()?.ok_or_else(|| void(&self.stream, "the log is empty"))
     }
 
     /// The number of a position; refused unless its very row is still there.
@@ -99,13 +109,16 @@ impl Log {
         schema: &str,
         position: &Position,
     ) -> Result<i64, MigrateError> {
-        let pos = Place::of(&self.identity, position)?;
+        let pos = Place::of(self, position)?;
         let sql = format!("SELECT tab, c1 FROM {}.banyan_log WHERE pos = ?1", quote(schema));
         let found = conn.prepare_cached(&sql)?.query_row([pos], |row| hash(row, 0)).optional()?;
         if found == Some(Place::parse(position)?.row) {
             return Ok(pos);
         }
-        Err(void(&format!("the log no longer holds its row {pos}, up to which changes were applied")))
+        Err(void(
+            &self.stream,
+            &format!("the log no longer holds its row {pos}, up to which changes were applied"),
+        ))
     }
 }
 

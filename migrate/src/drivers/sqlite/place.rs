@@ -2,7 +2,8 @@
 //!
 //! Invariant: a place of another log, or of an earlier life of the same one, is refused, never compared.
 
-use crate::engine::Position;
+use super::log::Log;
+use crate::engine::{Position, Stream};
 use crate::error::MigrateError;
 
 /// The greatest log row that a snapshot saw, and the log's identity.
@@ -23,26 +24,28 @@ impl Place {
         let mut parts = position.0.splitn(3, '/');
         let mut next = || parts.next().map(str::to_owned);
         let place = (|| Some(Self { log: next()?, pos: next()?.parse().ok()?, row: next()? }))();
-        place.ok_or_else(|| void(&format!("{:?} is no position in a SQLite log", position.0)))
+        place.ok_or_else(|| MigrateError::failed(format!("{:?} is no position in a SQLite log", position.0)))
     }
 
     /// The number, if the position is of this log.
-    pub(super) fn of(log: &str, position: &Position) -> Result<i64, MigrateError> {
+    pub(super) fn of(log: &Log, position: &Position) -> Result<i64, MigrateError> {
         let place = Self::parse(position)?;
-        if place.log != log {
-            return Err(void(&format!(
-                "the position {} is of another log than the source's, which is {log}",
-                position.0
-            )));
+        if place.log != log.identity {
+            let reason = format!(
+                "the position {} is of another log than the source's, which is {}",
+                position.0, log.identity
+            );
+            return Err(void(&log.stream, &reason));
         }
         Ok(place.pos)
     }
 }
 
 /// The stored position means nothing any more.
-pub(super) fn void(reason: &str) -> MigrateError {
+pub(super) fn void(stream: &str, reason: &str) -> MigrateError {
+    let stream = Stream { name: stream.to_owned(), mappings: Vec::new() };
     MigrateError::refused(
         format!("{reason}: the file or its capture was replaced, so changes may have gone unlogged"),
-        "copy anew: `migrate capture install`, then `migrate backfill --again`",
+        stream.anew(),
     )
 }

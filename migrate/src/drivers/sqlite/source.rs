@@ -10,13 +10,16 @@ use rusqlite::Connection;
 
 use super::fault::locate;
 use super::log::Log;
-use super::place::Place;
+use super::place::{Place, void};
 use super::rows::SqliteRows;
+use super::sql::replace;
+use super::staged::row_width;
 use super::{SqliteOptions, capture, catalog, connection};
 use crate::engine::{
     Batch, Bound, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, TableShape, Touched,
 };
 use crate::error::MigrateError;
+use crate::sqlite::words;
 
 /// Log rows removed per transaction: the application's writers wait for each.
 const PRUNED_AT_ONCE: i64 = 5_000;
@@ -99,12 +102,38 @@ impl SqliteSource {
         self.snapshot = Some(Snapshot { place, beaten });
         let found = self.checked.as_ref().map(|checked| checked.fingerprint.as_str());
         match expected {
+            None => self.check_selects(stream).map(|()| position),
             Some(expected) if Some(expected) != found => Err(MigrateError::refused(
-                format!("the schema of the tables of {} is another than when the copy began", stream.name),
-                "see that the mapping still fits, then run `migrate capture install` and `migrate backfill --again`",
+                format!(
+                    "the schema of the tables of {} is another than when the copy began: {}",
+                    stream.name,
+                    capture::difference(expected, found.unwrap_or_default())
+                ),
+                format!("see that the mapping still fits, {}", stream.anew()),
             )),
             _ => Ok(position),
         }
+    }
+
+    /// A select that does not run, or yields other columns than it fills, is told before anything is done.
+    fn check_selects(&self, stream: &Stream) -> Result<(), MigrateError> {
+        for mapping in &stream.mappings {
+            let table = &mapping.table;
+            let select = replace(&mapping.select, "keys", |_| "1".to_owned());
+            let prepared = self.conn.prepare(&select).map_err(|error| {
+                let (file, said) = (self.file.display(), words(&error));
+                MigrateError::Usage(format!(
+                    "the select for {table} does not run on {file}: {said}; correct it in the manifest"
+                ))
+            })?;
+            let (made, wanted) = (prepared.column_count(), row_width(mapping));
+            if made != wanted {
+                return Err(MigrateError::Usage(format!(
+                    "the select for {table} yields {made} columns instead of {wanted}"
+                )));
+            }
+        }
+        Ok(())
     }
 
     /// The text of the schema is read only when SQLite's count of its changes has moved.
@@ -114,7 +143,7 @@ impl SqliteSource {
         let log = Log::read(&self.conn, self.schema, &stream.name)?.ok_or_else(|| {
             MigrateError::refused(
                 format!("no capture is installed for {}", stream.name),
-                "run `migrate capture install`",
+                format!("run `{}`", stream.command("capture install")),
             )
         })?;
         let same = |checked: &Checked| {
@@ -165,7 +194,7 @@ impl SqliteSource {
         let writer = self.writer()?;
         let Some(log) = Log::read(writer, "main", &stream.name)? else { return Ok(0) };
         let seen: Vec<i64> =
-            seen_by.iter().map(|position| Place::of(&log.identity, position)).collect::<Result<_, _>>()?;
+            seen_by.iter().map(|position| Place::of(&log, position)).collect::<Result<_, _>>()?;
         let Some(least) = seen.into_iter().min() else { return Ok(0) };
         let sql = format!(
             "DELETE FROM banyan_log WHERE pos IN \
@@ -200,7 +229,9 @@ impl Source for SqliteSource {
     type Rows = SqliteRows;
 
     fn install_capture(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        let done = self.writer().and_then(|writer| capture::install(writer, stream));
+        let done = self
+            .check_selects(stream)
+            .and_then(|()| self.writer().and_then(|writer| capture::install(writer, stream)));
         self.located(done)
     }
 
@@ -244,7 +275,12 @@ impl Source for SqliteSource {
 
     fn covers(&self, later: &Position, earlier: &Position) -> Result<bool, MigrateError> {
         let later = Place::parse(later)?;
-        Ok(later.pos >= Place::of(&later.log, earlier)?)
+        let earlier = Place::parse(earlier)?;
+        if later.log != earlier.log {
+            let stream = self.log.as_ref().map_or("CONTEXT", |log| log.stream.as_str());
+            return Err(void(stream, &format!("{} and {} are of two logs", later.log, earlier.log)));
+        }
+        Ok(later.pos >= earlier.pos)
     }
 
     fn stage_dirty(&mut self, mapping: &Mapping, since: &Position) -> Result<Dirty, MigrateError> {

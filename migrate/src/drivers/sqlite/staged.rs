@@ -235,7 +235,7 @@ impl SqliteSource {
         unseen: &Position,
     ) -> Result<SqliteRows, MigrateError> {
         let log = self.known_log()?;
-        let high = Place::of(&log.identity, seen)?;
+        let high = Place::of(log, seen)?;
         let low = log.standing(&self.conn, self.schema, unseen)?;
         if high <= low {
             return Ok(SqliteRows::new(mapping.root_key.len()));

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use rusqlite::Connection;
 
 use super::bookkeeping;
+use super::catalog::Table;
 use super::fault::locate;
 use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
@@ -54,6 +55,15 @@ impl SqliteTarget {
 
     pub(super) fn located<T>(&self, done: Result<T, MigrateError>) -> Result<T, MigrateError> {
         done.map_err(|error| locate(error, self.schema, &self.file))
+    }
+
+    /// What failed because somebody altered the table meanwhile is told as that.
+    fn explained<T>(&self, mapping: &Mapping, done: Result<T, MigrateError>) -> Result<T, MigrateError> {
+        if matches!(done, Err(MigrateError::Failed { .. })) {
+            let table = Table::read(&self.conn, self.schema, &mapping.table);
+            self.located(table.and_then(|table| bookkeeping::fits(mapping, &table)))?;
+        }
+        done
     }
 
     /// Runs `work` under the writer's lock.
@@ -152,7 +162,8 @@ impl Target for SqliteTarget {
     ) -> Result<Outcome<SqliteRows>, MigrateError> {
         let made = self.make_staging(mapping);
         self.located(made)?;
-        self.transaction(|target| target.apply_batch(guard, mapping, batch))
+        let applied = self.transaction(|target| target.apply_batch(guard, mapping, batch));
+        self.explained(mapping, applied)
     }
 
     fn lease_chunk(
@@ -185,7 +196,8 @@ impl Target for SqliteTarget {
     ) -> Result<bool, MigrateError> {
         let made = self.make_staging(mapping);
         self.located(made)?;
-        self.transaction(|target| target.load_chunk(lease, mapping, batch))
+        let loaded = self.transaction(|target| target.load_chunk(lease, mapping, batch));
+        self.explained(mapping, loaded)
     }
 
     fn begin_loading(&mut self, stream: &Stream) -> Result<(), MigrateError> {

@@ -82,6 +82,8 @@ impl<'a> Housekeeper<'a> {
             target.set_note(&self.stream.name, note_name(self.options.parts), Some(&text))?;
         }
         if self.is_over() {
+            // Nobody may come back soon, so the log is left as small as it can be.
+            self.look_at_source::<D>(source, target, &Steering::default())?;
             self.shared.stop();
             return Ok(Next::End);
         }
@@ -135,6 +137,11 @@ impl<'a> Housekeeper<'a> {
                 tracing::info!("everything is copied; building what loading left out (indexes, keys)");
                 target.finish_loading(self.stream)?;
                 self.points.pass("run_loaded")?;
+                self.shared.set_phase(Phase::Following);
+                if !target.chunks_left(self.stream)?.done {
+                    self.shared.set_ranges_left();
+                    return Ok(());
+                }
             }
             target.move_sequences(self.stream)?;
         } else if phase == Phase::Loading {

@@ -120,6 +120,16 @@ impl<'a> Shared<'a> {
         }
     }
 
+    /// What keeps a worker's chunk: only catch-up can clear the way, and it may run elsewhere.
+    pub(super) fn note_blocked(&self, name: &str, by: Option<&str>) {
+        let name = format!("a chunk of {name}");
+        let Some(by) = by else { return self.waits_no_more(&name) };
+        let text = format!("catch-up must come first, as a row is in the way: {by}");
+        if self.known().waits.insert(name.clone(), text.clone()).is_none() {
+            tracing::warn!(thread = name, "{name} waits: {text}");
+        }
+    }
+
     pub(super) fn phase(&self) -> Phase {
         self.known().phase
     }
@@ -182,6 +192,11 @@ impl<'a> Shared<'a> {
     /// A worker found nothing left; housekeeping does what comes behind it.
     pub(super) fn set_copied(&self) {
         self.known().no_range_left = true;
+    }
+
+    /// Ranges are to be copied anew.
+    pub(super) fn set_ranges_left(&self) {
+        self.known().no_range_left = false;
     }
 
     pub(super) fn is_copied(&self) -> bool {

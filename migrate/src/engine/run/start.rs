@@ -25,6 +25,12 @@ pub fn begin<D: Driver>(
     points: &FailPoints,
 ) -> Result<StreamRow, MigrateError> {
     let (mut source, mut target) = (driver.source()?, driver.target()?);
+    if let Some(row) = target.stream(&stream.name)? {
+        // What was altered meanwhile is told as that, not as a mapping that does not fit.
+        needs_same_mapping(stream, &row)?;
+        source.begin(stream, Some(&row.fingerprint))?;
+        source.end()?;
+    }
     target.prepare(stream)?;
     let row = match target.stream(&stream.name)? {
         Some(row) => row,
@@ -80,14 +86,14 @@ fn needs_capture<S: Source>(source: &mut S, stream: &Stream) -> Result<(), Migra
     if !state.installed {
         return Err(MigrateError::refused(
             format!("capture of {} is not installed, so changes during the copy would be lost", stream.name),
-            format!("run `migrate capture install {}`", stream.name.trim_end_matches(".back")),
+            format!("run `{}`", stream.command("capture install")),
         ));
     }
     match state.faults.first() {
         None => Ok(()),
         Some(fault) => Err(MigrateError::refused(
             format!("capture of {} is damaged: {fault}", stream.name),
-            format!("run `migrate capture install {}` again", stream.name.trim_end_matches(".back")),
+            format!("run `{}` again", stream.command("capture install")),
         )),
     }
 }
@@ -100,10 +106,14 @@ pub(crate) fn needs_same_mapping(stream: &Stream, row: &StreamRow) -> Result<(),
     }
     Err(MigrateError::refused(
         format!(
-            "the stream {} was begun with the mapping {}, and the manifest holds {hash} now",
+            "the stream {} was begun with another mapping ({}) than the manifest holds now ({hash})",
             stream.name, row.mapping_hash
         ),
-        "go back to the manifest of then, or begin anew: `migrate capture remove --forget`, empty the target, `migrate capture \
-         install`, `migrate run`",
+        format!(
+            "go back to the manifest of then, or begin anew: `{} --forget`, empty the target's tables, `{}`, `{}`",
+            stream.command("capture remove"),
+            stream.command("capture install"),
+            stream.command("run")
+        ),
     ))
 }

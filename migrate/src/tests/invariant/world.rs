@@ -220,18 +220,20 @@ impl World {
             Event::Followed(Err(error)) | Event::Copied(Err(error)) => {
                 Err(format!("worker {worker}: {error}"))
             }
-            Event::Copied(Ok(Step::Done)) => self.copied().map(|()| true),
+            Event::Copied(Ok(Step::Done)) => self.copied(),
             Event::Copied(Ok(_)) => Ok(false),
         }
     }
 
-    fn copied(&mut self) -> Result<(), String> {
-        if self.phase == Phase::Loading {
-            self.target.finish_loading(&self.stream).map_err(|error| error.to_string())?;
-            self.phase = Phase::Following;
-            self.note(format_args!("loaded"));
+    /// Whether that is all: loading may leave chunks that are to be copied anew.
+    fn copied(&mut self) -> Result<bool, String> {
+        if self.phase == Phase::Following {
+            return Ok(true);
         }
-        Ok(())
+        self.target.finish_loading(&self.stream).map_err(|error| error.to_string())?;
+        self.phase = Phase::Following;
+        self.note(format_args!("loaded"));
+        Ok(false)
     }
 
     /// Lets everything run to its end, without writers.

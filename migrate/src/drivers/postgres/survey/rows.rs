@@ -261,9 +261,8 @@ impl Surveyor {
     }
 
     fn uniques(&mut self, looked: &Looked, rows: &Mapped) -> Result<(), MigrateError> {
-        let regclass = format!("{}::regclass", sql::value(&looked.table));
         let place = place(&looked.mapping);
-        for unique in catalog::uniques(&mut self.target, &regclass, &looked.mapping)? {
+        for unique in catalog::uniques(&mut self.target, &looked.table, &looked.mapping)? {
             if !unique.filled {
                 let what = format!(
                     "the unique index {} is over columns that the mapping does not fill",

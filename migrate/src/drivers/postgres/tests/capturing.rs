@@ -192,7 +192,8 @@ fn rows_that_a_policy_hides_are_an_error_and_not_deleted() {
     world
         .source
         .run(&format!(
-            "CREATE ROLE {role} LOGIN; GRANT SELECT ON item TO {role}; \
+            "CREATE ROLE {role} LOGIN; GRANT SELECT ON item TO {role}; GRANT USAGE ON SCHEMA banyan TO {role}; \
+        GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA banyan TO {role}; \
         ALTER TABLE item ENABLE ROW LEVEL SECURITY"
         ))
         .unwrap();

@@ -1,0 +1,71 @@
+//! A log that nobody empties: told in time, and its room used again once it is emptied.
+//!
+//! Invariant: sizes are asked of the databases and the file system.
+
+use std::fs::OpenOptions;
+use std::io::Write as _;
+
+use super::world::{End, Engine, World, until};
+
+const MANY: &str = "UPDATE item SET price = price + 1";
+
+fn copied_with_limit(engine: Engine, limit: u32) -> World {
+    let world = World::copied(engine, 500);
+    let settings = OpenOptions::new().append(true).open(world.path("migrate.toml"));
+    writeln!(settings.unwrap(), "warn_log_rows = {limit}").unwrap();
+    world
+}
+
+#[test]
+fn status_raises_its_voice_when_nobody_catches_up_with_a_growing_log() {
+    for engine in Engine::BOTH {
+        let world = copied_with_limit(engine, 1_000);
+        world.migrate(&["status", "items"]).expect_code(0);
+        (0..4).for_each(|_| world.run_sql(End::Source, MANY));
+        let words = ["run.warn_log_rows = 1000", "nobody catches up", "migrate run items"];
+        world.migrate(&["status", "items"]).expect_code(1).expect_words(&["WARNING"]).expect_words(&words);
+        world.migrate(&["status", "items", "--json"]).expect_code(1).expect_words(&words);
+        world.catch_up();
+        world.run_sql(End::Source, "VACUUM");
+        world.migrate(&["status", "items"]).expect_code(0);
+    }
+}
+
+#[test]
+fn a_run_that_is_paused_warns_of_a_growing_log() {
+    for engine in Engine::BOTH {
+        let world = copied_with_limit(engine, 1_000);
+        world.migrate(&["pause", "items"]).expect_code(0);
+        let run = world.start(&["run", "items"]);
+        (0..4).for_each(|_| world.run_sql(End::Source, MANY));
+        until("it warns", || run.said().contains("the log at the source holds"));
+        world.migrate(&["resume", "items"]).expect_code(0);
+        until("it goes on", || world.is_equal());
+        run.stop().expect_code(0);
+    }
+}
+
+#[test]
+fn room_of_log_rows_that_were_removed_is_used_again() {
+    for engine in Engine::BOTH {
+        let world = World::copied(engine, 500);
+        let mut sizes = Vec::new();
+        for _ in 0..4 {
+            (0..6).for_each(|_| world.run_sql(End::Source, MANY));
+            world.catch_up();
+            sizes.push(log_bytes(&world));
+        }
+        assert!(sizes[3] <= sizes[1], "{engine:?}: {sizes:?}");
+    }
+}
+
+/// After what the server does by itself now and then.
+fn log_bytes(world: &World) -> u64 {
+    if world.engine == Engine::Sqlite {
+        world.query(End::Source, "PRAGMA wal_checkpoint(TRUNCATE)");
+        return std::fs::metadata(world.path("source.db")).unwrap().len();
+    }
+    world.run_sql(End::Source, "VACUUM");
+    let sql = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname ~ '^log_[0-9a-f]{16}$'";
+    world.query(End::Source, sql)[0].parse().unwrap()
+}
