@@ -5,7 +5,9 @@
 //! a log row that `next` saw and its own snapshot did not.
 
 use super::catch_up::{collision, no_stream};
-use super::driver::{Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _};
+use super::driver::{
+    Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
+};
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -20,7 +22,7 @@ pub struct Copier<'a, D: Driver> {
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
-    /// The snapshot of the last collision, if catch-up stood exactly there.
+    /// Where catch-up stood at the last collision, if the chunk's snapshot held no change beyond it.
     collided: Option<Position>,
 }
 
@@ -36,8 +38,8 @@ pub struct CopierOptions {
 /// A chunk's keys and rows.
 struct InSnapshot<R> {
     snapshot: Position,
-    /// Catch-up had come exactly there.
-    caught_up: bool,
+    /// Where catch-up stood.
+    pos: Position,
     batch: super::Batch<R>,
 }
 
@@ -126,7 +128,7 @@ impl<'a, D: Driver> Copier<'a, D> {
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
         let read = self.read_chunk(row, mapping, lease);
         self.source.end()?;
-        let Some(InSnapshot { snapshot, caught_up, batch }) = read? else { return Ok(None) };
+        let Some(InSnapshot { snapshot, pos, batch }) = read? else { return Ok(None) };
         self.points.pass("chunk_read")?;
         if row.phase == Phase::Loading {
             let loaded = self.target.load(lease, mapping, &batch)?;
@@ -138,9 +140,33 @@ impl<'a, D: Driver> Copier<'a, D> {
         let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
         let outcome = target.apply(guard, mapping, &batch)?;
         if let Outcome::Collides { example, .. } = &outcome {
-            self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot))?;
+            let caught_up_at = self.has_all(mapping, &snapshot, &pos)?.then_some(pos);
+            self.refuse_standing_collision(mapping, lease, example, caught_up_at)?;
         }
         Ok(Some(outcome))
+    }
+
+    /// Whether nothing of the mapping that the snapshot saw is left to catch-up, which still stands at `pos`. The snapshot
+    /// itself may be another: heartbeats and other tables move it too.
+    fn has_all(
+        &mut self,
+        mapping: &Mapping,
+        snapshot: &Position,
+        pos: &Position,
+    ) -> Result<bool, MigrateError> {
+        if snapshot == pos {
+            return Ok(true);
+        }
+        // If catch-up has moved on, the log behind `pos` may be gone.
+        let now = self.target.stream(&self.stream.name)?;
+        if now.is_none_or(|now| now.pos != *pos) {
+            return Ok(false);
+        }
+        match self.source.touched(mapping, snapshot, pos) {
+            Ok(touched) => Ok(matches!(touched, Touched::Keys(keys) if super::Rows::is_empty(&keys))),
+            Err(MigrateError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     /// A row in the way is there to stay if nothing changed between two collisions and catch-up has nothing left to do:
@@ -179,6 +205,6 @@ impl<'a, D: Driver> Copier<'a, D> {
             return Ok(None);
         }
         let batch = self.source.range(mapping, &lease.range)?;
-        Ok(Some(InSnapshot { caught_up: snapshot == now.pos, snapshot, batch }))
+        Ok(Some(InSnapshot { pos: now.pos, snapshot, batch }))
     }
 }
