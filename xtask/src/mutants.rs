@@ -29,6 +29,8 @@ struct Mutant {
     rule: String,
     /// Arguments of `cargo test` that must fail.
     test: Vec<String>,
+    /// Variables that it is given, such as how many seeds are worth trying.
+    env: Vec<(String, String)>,
 }
 
 pub(crate) fn run_all(options: &Options) -> Result<()> {
@@ -81,7 +83,14 @@ fn read(name: String, file: PathBuf) -> Result<Mutant> {
         found.map(|rest| rest.trim().to_owned()).with_context(|| format!("{name} has no line `{start} …`"))
     };
     let (rule, test) = (line("Rule:")?, line("Test:")?);
-    Ok(Mutant { file, rule, test: test.split_whitespace().map(str::to_owned).collect(), name })
+    let env = line("Env:").unwrap_or_default();
+    let variable = |text: &str| {
+        let (variable, value) =
+            text.split_once('=').with_context(|| format!("{name}: `{text}` sets nothing"))?;
+        Ok((variable.to_owned(), value.to_owned()))
+    };
+    let env = env.split_whitespace().map(variable).collect::<Result<_>>()?;
+    Ok(Mutant { file, rule, test: test.split_whitespace().map(str::to_owned).collect(), env, name })
 }
 
 /// The sources as they stand in the work tree, without what is built from them.
@@ -117,6 +126,7 @@ fn is_caught(mutant: &Mutant, tree: &Path, target: &Path) -> Result<bool> {
     let cargo = |more: &[&str]| {
         let mut command = shell::cargo(&["test", "--quiet"]);
         command.args(more).args(&mutant.test).current_dir(tree).env("CARGO_TARGET_DIR", target);
+        command.envs(mutant.env.iter().map(|(variable, value)| (variable, value)));
         command
     };
     run(&mut cargo(&["--no-run"])).with_context(|| format!("mutant {} does not compile", mutant.name))?;

@@ -7,7 +7,9 @@
 use std::collections::HashMap;
 
 use super::catch_up::{collision, no_stream};
-use super::driver::{Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _};
+use super::driver::{
+    Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
+};
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -29,7 +31,7 @@ pub struct Copier<'a, D: Driver> {
     options: CopierOptions,
     /// What keeps the chunk that was given up last.
     blocked: Option<String>,
-    /// The snapshot of the last collision, if catch-up stood exactly there.
+    /// Where catch-up stood at the last collision, if the chunk's snapshot held no change beyond it.
     collided: Option<Position>,
     /// Rows in the way, by chunk, text and holders, each with the snapshot that met it and how often catch-up passed that.
     in_the_way: HashMap<(usize, i64, String, u64), (Position, u32)>,
@@ -47,8 +49,8 @@ pub struct CopierOptions {
 /// A chunk's keys and rows.
 struct InSnapshot<R> {
     snapshot: Position,
-    /// Catch-up had come exactly there.
-    caught_up: bool,
+    /// Where catch-up stood.
+    pos: Position,
     batch: super::Batch<R>,
 }
 
@@ -146,7 +148,7 @@ impl<'a, D: Driver> Copier<'a, D> {
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
         let read = self.read_chunk(row, mapping, lease);
         self.source.end()?;
-        let Some(InSnapshot { snapshot, caught_up, batch }) = read? else { return Ok(None) };
+        let Some(InSnapshot { snapshot, pos, batch }) = read? else { return Ok(None) };
         self.points.pass("chunk_read")?;
         if row.phase == Phase::Loading {
             let loaded = self.target.load(lease, mapping, &batch)?;
@@ -160,7 +162,8 @@ impl<'a, D: Driver> Copier<'a, D> {
         if let Outcome::Collides { example, holders } = &outcome {
             self.blocked = Some(example.clone());
             let passed = self.passed(lease, example, super::Rows::hash(holders), &snapshot)?;
-            self.refuse_standing_collision(mapping, lease, example, caught_up.then_some(snapshot), passed)?;
+            let caught_up_at = self.has_all(mapping, &snapshot, &pos)?.then_some(pos);
+            self.refuse_standing_collision(mapping, lease, example, caught_up_at, passed)?;
         }
         Ok(Some(outcome))
     }
@@ -185,7 +188,31 @@ impl<'a, D: Driver> Copier<'a, D> {
         Ok(met.1)
     }
 
-    /// A row in the way is there to stay if catch-up passed it often enough, or if nothing changed between two collisions and catch-up has nothing left to do:
+    /// Whether nothing of the mapping that the snapshot saw is left to catch-up, which still stands at `pos`. The snapshot
+    /// itself may be another: heartbeats and other tables move it too.
+    fn has_all(
+        &mut self,
+        mapping: &Mapping,
+        snapshot: &Position,
+        pos: &Position,
+    ) -> Result<bool, MigrateError> {
+        if snapshot == pos {
+            return Ok(true);
+        }
+        // If catch-up has moved on, the log behind `pos` may be gone.
+        let now = self.target.stream(&self.stream.name)?;
+        if now.is_none_or(|now| now.pos != *pos) {
+            return Ok(false);
+        }
+        match self.source.touched(mapping, snapshot, pos) {
+            Ok(touched) => Ok(matches!(touched, Touched::Keys(keys) if super::Rows::is_empty(&keys))),
+            Err(MigrateError::Refused { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A row in the way is there to stay if catch-up passed it often enough, or if nothing changed between two collisions
+    /// and catch-up has nothing left to do:
     /// whatever this or another worker wrote before the second is of no newer snapshot.
     fn refuse_standing_collision(
         &mut self,
@@ -222,6 +249,6 @@ impl<'a, D: Driver> Copier<'a, D> {
             return Ok(None);
         }
         let batch = self.source.range(mapping, &lease.range)?;
-        Ok(Some(InSnapshot { caught_up: snapshot == now.pos, snapshot, batch }))
+        Ok(Some(InSnapshot { pos: now.pos, snapshot, batch }))
     }
 }

@@ -334,6 +334,23 @@ fn a_batch_leaves_out_what_catch_up_has_touched() {
 }
 
 #[test]
+fn a_stream_made_anew_is_not_moved_by_who_had_claimed_the_old_one() {
+    let ends = Ends::items();
+    ends.start(Phase::Following).unwrap();
+    let (mut source, mut target) = (ends.driver.source().unwrap(), ends.driver.target().unwrap());
+    let old = target.stream("items").unwrap().unwrap();
+    let claim = target.claim("items").unwrap();
+    target.forget_stream(&ends.stream).unwrap();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1)");
+    let pos = source.begin(&ends.stream, None).unwrap();
+    target.create_stream("items", &StreamRow { pos: pos.clone(), next: pos.clone(), ..old.clone() }).unwrap();
+    // Tokens begin anew as well, so the old claim looks like the new one.
+    assert_eq!(target.claim("items").unwrap().token, claim.token);
+    assert!(!target.set_pos(&claim, &old.pos, &old.next).unwrap());
+    assert_eq!(target.stream("items").unwrap().unwrap().pos, pos);
+}
+
+#[test]
 fn ids_go_on_behind_those_the_source_gave_out() {
     let item = ITEM.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT");
     let thing = THING.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT");

@@ -3,12 +3,13 @@
 //! Invariant: every session writes dates, numbers and bytes in one form, whatever the server's settings are; a text that
 //! leaves one end is read the same way at the other.
 
+use std::collections::HashMap;
 use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
 use postgres::config::SslMode;
-use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Statement};
 
 use super::PostgresOptions;
 use super::fault::{broken, fault, no_session};
@@ -38,6 +39,8 @@ pub(super) struct Connection {
     pub(super) client: Client,
     /// Where it leads.
     pub(super) place: Arc<Place>,
+    /// Queries that the server has planned already.
+    planned: HashMap<String, Statement>,
 }
 
 /// Why a row says nothing: the driver asked for another column than it reads.
@@ -80,7 +83,7 @@ impl Place {
         let mut config = self.config.clone();
         config.application_name(&format!("migrate {purpose}"));
         let client = config.connect(NoTls).map_err(|error| no_session(&self.shown, error))?;
-        let mut connection = Connection { client, place: Arc::clone(self) };
+        let mut connection = Connection { client, place: Arc::clone(self), planned: HashMap::new() };
         // An old server does not know every setting, and would say that instead.
         let version: u32 = connection.number("SHOW server_version_num")?;
         if version < 130_000 {
@@ -139,6 +142,23 @@ impl Connection {
     /// The first columns of all rows.
     pub(super) fn texts(&mut self, query: &str) -> Result<Vec<String>, MigrateError> {
         Ok(self.rows(query)?.iter().filter_map(|row| row.get(0)).map(str::to_owned).collect())
+    }
+
+    /// As [`Self::texts`], for a query that comes again and again and takes longer to plan than to run.
+    pub(super) fn planned_texts(&mut self, query: &str) -> Result<Vec<String>, MigrateError> {
+        let Self { client, place, planned } = self;
+        let statement = match planned.get(query) {
+            Some(statement) => statement.clone(),
+            None => {
+                let statement = client.prepare(query).map_err(|error| fault(&place.shown, error))?;
+                planned.insert(query.to_owned(), statement.clone());
+                statement
+            }
+        };
+        let rows = client.query(&statement, &[]).map_err(|error| fault(&place.shown, error))?;
+        let first = |row: &postgres::Row| row.try_get::<_, Option<String>>(0);
+        let texts: Result<Vec<Option<String>>, _> = rows.iter().map(first).collect();
+        Ok(texts.map_err(|error| fault(&place.shown, error))?.into_iter().flatten().collect())
     }
 
     /// The first column of the first row as a number.

@@ -85,7 +85,7 @@ pub(super) fn tree(tables: &[String]) -> String {
 fn lines(connection: &mut Connection, captured: &[Captured]) -> Result<String, MigrateError> {
     let names: Vec<String> = captured.iter().map(|table| table.name.clone()).collect();
     let logs: Vec<String> = captured.iter().map(|table| sql::value(&table.log)).collect();
-    let lines = connection.texts(&format!(
+    let lines = connection.planned_texts(&format!(
         "WITH RECURSIVE {}, \
          relation AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind, \
            pg_get_expr(c.relpartbound, c.oid) AS bound \

@@ -6,10 +6,9 @@
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
-use crate::drivers::sqlite::SqliteDriver;
-use crate::engine::Stream;
 use crate::engine::backfill::{Copier, CopierOptions, Step};
 use crate::engine::catch_up::Follower;
+use crate::engine::{Driver, Stream};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -24,6 +23,8 @@ pub(super) enum Order {
     GoOn,
     /// Die there, or, between two tasks, close the connections.
     Crash,
+    /// Die there, and be replaced by a process that has the connections already: those of another server take long to make.
+    Abandon,
     /// Between two tasks: have no claim any more.
     Forget,
 }
@@ -37,7 +38,7 @@ pub(super) struct Sizes {
 /// What a worker came to.
 #[derive(Debug)]
 pub(super) enum Event {
-    At(#[expect(dead_code, reason = "the history shows it")] &'static str),
+    At(&'static str),
     Followed(Result<(), MigrateError>),
     Copied(Result<Step, MigrateError>),
     Idle,
@@ -50,7 +51,7 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start(driver: &SqliteDriver, stream: &Arc<Stream>) -> Self {
+    pub(super) fn start<D: Driver + Clone + 'static>(driver: &D, stream: &Arc<Stream>) -> Self {
         let ((orders, given), (told, events)) = (channel(), channel());
         let (driver, stream) = (driver.clone(), Arc::clone(stream));
         std::thread::spawn(move || work(&driver, &stream, given, told));
@@ -66,9 +67,15 @@ impl Worker {
     }
 }
 
-fn work(driver: &SqliteDriver, stream: &Stream, orders: Receiver<Order>, events: Sender<Event>) {
-    let orders = Arc::new(Mutex::new(orders));
-    let next = |orders: &Mutex<Receiver<Order>>| orders.lock().unwrap().recv();
+fn work<D: Driver>(driver: &D, stream: &Stream, orders: Receiver<Order>, events: Sender<Event>) {
+    let orders = Arc::new(Mutex::new((orders, false)));
+    // The next order, and whether the connections survive it.
+    let next = |orders: &Mutex<(Receiver<Order>, bool)>| {
+        let mut orders = orders.lock().unwrap();
+        let order = orders.0.recv();
+        orders.1 = matches!(order, Ok(Order::Abandon));
+        order
+    };
     let points = {
         let (orders, events) = (Arc::clone(&orders), events.clone());
         FailPoints::decided(move |point| {
@@ -79,25 +86,30 @@ fn work(driver: &SqliteDriver, stream: &Stream, orders: Receiver<Order>, events:
             }
         })
     };
+    let stays = |error: Option<&MigrateError>| match error {
+        Some(MigrateError::Crashed(_)) => orders.lock().unwrap().1,
+        Some(MigrateError::Unreachable { .. }) => false,
+        _ => true,
+    };
     let (mut follower, mut copier) = (None, None);
     while let Ok(order) = next(&orders) {
         let event = match order {
             Order::Follow { piece } => {
                 let done = follow(driver, stream, piece, &points, &mut follower);
-                follower = follower.filter(|_| !matches!(done, Err(MigrateError::Crashed(_))));
+                follower = follower.filter(|_| stays(done.as_ref().err()));
                 follower = follower.map(|(size, follower)| (if done.is_ok() { size } else { 0 }, follower));
                 Event::Followed(done)
             }
             Order::Copy(sizes) => {
                 let done = copy(driver, stream, sizes, &points, &mut copier);
-                copier = copier.filter(|_| done.is_ok());
+                copier = copier.filter(|_| done.is_ok() || orders.lock().unwrap().1);
                 Event::Copied(done)
             }
             Order::GoOn | Order::Crash => {
                 (follower, copier) = (None, None);
                 Event::Idle
             }
-            Order::Forget => {
+            Order::Forget | Order::Abandon => {
                 follower = follower.map(|(_, follower)| (0, follower));
                 Event::Idle
             }
@@ -107,14 +119,14 @@ fn work(driver: &SqliteDriver, stream: &Stream, orders: Receiver<Order>, events:
 }
 
 /// With the size of its pieces, 0 if it has to claim the stream first.
-type Following<'a> = Option<(u32, Follower<'a, SqliteDriver>)>;
+type Following<'a, D> = Option<(u32, Follower<'a, D>)>;
 
-fn follow<'a>(
-    driver: &SqliteDriver,
+fn follow<'a, D: Driver>(
+    driver: &D,
     stream: &'a Stream,
     piece: u32,
     points: &'a FailPoints,
-    follower: &mut Following<'a>,
+    follower: &mut Following<'a, D>,
 ) -> Result<(), MigrateError> {
     let (size, follower) = match follower {
         Some(known) => known,
@@ -127,12 +139,12 @@ fn follow<'a>(
     follower.batch().map(drop)
 }
 
-fn copy<'a>(
-    driver: &SqliteDriver,
+fn copy<'a, D: Driver>(
+    driver: &D,
     stream: &'a Stream,
     sizes: Sizes,
     points: &'a FailPoints,
-    copier: &mut Option<Copier<'a, SqliteDriver>>,
+    copier: &mut Option<Copier<'a, D>>,
 ) -> Result<Step, MigrateError> {
     let options = CopierOptions { chunk: sizes.chunk, lease_seconds: sizes.lease_seconds };
     let copier = match copier {

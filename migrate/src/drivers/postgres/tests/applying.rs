@@ -3,6 +3,11 @@
 //! Invariant: each test follows one batch and looks at the rows that the mapping does not fill.
 
 use super::world::{World, plain};
+use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
+use crate::engine::backfill::{Copier, CopierOptions};
+use crate::engine::{
+    Driver as _, Guard, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
+};
 
 const PEOPLE: &str = "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE, age int);
     INSERT INTO person SELECT i, 'p' || i, i FROM generate_series(1, 9) i";
@@ -55,6 +60,19 @@ fn a_holder_that_is_nobodys_is_reported_and_nothing_written() {
     assert_eq!(error.exit_code(), 3);
     assert!(error.to_string().contains("taken"), "{error}");
     assert_eq!(world.target.run("SELECT email FROM person WHERE id = 5").unwrap(), "p5");
+}
+
+#[test]
+fn a_chunk_that_a_row_of_nobody_blocks_says_so_once_catch_up_has_nothing_left() {
+    let world = World::new(PEOPLE, THERE, vec![plain("person", &["id", "email", "age"])]);
+    world.begin(Phase::Following).unwrap();
+    world.target.run("INSERT INTO person VALUES (100, 'p5', 0, 'theirs')").unwrap();
+    world.follow();
+    let options = CopierOptions { chunk: 7, lease_seconds: 60 };
+    let mut copier = Copier::open(&world.driver, &world.stream, options, &world.points).unwrap();
+    let error = copier.step().unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("p5"), "{error}");
 }
 
 #[test]
@@ -141,4 +159,43 @@ fn exclusion_constraints_are_told_and_refused_where_they_would_go_unchecked() {
     let world = World::new(PEOPLE, &target("DEFERRABLE"), mapping());
     let error = world.begin(crate::engine::Phase::Following).unwrap_err();
     assert_eq!(error.exit_code(), 3);
+}
+
+#[test]
+fn next_stands_still_while_a_chunk_that_has_read_it_is_written() {
+    let world = people();
+    let (mut source, mut target) = (world.source_end(), world.target_end());
+    let position = source.begin(&world.stream, None).unwrap();
+    let mapping = &world.stream.mappings[0];
+    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    let options = PostgresOptions { lock: std::time::Duration::from_millis(20), ..Default::default() };
+    let impatient = PostgresDriver::new(world.source.url(), world.target.url(), options).unwrap();
+    let mut follower = impatient.target().unwrap();
+    let claim = follower.claim("things").unwrap();
+    let mut touched = |_: &Position| {
+        assert_eq!(follower.set_next(&claim, &position).unwrap_err().exit_code(), 4);
+        Ok(Touched::Keys(Default::default()))
+    };
+    let guard = Guard::GivingWay { stream: "things", lease: None, touched: &mut touched };
+    assert!(matches!(target.apply(guard, mapping, &batch).unwrap(), Outcome::Written(0)));
+    assert!(follower.set_next(&claim, &position).unwrap());
+}
+
+#[test]
+fn a_stream_made_anew_is_not_moved_by_who_had_claimed_the_old_one() {
+    let world = people();
+    let mut target = world.target_end();
+    let old = target.stream("things").unwrap().unwrap();
+    let claim = target.claim("things").unwrap();
+    target.forget_stream(&world.stream).unwrap();
+    let mut source = world.source_end();
+    let pos = source.begin(&world.stream, None).unwrap();
+    source.end().unwrap();
+    target
+        .create_stream("things", &StreamRow { pos: pos.clone(), next: pos.clone(), ..old.clone() })
+        .unwrap();
+    // Tokens begin anew as well, so the old claim looks like the new one.
+    assert_eq!(target.claim("things").unwrap().token, claim.token);
+    assert!(!target.set_pos(&claim, &old.pos, &old.next).unwrap());
+    assert_eq!(target.stream("things").unwrap().unwrap().pos, pos);
 }

@@ -3,7 +3,8 @@
 //! Invariant: a write that the log does not hold is a write that the target never hears of.
 
 use super::world::{World, plain};
-use crate::engine::{Phase, Source as _};
+use crate::drivers::postgres::PostgresDriver;
+use crate::engine::{Driver as _, Phase, Source as _, Stream};
 
 const ITEMS: &str =
     "CREATE TABLE item (id int PRIMARY KEY, name text); INSERT INTO item VALUES (1, 'a'), (2, 'b')";
@@ -75,6 +76,22 @@ fn the_appliers_own_writes_are_not_logged() {
         .run("BEGIN; SET LOCAL banyan.applier = 'on'; UPDATE item SET name = 'q'; DELETE FROM item WHERE id = 2; COMMIT; SELECT 1")
         .unwrap();
     assert_eq!(world.follow().keys, 0);
+}
+
+#[test]
+fn capture_on_the_target_hears_its_application_and_not_the_applier() {
+    let world = items().copied();
+    let back = Stream { name: "things.back".to_owned(), ..world.stream.clone() };
+    let driver = PostgresDriver::new(world.target.url(), world.source.url(), Default::default()).unwrap();
+    driver.source().unwrap().install_capture(&back).unwrap();
+    let log = "SELECT relname FROM pg_class WHERE relname ~ '^log_[0-9a-f]{16}$'";
+    let log = world.target.run(log).unwrap();
+    let count = || world.target.run(&format!("SELECT count(*) FROM banyan.{log}")).unwrap();
+    world.source.run("UPDATE item SET name = 'applied' WHERE id = 1; DELETE FROM item WHERE id = 2").unwrap();
+    assert_eq!(world.follow().rows, 2);
+    assert_eq!(count(), "0");
+    world.target.run("UPDATE item SET name = 'by the service' WHERE id = 1").unwrap();
+    assert_eq!(count(), "1");
 }
 
 #[test]

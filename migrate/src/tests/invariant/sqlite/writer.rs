@@ -4,7 +4,7 @@
 
 use rusqlite::Connection;
 
-use super::random::Random;
+use crate::tests::invariant::random::Random;
 
 const CODES: [&str; 5] = ["'a'", "'b'", "'c'", "'d'", "NULL"];
 const SLOTS: [&str; 6] = ["'x'", "'X'", "'y'", "'Y'", "'none'", "NULL"];
