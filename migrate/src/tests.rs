@@ -15,5 +15,6 @@ mod planning;
 mod running;
 mod sqlite_driver;
 mod switching;
+mod switching_captured;
 mod verifying;
 mod world;

@@ -6,6 +6,7 @@ mod api_document;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod captured;
 mod crash;
 #[cfg(test)]
 mod extraction;
