@@ -125,9 +125,13 @@ impl Captured {
     }
 
     /// Refused where the side to be filled owns the data, unless the stream rests and so writes nothing.
-    pub(super) fn needs_follower(&self, settings: &Settings, is_resting: bool) -> Result<(), MigrateError> {
+    pub(super) fn needs_follower(
+        &self,
+        settings: &Settings,
+        is_resting: impl FnOnce() -> Result<bool, MigrateError>,
+    ) -> Result<(), MigrateError> {
         let Some(store) = Self::store(settings)? else { return Ok(()) };
-        if is_resting || self.fills(&store)? == Fills::Follower {
+        if self.fills(&store)? == Fills::Follower || is_resting()? {
             return Ok(());
         }
         let (context, side) = (&self.context, if self.back { "monolith" } else { "service" });

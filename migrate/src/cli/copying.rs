@@ -132,8 +132,9 @@ pub(super) fn run(
         print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
         return output::captured(&[status], json);
     }
-    let is_resting = with_driver!(captured, |driver| rests(&driver, &captured.stream))?;
-    captured.needs_follower(settings, is_resting && !what.again)?;
+    captured.needs_follower(settings, || {
+        Ok(!what.again && with_driver!(captured, |driver| rests(&driver, &captured.stream))?)
+    })?;
     captured.announce(settings, true)?;
     if what.again {
         with_driver!(captured, |driver| forget(&driver, &captured.stream))?;
