@@ -43,10 +43,6 @@ fn wait_until_copied(cluster: &Cluster) {
     .unwrap();
 }
 
-fn switch(cluster: &Cluster, to: &str) {
-    migrate(cluster, &["switch", "users", "--to", to]);
-}
-
 /// Tries the switch until it is done, as an operator would who reads its messages.
 fn switch_at_last(cluster: &Cluster, to: &str) {
     wait::until(&format!("the switch to the {to} is done"), PATIENCE, || {
@@ -80,7 +76,7 @@ fn users_move_out_and_home_over_change_capture_without_a_failed_request() {
         cluster.set_reads(percent).unwrap().ok().unwrap();
         work(&load, 100);
     }
-    switch(&cluster, "service");
+    switch_at_last(&cluster, "service");
     let _back = cluster.migrate_job(&["run", "users", "--back"]).unwrap();
     // From here on the service answers alone: an old state would be a lost write.
     load.lap();
@@ -103,11 +99,15 @@ fn migrate_dies_at_every_step_of_a_switch_over_change_capture() {
     let cluster = cluster(500);
     let _there = copy_users(&cluster);
     let load = load(&cluster);
-    let (mut to, mut died, mut back) = ("service", 0, None);
+    let (mut to, mut back) = ("service", None);
     for point in SWITCH_POINTS {
-        let launch = cluster.migrate_launch(&["switch", "users", "--to", to]);
-        let output = process::run(&launch.env("BANYAN_FAIL_POINT", point), PATIENCE).unwrap();
-        died += u32::from(output.code.is_none());
+        // A busy machine may not come as far within the time for which writes are held; the switch is given up then.
+        wait::until(&format!("migrate dies at {point}"), PATIENCE, || {
+            let launch = cluster.migrate_launch(&["switch", "users", "--to", to]);
+            let output = process::run(&launch.env("BANYAN_FAIL_POINT", point), PATIENCE)?;
+            Ok(output.code.is_none().then_some(()))
+        })
+        .unwrap();
         // Writes must go on by themselves before anybody looks: a hold ends at its deadline.
         load.lap();
         work(&load, 150);
@@ -119,7 +119,6 @@ fn migrate_dies_at_every_step_of_a_switch_over_change_capture() {
         }
         to = if to == "service" { "monolith" } else { "service" };
     }
-    assert_eq!(died, 11, "not every fail point was met; are they named otherwise now?");
     let report = load.stop().unwrap();
     assert_no_fault(&report);
     finish(&cluster, &report);
