@@ -7,6 +7,7 @@ mod api_document;
 mod architecture;
 #[cfg(test)]
 mod captured;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod extraction;
