@@ -331,6 +331,9 @@ fn status_once(settings: &Settings, context: Option<&str>, json: bool) -> Result
     let (mut old, mut new) = (Vec::new(), Vec::new());
     for name in settings.extractions.keys().filter(|name| context.is_none_or(|context| context == *name)) {
         if is_captured(settings, name)? {
+            // Where there is nothing to be switched, nothing is settled.
+            let deeds = open(settings, name).and_then(|extraction| status::settle(&extraction));
+            deeds.unwrap_or_default().iter().filter(|_| !json).for_each(|deed| print_line(deed));
             new.extend(standings(settings, name)?);
         } else {
             old.push(open(settings, name)?.carry_out(status::run)?);

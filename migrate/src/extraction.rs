@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use control::{ControlError, ControlSettings, ControlStore, DataMode, Flag};
 
+use crate::drivers::sqlite::{SqliteDriver, SqliteOptions};
+use crate::engine::Stream;
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 use crate::flow::{End, Flow};
@@ -77,6 +79,13 @@ impl Extraction {
         Ok(self.store.flag(self.context())?)
     }
 
+    /// The stream that fills `flow.to`, and the driver that moves it.
+    pub(crate) fn stream(&self, flow: Flow) -> Result<(Stream, SqliteDriver), MigrateError> {
+        let stream = self.manifest.stream(flow)?;
+        let driver = SqliteDriver::new(&self.files.source, &self.files.target, SqliteOptions::default());
+        Ok((stream, if flow.from == End::Target { driver.back() } else { driver }))
+    }
+
     /// The direction out of the present owner's database; refused while ownership is being switched.
     pub fn settled_flow(&self) -> Result<Flow, MigrateError> {
         let flag = self.store.settle(self.context())?;
@@ -106,7 +115,9 @@ fn dual_write_file(context: &str, place: &Place) -> Result<PathBuf, MigrateError
     match place.engine()? {
         Engine::Sqlite(file) => Ok(file),
         Engine::Postgres(_) => Err(MigrateError::refused(
-            format!("{place} is no SQLite file, and dual-write and switches are for SQLite files"),
+            format!(
+                "{place} is no SQLite file, and dual-write and switches of ownership are for SQLite files"
+            ),
             format!(
                 "copy {context} by change capture: `migrate capture install {context}`, then `migrate run {context}`"
             ),

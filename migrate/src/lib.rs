@@ -16,6 +16,7 @@ pub mod drivers;
 pub mod dual_write;
 pub mod engine;
 pub mod error;
+mod evidence;
 pub mod extraction;
 pub mod fail_point;
 pub mod flow;

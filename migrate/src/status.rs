@@ -85,7 +85,7 @@ pub fn run(extraction: &Extraction) -> Result<Status, MigrateError> {
 
 /// A switch within its time is left alone; one that was left behind is ended. Where that cannot be done now (a
 /// database is away), the status is shown all the same.
-fn settle(extraction: &Extraction) -> Result<Vec<String>, MigrateError> {
+pub(crate) fn settle(extraction: &Extraction) -> Result<Vec<String>, MigrateError> {
     let hold = extraction.flag()?.hold;
     if hold.is_some_and(|hold| now_ms() < hold.deadline_ms) {
         return Ok(Vec::new());

@@ -7,21 +7,28 @@
 //! | 3 | begin: facades hold the writes | `switch_held` | abort once the deadline has passed |
 //! | 4 | wait until all processes hold and nothing is in flight | `switch_acknowledged` | abort |
 //! | 5 | close the old owner's fence | `switch_fenced` | abort, fence reopened |
-//! | 6 | wait until the old owner's images are delivered | `switch_drained` | abort, fence reopened |
+//! | 6 | what the old owner wrote last gets across | `switch_drained` | abort, fence reopened |
 //! | 7 | verify what changed since step 2 | `switch_compared` | abort, fence reopened |
-//! | 8 | new owner: sequences, counter, dual-write on | `switch_prepared` | abort, fence reopened |
+//! | 8 | new owner: sequences, counter, the way back | `switch_prepared` | abort, fence reopened |
 //! | 9 | **flip**: the point of no doubt | `switch_flipped` | finished forward |
 //! | 10 | open the new owner's fence | `switch_opened` | finished forward |
-//! | 11 | old owner: dual-write off | `switch_retired` | finished forward |
+//! | 11 | the way back begins | `switch_retired` | finished forward |
 //! | 12 | finish: facades release the writes to the new owner | `switch_finished` | done |
+//!
+//! Two things bring writes to the other side, and only they differ ([`crossing`]): under dual-write, [`images`] that the owner's
+//! relay delivers; under change capture, [`catch_up`], which the switch does itself.
 //!
 //! Invariants: the old owner's fence is closed before the flip and the new owner's opened after it, so at no instant
 //! do both accept writes; nothing is flipped that was not compared with the fence closed; before the flip every
 //! failure ends with the old owner going on, after it none goes back.
 
+mod catch_up;
+mod crossing;
 mod health;
 mod hold;
+mod images;
 mod settle;
+mod streams;
 
 use std::time::Duration;
 
@@ -35,13 +42,11 @@ use crate::extraction::Extraction;
 use crate::flow::{End, Flow};
 use crate::meter::Meter;
 use crate::sqlite::{Pair, SequenceMove};
+use crate::switch::catch_up::CatchUp;
+use crate::switch::crossing::Crossing;
 use crate::switch::hold::UnderHold;
-use crate::verify::{Comparison, VerifyOptions, record};
-
-/// Keys that may be left to compare while writes are held.
-const FEW_KEYS: u64 = 500;
-/// Rounds of comparing what changed before writes are held.
-const ROUNDS: u32 = 10;
+use crate::switch::images::Images;
+use crate::verify::VerifyOptions;
 
 /// What a switch did.
 #[derive(Debug, Clone, Serialize)]
@@ -58,7 +63,8 @@ pub struct SwitchReport {
     pub verified_rows: u64,
     /// Keys compared while writes were held.
     pub dirty_keys: u64,
-    /// Images that were still to be delivered when the old owner's fence was closed.
+    /// Images that were still to be delivered when the old owner's fence was closed; under change capture, changed keys that were
+    /// still to be applied.
     pub drained: i64,
     /// Where the new owner's ids and versions go on.
     pub sequences: Option<SequenceMove>,
@@ -93,14 +99,18 @@ pub fn run(
         return Ok(report);
     }
     let flow = Flow { from: End::from(flag.writes), to: End::from(to) };
+    let mut crossing: Box<dyn Crossing> = match flag.captured {
+        true => Box::new(CatchUp::new(extraction, flow, options.patience)?),
+        false => Box::new(Images::new(extraction, flow, options)),
+    };
     gates(extraction, flow)?;
-    let mut comparison = verify(extraction, flow, options, meter)?;
-    report.verified_rows = comparison.report.rows;
+    crossing.gates()?;
+    report.verified_rows = crossing.verify(meter)?;
     extraction.points.pass("switch_verified")?;
 
     let hold = extraction.store.begin_switch(extraction.context(), to, who)?;
     let under_hold = UnderHold::new(extraction, flow, hold);
-    if let Err(error) = under_hold.and_then(|held| held.carry_out(&mut comparison, &mut report, who)) {
+    if let Err(error) = under_hold.and_then(|held| held.carry_out(crossing.as_mut(), &mut report, who)) {
         if matches!(error, MigrateError::Crashed(_)) {
             return Err(error);
         }
@@ -120,12 +130,6 @@ pub fn run(
 fn gates(extraction: &Extraction, flow: Flow) -> Result<(), MigrateError> {
     let context = extraction.context();
     let pair = Pair::read_only(&extraction.files)?;
-    if !extraction.flag()?.dual_write || !pair.known_context(flow.from, context)?.dual_write {
-        return Err(MigrateError::refused(
-            format!("dual-write of {context} is off, so the {} is no copy", flow.to.side()),
-            format!("run `migrate dual-write {context} on`, `migrate backfill {context}`"),
-        ));
-    }
     if !pair.known_context(flow.to, context)?.closed {
         return Err(MigrateError::refused(
             format!("the {} accepts writes of {context} already", flow.to.side()),
@@ -135,58 +139,6 @@ fn gates(extraction: &Extraction, flow: Flow) -> Result<(), MigrateError> {
         ));
     }
     health::probe(extraction, flow.to)
-}
-
-/// Compares everything while writes go on, then what they changed, until little is left to compare under the hold.
-fn verify<'a>(
-    extraction: &'a Extraction,
-    flow: Flow,
-    options: VerifyOptions,
-    meter: &mut Meter,
-) -> Result<Comparison<'a>, MigrateError> {
-    let mut comparison = Comparison::open(extraction, flow, options)?;
-    comparison.all(meter)?;
-    record(extraction, &comparison.report)?;
-    needs_stillness(&comparison)?;
-    for _ in 0..ROUNDS {
-        needs_equality(&comparison)?;
-        if comparison.changed()? <= FEW_KEYS {
-            break;
-        }
-    }
-    needs_equality(&comparison)?;
-    Ok(comparison)
-}
-
-/// A key that never stood still while everything was compared is one whose images are not delivered.
-fn needs_stillness(comparison: &Comparison<'_>) -> Result<(), MigrateError> {
-    let report = &comparison.report;
-    if report.moving == 0 {
-        return Ok(());
-    }
-    Err(MigrateError::refused(
-        format!(
-            "{} changed keys of {} wait to be delivered to the other side",
-            report.moving, report.context
-        ),
-        format!(
-            "see with `migrate status {}` whether the other side answers, then run it again",
-            report.context
-        ),
-    ))
-}
-
-/// Keys that move are no difference yet: they are compared again under the hold.
-fn needs_equality(comparison: &Comparison<'_>) -> Result<(), MigrateError> {
-    let report = &comparison.report;
-    if report.differences() == 0 {
-        return Ok(());
-    }
-    let context = &report.context;
-    Err(MigrateError::failed(format!(
-        "the sides differ in {} rows of {context}, so ownership stays; `migrate verify {context}` lists them",
-        report.differences()
-    )))
 }
 
 /// Ends the switch before its flip and lets the old owner go on. Returns false if it was flipped after all (the

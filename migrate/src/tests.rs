@@ -17,5 +17,6 @@ mod running;
 mod sqlite_driver;
 mod surveying;
 mod switching;
+mod switching_captured;
 mod verifying;
 mod world;

@@ -6,6 +6,8 @@ mod api_document;
 #[cfg(test)]
 mod architecture;
 #[cfg(test)]
+mod captured;
+#[cfg(test)]
 mod crash;
 #[cfg(test)]
 mod extraction;

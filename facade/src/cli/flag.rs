@@ -1,6 +1,7 @@
 //! `facade flag`: through the admin API of a running facade.
 
 use anyhow::Result;
+use control::Flag;
 use facade::admin::{FlagView, HistoryView, List};
 use facade::settings::Settings;
 use platform::table;
@@ -73,14 +74,25 @@ fn print_flags(flags: &[FlagView]) {
             format!("{}%", flag.reads),
             flag.writes.to_string(),
             flag.token.to_string(),
-            yes(flag.dual_write),
+            followed_by(flag),
             hold,
             yes(flag.forced),
             changed_at.clone().unwrap_or_else(|| "-".to_owned()),
         ]
     });
-    let headers = ["context", "stage", "reads", "writes", "token", "dual-write", "hold", "forced", "changed"];
+    let headers =
+        ["context", "stage", "reads", "writes", "token", "followed by", "hold", "forced", "changed"];
     table::print(headers, cells);
+}
+
+/// What keeps the other side up to date.
+fn followed_by(flag: &Flag) -> String {
+    match (flag.dual_write, flag.captured) {
+        (true, _) => "dual-write",
+        (false, true) => "capture",
+        (false, false) => "-",
+    }
+    .to_owned()
 }
 
 fn yes(is: bool) -> String {

@@ -124,7 +124,7 @@ impl Copied {
 /// Whether the owner of a context may have changed since its flag was copied: its data was on its way, or away.
 pub(super) fn may_have_moved(flag: &Flag) -> bool {
     flag.data == DataMode::Replicated
-        && (flag.dual_write || flag.writes == Side::Service || flag.hold.is_some())
+        && (flag.is_followed() || flag.writes == Side::Service || flag.hold.is_some())
 }
 
 /// The thread that keeps a copy. It ends when nobody can tell it anything more.

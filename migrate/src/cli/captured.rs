@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use control::ControlStore;
+use control::{ControlStore, DataMode, Side, Who};
 
 use super::arguments::StreamArgs;
 use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
@@ -23,6 +23,15 @@ pub(super) struct Captured {
     pub(super) stream: Stream,
     pub(super) extraction: ExtractionSettings,
     back: bool,
+}
+
+/// Which side a direction fills.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Fills {
+    /// The one that owns the data.
+    Owner,
+    /// The one that follows.
+    Follower,
 }
 
 /// The two databases, both of one engine.
@@ -103,6 +112,46 @@ impl Captured {
             ),
             format!("run `migrate dual-write {context} off` first"),
         ))
+    }
+
+    /// Which side this direction fills, as the control store says. One that does not know the context: the monolith owns it.
+    pub(super) fn fills(&self, store: &ControlStore) -> Result<Fills, MigrateError> {
+        let owner = match store.flag(&self.context) {
+            Err(control::ControlError::UnknownContext { .. }) => Side::Monolith,
+            flag => flag?.writes,
+        };
+        let filled = if self.back { Side::Monolith } else { Side::Service };
+        Ok(if owner == filled { Fills::Owner } else { Fills::Follower })
+    }
+
+    /// Refused where the side to be filled owns the data, unless the stream rests and so writes nothing.
+    pub(super) fn needs_follower(
+        &self,
+        settings: &Settings,
+        is_resting: impl FnOnce() -> Result<bool, MigrateError>,
+    ) -> Result<(), MigrateError> {
+        let Some(store) = Self::store(settings)? else { return Ok(()) };
+        if self.fills(&store)? == Fills::Follower || is_resting()? {
+            return Ok(());
+        }
+        let (context, side) = (&self.context, if self.back { "monolith" } else { "service" });
+        let (back, other) = if self.back { ("", "service") } else { (" --back", "monolith") };
+        Err(MigrateError::refused(
+            format!("the {side} owns {context}, and its newer rows would be written over"),
+            format!(
+                "follow it with `migrate run {context}{back}`, or run `migrate switch {context} --to {other}` first"
+            ),
+        ))
+    }
+
+    /// Tells the control store, where one is set, that change capture serves the context, or does so no longer. Refused
+    /// beside dual-write, and while somebody relies on it.
+    pub(super) fn announce(&self, settings: &Settings, on: bool) -> Result<(), MigrateError> {
+        let Some(store) = Self::store(settings)? else { return Ok(()) };
+        store.declare(&self.context, DataMode::Replicated)?;
+        let reason = if on { "capture is installed" } else { "capture is removed" };
+        store.set_capture(&self.context, on, &Who::new("migrate", reason))?;
+        Ok(())
     }
 
     /// The control store, where one is set.

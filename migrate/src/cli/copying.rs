@@ -9,7 +9,7 @@ use super::arguments::{CaptureCommand, HowArgs, PauseArgs, ResumeArgs, StreamArg
 use super::captured::{Captured, state_of, with_driver};
 use crate::engine::run::{Adopt, Parts, Pause, Until};
 use crate::engine::{
-    Driver, RunOptions, RunReport, RunState, Source as _, Steering, Stop, Stream, Target as _,
+    Driver, Phase, RunOptions, RunReport, RunState, Source as _, Steering, Stop, Stream, Target as _,
 };
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -23,11 +23,17 @@ pub(super) fn capture(settings: &Settings, command: CaptureCommand, json: bool) 
         CaptureCommand::Install { stream, dry_run } => {
             let captured = Captured::open(settings, &stream)?;
             captured.needs_no_dual_write(settings)?;
+            if !dry_run {
+                captured.announce(settings, true)?;
+            }
             let done = with_driver!(captured, |driver| install(&driver, &captured.stream, dry_run))?;
             output::capture_change(&done, json)
         }
         CaptureCommand::Remove { stream, forget, dry_run } => {
             let captured = Captured::open(settings, &stream)?;
+            if !dry_run && !captured.is_back() {
+                captured.announce(settings, false)?;
+            }
             let what = Removal { forget, dry_run };
             let done = with_driver!(captured, |driver| remove(&driver, &captured.stream, what))?;
             output::capture_change(&done, json)
@@ -126,6 +132,10 @@ pub(super) fn run(
         print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
         return output::captured(&[status], json).map(|_| 0);
     }
+    captured.needs_follower(settings, || {
+        Ok(!what.again && with_driver!(captured, |driver| rests(&driver, &captured.stream))?)
+    })?;
+    captured.announce(settings, true)?;
     if what.again {
         with_driver!(captured, |driver| forget(&driver, &captured.stream))?;
         if !json {
@@ -138,6 +148,10 @@ pub(super) fn run(
     let meter = if json { Meter::silent() } else { Meter::visible(captured.stream.name.clone()) };
     let report = with_driver!(captured, |driver| metered(&driver, &captured.stream, &options, &stop, meter))?;
     output::run(&captured.stream.name, &report, json)
+}
+
+fn rests<D: Driver>(driver: &D, stream: &Stream) -> Result<bool, MigrateError> {
+    Ok(driver.target()?.stream(&stream.name)?.is_some_and(|row| row.phase == Phase::Resting))
 }
 
 fn metered<D: Driver>(

@@ -5,16 +5,15 @@
 use std::fs::OpenOptions;
 use std::time::Duration;
 
-use control::{DataMode, Verification, now_ms};
-
 use super::arguments::{RepairArgs, VerifyArgs};
-use super::captured::{Captured, with_driver};
+use super::captured::{Captured, Fills, with_driver};
 use crate::engine::repair::{RepairReport, Writes, repair as mend};
 use crate::engine::verify::{
     CompareDriver, Mode, Report, Resume, VerifyOptions, last_report, verify as compare,
 };
 use crate::engine::{Source as _, Stop};
 use crate::error::MigrateError;
+use crate::evidence;
 use crate::fail_point::FailPoints;
 use crate::meter::Meter;
 use crate::output;
@@ -32,8 +31,8 @@ pub(super) fn verify(settings: &Settings, arguments: &VerifyArgs, json: bool) ->
         let meter =
             if json { Meter::silent() } else { Meter::visible(format!("verify {}", captured.stream.name)) };
         let report = with_driver!(captured, |driver| one(&driver, &captured, &options, &stop, meter))?;
-        if options.mode == Mode::Full && report.complete && !captured.is_back() {
-            record(settings, &captured.context, &report)?;
+        if options.mode == Mode::Full && report.complete {
+            record(settings, &captured, &report)?;
         }
         if let Some(file) = &arguments.html {
             let page = output::html(&report);
@@ -87,21 +86,12 @@ fn one<D: CompareDriver>(
     Ok(report)
 }
 
-fn record(settings: &Settings, context: &str, report: &Report) -> Result<(), MigrateError> {
+/// Only what compares the owner with the side that follows it says something about that side.
+fn record(settings: &Settings, captured: &Captured, report: &Report) -> Result<(), MigrateError> {
     let Some(store) = Captured::store(settings)? else { return Ok(()) };
-    store.declare(context, DataMode::Replicated)?;
-    let count = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
-    store.record_verification(&Verification {
-        context: context.to_owned(),
-        clean: report.is_clean(),
-        rows: count(report.rows()),
-        differences: count(report.wrong() + report.moving()),
-        // Positions of capture are texts; the evidence holds it.
-        position: 0,
-        mapping_hash: report.mapping_hash.clone(),
-        evidence: report.evidence(),
-        at_ms: now_ms(),
-    })?;
+    if captured.fills(&store)? != Fills::Owner {
+        evidence::record(&store, &captured.context, report)?;
+    }
     Ok(())
 }
 

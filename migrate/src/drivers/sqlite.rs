@@ -19,6 +19,7 @@ mod loading;
 mod log;
 mod notes;
 mod place;
+mod resting;
 mod rows;
 mod source;
 mod sql;
@@ -82,6 +83,12 @@ impl SqliteDriver {
     pub fn new(source: &Path, target: &Path, options: SqliteOptions) -> Self {
         let names = Names { source: "source", target: "target" };
         Self { source: source.to_owned(), target: target.to_owned(), names, options }
+    }
+
+    /// The same, waiting for locks at most so long.
+    pub fn waiting(mut self, patience: Duration) -> Self {
+        self.options.patience = patience;
+        self
     }
 
     /// The way back: copies from the service's file to the monolith's; the inverse selects say `target.item`, as the

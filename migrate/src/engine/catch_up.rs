@@ -53,6 +53,18 @@ impl<'a, D: Driver> Follower<'a, D> {
         Ok(Self { stream, source, target, claim, points, piece })
     }
 
+    /// Takes the stream over for good: it rests, so that nobody else moves it until it is woken.
+    pub fn resting(
+        driver: &D,
+        stream: &'a Stream,
+        piece: u32,
+        points: &'a FailPoints,
+    ) -> Result<Self, MigrateError> {
+        let (source, mut target) = (driver.source()?, driver.target()?);
+        let claim = target.rest(&stream.name)?;
+        Ok(Self { stream, source, target, claim, points, piece })
+    }
+
     /// Its claim's token.
     pub fn token(&self) -> i64 {
         self.claim.token
@@ -98,13 +110,15 @@ impl<'a, D: Driver> Follower<'a, D> {
         }
         self.points.pass("catch_up_next")?;
         let mut caught = Caught { position: position.clone(), keys: 0, rows: 0 };
-        for mapping in &self.stream.mappings {
-            let dirty = self.source.stage_dirty(mapping, &row.pos)?;
-            if dirty.whole {
-                self.stage_everything(mapping)?;
-            }
-            if let Some(collision) = self.apply_staged(mapping, &mut caught)? {
-                return Ok(Attempt::Blocked(collision));
+        if !self.apply_together(&row.pos, &mut caught)? {
+            for mapping in &self.stream.mappings {
+                let dirty = self.source.stage_dirty(mapping, &row.pos)?;
+                if dirty.whole {
+                    self.stage_everything(mapping)?;
+                }
+                if let Some(collision) = self.apply_staged(mapping, &mut caught)? {
+                    return Ok(Attempt::Blocked(collision));
+                }
             }
         }
         if !self.target.set_pos(&self.claim, &row.pos, &position)? {
@@ -121,6 +135,33 @@ impl<'a, D: Driver> Follower<'a, D> {
             Ok(None) => no_stream(self.stream),
             Err(error) => error,
         }
+    }
+
+    /// What fits one piece per mapping goes in one transaction, so that whoever reads the target meanwhile sees the tables of a
+    /// key change at once. Gives false, and has done nothing, where something does not fit or collides.
+    fn apply_together(&mut self, since: &Position, caught: &mut Caught) -> Result<bool, MigrateError> {
+        if self.stream.mappings.len() < 2 {
+            return Ok(false);
+        }
+        let mut parts = Vec::new();
+        for mapping in &self.stream.mappings {
+            let dirty = self.source.stage_dirty(mapping, since)?;
+            if dirty.whole || dirty.keys > u64::from(self.piece) {
+                return Ok(false);
+            }
+            parts.extend(self.source.piece(mapping, 0, self.piece)?.map(|batch| (mapping, batch)));
+        }
+        if parts.is_empty() {
+            return Ok(true);
+        }
+        match self.target.apply_together(&self.claim, &parts)? {
+            Outcome::Written(rows) => caught.rows = rows,
+            Outcome::Superseded => return Err(self.lost()),
+            Outcome::Collides { .. } => return Ok(false),
+        }
+        caught.keys = parts.iter().map(|(_, batch)| super::Rows::len(&batch.keys)).sum();
+        self.points.pass("catch_up_piece")?;
+        Ok(true)
     }
 
     /// Every key that either end knows.

@@ -91,6 +91,32 @@ pub enum Phase {
     Loading,
     /// Catch-up runs; chunks give way to it.
     Following,
+    /// The target owns the data, or is about to: nothing is applied but under the claim that [`Target::rest`] gave.
+    Resting,
+    /// It rested, and the next claim follows again.
+    Waking,
+}
+
+impl Phase {
+    /// The lower-case word.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Loading => "loading",
+            Self::Following => "following",
+            Self::Resting => "resting",
+            Self::Waking => "waking",
+        }
+    }
+
+    /// The phase of a word; one that a later version of this program wrote rests.
+    pub fn of(word: &str) -> Self {
+        match word {
+            "loading" => Self::Loading,
+            "following" => Self::Following,
+            "waking" => Self::Waking,
+            _ => Self::Resting,
+        }
+    }
 }
 
 /// The right to move a stream; a later claim ends it.
@@ -269,7 +295,7 @@ pub trait Target: Send {
     /// Whether every table of the stream is empty.
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError>;
 
-    /// Takes the stream over from whoever has it.
+    /// Takes the stream over from whoever has it; refused while it rests.
     fn claim(&mut self, name: &str) -> Result<Claim, MigrateError>;
     /// `next := position`, under the claim. False: superseded.
     fn set_next(&mut self, claim: &Claim, next: &Position) -> Result<bool, MigrateError>;
@@ -290,6 +316,38 @@ pub trait Target: Send {
         mapping: &Mapping,
         batch: &Batch<Self::Rows>,
     ) -> Result<Outcome<Self::Rows>, MigrateError>;
+
+    /// [`Target::apply`] under a claim for several mappings. In one transaction, unless the driver cannot: then who reads the
+    /// target sees the tables of a key change one after the other.
+    fn apply_together(
+        &mut self,
+        claim: &Claim,
+        parts: &[(&Mapping, Batch<Self::Rows>)],
+    ) -> Result<Outcome<Self::Rows>, MigrateError> {
+        let mut written = 0;
+        for (mapping, batch) in parts {
+            match self.apply(Guard::Claim(claim), mapping, batch)? {
+                Outcome::Written(rows) => written += rows,
+                other => return Ok(other),
+            }
+        }
+        Ok(Outcome::Written(written))
+    }
+
+    /// Takes the stream over and lets it rest: from then on no claim is given, and only under this one anything is applied.
+    /// Refused before the target is loaded.
+    fn rest(&mut self, _name: &str) -> Result<Claim, MigrateError> {
+        Err(unsupported("let a stream rest"))
+    }
+    /// Lets a resting stream be followed again if nobody moved its token since it was `seen`. Returns whether it did.
+    fn wake(&mut self, _name: &str, _seen: i64) -> Result<bool, MigrateError> {
+        Err(unsupported("let a stream rest"))
+    }
+    /// Makes the stream's row anew, resting, for a target that holds what the source holds at the row's position: nothing is
+    /// left to backfill, and what was verified before counts no longer.
+    fn start_at(&mut self, _stream: &Stream, _row: &StreamRow) -> Result<(), MigrateError> {
+        Err(unsupported("let a stream rest"))
+    }
 
     /// Leases a chunk that nobody has, or whose lease ran out, for `seconds`; else makes the next one of the first
     /// mapping that has ranges left. `end` gives the last key of the next chunk (see [`Source::range_end`]).

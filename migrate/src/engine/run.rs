@@ -26,8 +26,8 @@ use retry::{Next, keep_on};
 use shared::Shared;
 
 pub(crate) use retry::pause;
-pub(crate) use start::needs_same_mapping;
 pub use start::{Adopt, begin};
+pub(crate) use start::{needs_capture, needs_same_mapping};
 pub use state::{RunReport, RunState};
 pub use steering::{Pause, Steering};
 pub use stop::Stop;
@@ -185,7 +185,8 @@ impl<D: Driver> Runner<'_, D> {
         ended
     }
 
-    /// Catch-up. A stream that was taken over meanwhile is not taken back: the two would take turns for ever.
+    /// Catch-up. A stream that was taken over meanwhile is not taken back: the two would take turns for ever. One that was let
+    /// rest is followed again as soon as it is woken.
     fn follow(&self) -> Result<(), MigrateError> {
         let mut mine = None;
         let open = || Ok(None);
@@ -193,20 +194,42 @@ impl<D: Driver> Runner<'_, D> {
             if self.shared.phase() == Phase::Loading || self.shared.is_paused() {
                 return Ok(Next::Rest(LOOK_AGAIN));
             }
-            let follower = match session {
-                Some(follower) => follower,
-                None => {
-                    let claimed = self.claim(mine)?;
-                    mine = Some(claimed.token());
-                    session.insert(claimed)
+            if self.shared.phase() != Phase::Resting {
+                match self.follow_once(session, &mut mine) {
+                    Err(MigrateError::Refused { .. }) if self.is_at_rest()? => {}
+                    pause => return pause.map(Next::Rest),
                 }
-            };
-            let begun = Instant::now();
-            let caught = follower.batch()?;
-            let pause = if caught.keys > 0 { BATCH_PAUSE.0 } else { BATCH_PAUSE.1 };
-            self.shared.caught(begun, caught);
-            Ok(Next::Rest(pause))
+            }
+            (*session, mine) = (None, None);
+            Ok(Next::Rest(LOOK_AGAIN))
         })
+    }
+
+    /// One batch; returns how long to rest behind it.
+    fn follow_once<'r>(
+        &'r self,
+        session: &mut Option<Follower<'r, D>>,
+        mine: &mut Option<i64>,
+    ) -> Result<Duration, MigrateError> {
+        let follower = match session {
+            Some(follower) => follower,
+            None => {
+                let claimed = self.claim(*mine)?;
+                *mine = Some(claimed.token());
+                session.insert(claimed)
+            }
+        };
+        let begun = Instant::now();
+        let caught = follower.batch()?;
+        let pause = if caught.keys > 0 { BATCH_PAUSE.0 } else { BATCH_PAUSE.1 };
+        self.shared.caught(begun, caught);
+        Ok(pause)
+    }
+
+    /// Whether the stream rests, or did and nobody has claimed it since.
+    fn is_at_rest(&self) -> Result<bool, MigrateError> {
+        let row = self.driver.target()?.stream(&self.stream.name)?;
+        Ok(row.is_some_and(|row| matches!(row.phase, Phase::Resting | Phase::Waking)))
     }
 
     fn claim(&self, mine: Option<i64>) -> Result<Follower<'_, D>, MigrateError> {

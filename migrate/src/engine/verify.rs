@@ -107,6 +107,9 @@ pub fn verify<D: CompareDriver>(
     let began = Instant::now();
     let row = ready(&mut pair)?;
     let mut state = State::begin(&mut pair, &row, options)?;
+    if options.mode == Mode::Full && options.keep_seconds > 0 && state.is_fresh() {
+        state.report.position = pair.keep_log(options.keep_seconds)?;
+    }
     let took_before = state.report.duration_ms;
     let mut walk = Walk { options, stop, watch, began, took_before, moved_on: None };
     let walked = match options.mode {

@@ -95,6 +95,8 @@ fn standing_rows(standing: &Standing) -> Vec<[String; 2]> {
             let phase = match row.phase {
                 Phase::Loading => "loading (indexes come behind it, then catch-up)",
                 Phase::Following => "following",
+                Phase::Resting => "resting: the side that it fills owns the data",
+                Phase::Waking => "to be followed again; `migrate run` does so",
             };
             add("phase", phase.to_owned());
             add("position", row.pos.0.clone());

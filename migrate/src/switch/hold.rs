@@ -13,7 +13,7 @@ use crate::extraction::Extraction;
 use crate::flow::Flow;
 use crate::sqlite::Pair;
 use crate::switch::SwitchReport;
-use crate::verify::Comparison;
+use crate::switch::crossing::Crossing;
 
 /// Pause between two looks at something awaited.
 const LOOK_AGAIN: Duration = Duration::from_millis(2);
@@ -40,7 +40,7 @@ impl<'a> UnderHold<'a> {
     /// Everything up to and including the flip.
     pub(super) fn carry_out(
         &self,
-        comparison: &mut Comparison<'_>,
+        crossing: &mut dyn Crossing,
         report: &mut SwitchReport,
         who: &Who,
     ) -> Result<(), MigrateError> {
@@ -48,13 +48,14 @@ impl<'a> UnderHold<'a> {
         self.await_that("all processes hold the writes", || self.all_hold())?;
         points.pass("switch_acknowledged")?;
         self.close_fence()?;
-        report.drained = self.old_owner.backlog(self.flow.from, self.context())?.pending;
+        report.drained = crossing.waiting()?;
         points.pass("switch_fenced")?;
-        self.await_that("the old owner's images are delivered", || self.drained())?;
+        report.drained += crossing.drain(self)?;
+        self.left("the rest is across")?;
         points.pass("switch_drained")?;
-        report.dirty_keys = self.compare_changed(comparison)?;
+        report.dirty_keys = crossing.compare_changed()?;
         points.pass("switch_compared")?;
-        self.prepare_new_owner(report)?;
+        self.prepare_new_owner(crossing, report)?;
         points.pass("switch_prepared")?;
         self.left("the flip")?;
         self.extraction.store.flip(self.context(), self.hold.token, who)?;
@@ -66,7 +67,7 @@ impl<'a> UnderHold<'a> {
     }
 
     /// How much of the hold is left, or an error that names the step it did not suffice for.
-    fn left(&self, step: &str) -> Result<Duration, MigrateError> {
+    pub(super) fn left(&self, step: &str) -> Result<Duration, MigrateError> {
         let left = self.hold.deadline_ms - FLIP_MS - now_ms();
         match u64::try_from(left) {
             Ok(left) if left > 0 => Ok(Duration::from_millis(left)),
@@ -79,7 +80,7 @@ impl<'a> UnderHold<'a> {
         }
     }
 
-    fn await_that(
+    pub(super) fn await_that(
         &self,
         what: &str,
         done: impl Fn() -> Result<bool, MigrateError>,
@@ -117,26 +118,14 @@ impl<'a> UnderHold<'a> {
         })
     }
 
-    fn drained(&self) -> Result<bool, MigrateError> {
-        Ok(!self.old_owner.anything_pending(self.flow.from, self.context())?)
-    }
-
-    fn compare_changed(&self, comparison: &mut Comparison<'_>) -> Result<u64, MigrateError> {
-        let keys = comparison.changed()?;
-        let report = &comparison.report;
-        if report.differences() > 0 || report.moving > 0 {
-            return Err(MigrateError::failed(format!(
-                "{} rows that changed lately differ and {} move although nothing may write",
-                report.differences(),
-                report.moving
-            )));
-        }
-        Ok(keys)
-    }
-
     /// Its fence is still closed, so nothing of this shows before the flip, and repeating it is harmless.
-    fn prepare_new_owner(&self, report: &mut SwitchReport) -> Result<(), MigrateError> {
+    fn prepare_new_owner(
+        &self,
+        crossing: &mut dyn Crossing,
+        report: &mut SwitchReport,
+    ) -> Result<(), MigrateError> {
         self.new_owner.wait_for_locks(self.left("the new owner is prepared")?)?;
+        crossing.start_way_back()?;
         let (manifest, end) = (&self.extraction.manifest, self.flow.to);
         let root = manifest.tables(end);
         let kind = self.new_owner.key_kind(end, &root.root, &root.key)?;
@@ -144,7 +133,7 @@ impl<'a> UnderHold<'a> {
             if !pair.known_context(end, self.context())?.closed {
                 return Err(MigrateError::failed(format!("the {} opened its fence too early", end.side())));
             }
-            pair.set_dual_write(end, self.context(), true)?;
+            crossing.prepare(pair)?;
             pair.move_sequences(manifest, end, kind)
         })?;
         report.sequences = Some(sequences);

@@ -13,6 +13,7 @@ use crate::error::MigrateError;
 use crate::extraction::Extraction;
 use crate::flow::End;
 use crate::sqlite::Pair;
+use crate::switch::streams;
 
 /// How long the way forward is tried before it is left to the next command.
 const FORWARD: Duration = Duration::from_secs(30);
@@ -69,12 +70,13 @@ fn wait_for_end(extraction: &Extraction, hold: Hold) -> Result<(), MigrateError>
 }
 
 /// Brings both databases in line with a flag that knows no switch: the owner's fence open and its dual-write as the
-/// flag says, the other one's fence closed and its dual-write off.
+/// flag says, the other one's fence closed and its dual-write off; under change capture, what follows the owner is awake.
 pub(crate) fn mend(extraction: &Extraction) -> Result<Vec<String>, MigrateError> {
     let context = extraction.context();
     let pair = Pair::read_only(&extraction.files)?;
     let ends = [End::Source, End::Target];
     let seen = ends.map(|end| pair.context_state(end, context));
+    let resting = streams::at_rest(extraction)?;
     let flag = extraction.flag()?;
     let mut deeds = Vec::new();
     if flag.hold.is_some() {
@@ -103,10 +105,13 @@ pub(crate) fn mend(extraction: &Extraction) -> Result<Vec<String>, MigrateError>
             deeds.push(format!("{} the fence of the {}", if owns { "opened" } else { "closed" }, end.side()));
         }
     }
+    if streams::wake(extraction, End::from(flag.writes), &resting)? {
+        deeds.push(format!("what follows the {} goes on", flag.writes));
+    }
     Ok(deeds)
 }
 
-/// After the flip: opens the new owner's fence, silences the old owner, and lets facades release the writes.
+/// After the flip: opens the new owner's fence, lets the way back begin, and lets facades release the writes.
 /// Repeating it is harmless.
 pub(super) fn finish_forward(extraction: &Extraction, hold: Hold, who: &Who) -> Result<Flag, MigrateError> {
     let context = extraction.context();
@@ -133,6 +138,12 @@ fn open_new_owner(extraction: &Extraction, end: End, hold: Hold) -> Result<(), M
 
 fn retire_old_owner(extraction: &Extraction, end: End, hold: Hold) -> Result<(), MigrateError> {
     let context = extraction.context();
+    let resting = streams::at_rest(extraction)?;
+    let flag = extraction.flag()?;
+    if flag.captured {
+        let ours = flag.hold.is_none_or(|now| now.token == hold.token) && flag.writes == hold.to;
+        return if ours { streams::wake(extraction, end.other(), &resting).map(drop) } else { Ok(()) };
+    }
     Pair::writing(&extraction.files, end)?.write(|pair| {
         let state = pair.known_context(end, context)?;
         if state.closed && state.fence_token == hold.token {

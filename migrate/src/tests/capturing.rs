@@ -228,3 +228,24 @@ fn tables_are_described_with_the_key_that_tells_their_rows_apart() {
     let generated: Vec<_> = item.columns.iter().filter(|column| column.generated).collect();
     assert_eq!((generated.len(), generated[0].name.as_str()), (1, "loud"));
 }
+
+#[test]
+fn the_log_behind_a_verification_is_kept_while_catch_up_goes_on_and_prunes() {
+    let bench = Bench::copied();
+    let (driver, stream, points) = (&bench.driver, &bench.stream, FailPoints::none());
+    let options = VerifyOptions { part_rows: 700, keep_seconds: 600, ..VerifyOptions::default() };
+    let mut parts = 0;
+    let mut follow = |_: &Report| {
+        parts += 1;
+        let sql = format!("UPDATE item SET name = 'part {parts}' WHERE id = {parts}");
+        bench.source.execute_batch(&sql).unwrap();
+        crate::engine::catch_up::Follower::claim(driver, stream, 10, &points).unwrap().batch().unwrap();
+        let (mut source, mut target) = (driver.source().unwrap(), driver.target().unwrap());
+        crate::engine::prune::prune::<SqliteDriver>(&mut source, &mut target, stream).unwrap();
+    };
+    verify(driver, stream, &options, &Stop::default(), &mut follow).unwrap();
+    assert!(parts > 3, "{parts}");
+    let report = bench.verify(Mode::Dirty);
+    assert!(report.is_clean(), "{report:?}");
+    assert!(report.rows() >= 3, "{report:?}");
+}

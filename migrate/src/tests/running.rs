@@ -78,7 +78,9 @@ fn changes_made_while_it_runs_arrive_and_the_log_is_pruned() {
 #[test]
 fn a_run_goes_on_when_a_database_comes_back() {
     let model = Model::with_rows(50);
-    let follow = RunOptions { until: Until::Stopped, ..options() };
+    let mut follow = RunOptions { until: Until::Stopped, ..options() };
+    // A chunk that was leased when the target went away is free again when its lease is over.
+    follow.copier.lease_seconds = 1;
     let ((), report) = run_beside(&model, &follow, |stop| {
         until("it has begun", || !model.target().rows.is_empty());
         model.source().away = true;

@@ -79,6 +79,13 @@ impl World {
         Self { folder, settings, extraction, application: Application { source, target } }
     }
 
+    /// The same extraction for another thread.
+    pub(super) fn again(&self) -> Extraction {
+        let mut extraction = Extraction::open(&self.settings, "users").unwrap();
+        extraction.points = FailPoints::none();
+        extraction
+    }
+
     /// With `count` users, dual-write on and everything copied.
     pub(super) fn copied(count: i64) -> Self {
         let world = Self::new();

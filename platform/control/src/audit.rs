@@ -118,6 +118,10 @@ fn describe(flag: &Flag) -> String {
         Some(hold) => format!(", writes held for a switch to {}", hold.to),
         None => String::new(),
     };
-    let dual_write = if flag.dual_write { "on" } else { "off" };
-    format!("reads {}%, writes {}, dual-write {dual_write}{hold}", flag.reads, flag.writes)
+    let followed = match (flag.dual_write, flag.captured) {
+        (true, _) => "dual-write on",
+        (false, true) => "captured",
+        (false, false) => "dual-write off",
+    };
+    format!("reads {}%, writes {}, {followed}{hold}", flag.reads, flag.writes)
 }

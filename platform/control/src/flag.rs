@@ -178,6 +178,9 @@ pub struct Flag {
     pub token: i64,
     /// Whether the owner sends its writes to the other side.
     pub dual_write: bool,
+    /// Whether change capture follows the owner's writes and brings them to the other side; never beside dual-write.
+    #[serde(default)]
+    pub captured: bool,
     /// Whether the two sides have a database each.
     pub data: DataMode,
     /// The switch of ownership in progress.
@@ -218,6 +221,7 @@ impl Flag {
             writes: Side::Monolith,
             token: 0,
             dual_write: false,
+            captured: false,
             data: DataMode::Replicated,
             hold: None,
             forced: false,
@@ -250,6 +254,11 @@ impl Flag {
         self.writes
     }
 
+    /// Whether anything keeps the side that does not own the context up to date.
+    pub fn is_followed(&self) -> bool {
+        self.dual_write || self.captured
+    }
+
     /// Whether a failed read from the service may be answered by the monolith instead: its data is behind as soon
     /// as the service owns the context.
     pub fn may_fall_back(&self) -> bool {
@@ -258,7 +267,7 @@ impl Flag {
 
     /// Where the context stands.
     pub fn stage(&self) -> Stage {
-        match (self.writes, self.reads, self.dual_write) {
+        match (self.writes, self.reads, self.is_followed()) {
             (Side::Service, _, _) => Stage::Extracted,
             (_, reads, _) if reads > Weight::ZERO => Stage::Canary,
             (_, _, true) => Stage::Syncing,

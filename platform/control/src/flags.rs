@@ -12,7 +12,7 @@ use crate::error::ControlError;
 use crate::flag::{DataMode, Flag, Hold, Side, Weight};
 use crate::pins::{self, Pins};
 use crate::records::{Lag, gate_data, gate_lag};
-use crate::schema::{backfills, flags, lag, verifications};
+use crate::schema::{backfills, captures, flags, lag, verifications};
 use crate::settings::ControlSettings;
 use crate::store::ControlStore;
 
@@ -91,25 +91,75 @@ impl ControlStore {
             }
             needs_reason(&who)?;
             needs_no_hold(&before)?;
-            if !on && (before.reads > Weight::ZERO || before.writes == Side::Service) {
+            if on && before.captured {
                 return Err(ControlError::Refused {
-                    reason: format!("{context} is read or owned by the service, which would fall behind"),
-                    remedy: format!(
-                        "bring it home first: `migrate switch {context} --to monolith` and `facade flag set {context} --reads 0`"
+                    reason: format!(
+                        "change capture serves {context}: a delayed dual-write would overwrite a newer row that catch-up brought"
                     ),
+                    remedy: format!("stay with it, or run `migrate capture remove {context} --forget` first"),
                 });
             }
-            let mut after = Flag { dual_write: on, ..before.clone() };
-            touch(conn, &mut after)?;
-            save(conn, &after)?;
-            diesel::delete(verifications::table.find(&context)).execute(conn)?;
-            diesel::delete(backfills::table.find(&context)).execute(conn)?;
-            let entry = Entry { who: &who, action: "dual-write", forced: false, evidence: None };
-            record(conn, &entry, &before, &after)?;
+            let after = Flag { dual_write: on, ..before.clone() };
+            follow_otherwise(conn, &who, "dual-write", &before, after)
+        })?;
+        Ok(self.local(flag))
+    }
+
+    /// Records that change capture brings the owner's writes to the other side, or does so no longer. Either begins
+    /// anew: what was verified before counts no longer.
+    pub fn set_capture(&self, context: &str, on: bool, who: &Who) -> Result<Flag, ControlError> {
+        let (context, who) = (context.to_owned(), who.clone());
+        let flag = self.decide(move |conn| {
+            let before = get(conn, &context)?;
+            if before.captured == on {
+                return Ok(before);
+            }
+            needs_reason(&who)?;
+            needs_no_hold(&before)?;
+            if on && before.dual_write {
+                return Err(ControlError::Refused {
+                    reason: format!(
+                        "dual-write of {context} is on: a delayed one would overwrite a newer row that catch-up brought"
+                    ),
+                    remedy: format!("run `migrate dual-write {context} off` first"),
+                });
+            }
+            let after = Flag { captured: on, ..before.clone() };
+            let after = follow_otherwise(conn, &who, "capture", &before, after)?;
+            if on {
+                diesel::insert_into(captures::table).values(captures::context.eq(&context)).execute(conn)?;
+            } else {
+                diesel::delete(captures::table.find(&context)).execute(conn)?;
+            }
             Ok(after)
         })?;
         Ok(self.local(flag))
     }
+}
+
+/// Saves a flag whose data is followed in another way from now on, or no longer.
+fn follow_otherwise(
+    conn: &mut Conn,
+    who: &Who,
+    action: &'static str,
+    before: &Flag,
+    mut after: Flag,
+) -> Result<Flag, ControlError> {
+    let context = &before.context;
+    if !after.is_followed() && (before.reads > Weight::ZERO || before.writes == Side::Service) {
+        return Err(ControlError::Refused {
+            reason: format!("{context} is read or owned by the service, which would fall behind"),
+            remedy: format!(
+                "bring it home first: `migrate switch {context} --to monolith` and `facade flag set {context} --reads 0`"
+            ),
+        });
+    }
+    touch(conn, &mut after)?;
+    save(conn, &after)?;
+    diesel::delete(verifications::table.find(context)).execute(conn)?;
+    diesel::delete(backfills::table.find(context)).execute(conn)?;
+    record(conn, &Entry { who, action, forced: false, evidence: None }, before, &after)?;
+    Ok(after)
 }
 
 fn gate_reads(
@@ -217,6 +267,7 @@ impl TryFrom<FlagRow> for Flag {
             writes: row.writes.parse()?,
             token: row.token,
             dual_write: row.dual_write,
+            captured: false,
             data: if row.data == "shared" { DataMode::Shared } else { DataMode::Replicated },
             hold,
             forced: row.forced,
@@ -259,12 +310,14 @@ pub(crate) fn load_all(conn: &mut Conn, settings: &ControlSettings) -> Result<Ve
         .load(conn)?;
     let now_ms = store_now_ms(conn)?;
     let mut pinned = pins::of_all(conn)?;
+    let captured: Vec<String> = captures::table.select(captures::context).load(conn)?;
     let complete = |(row, reported): (FlagRow, Reported)| {
         let reported = reported.map(|(pending, oldest_ms, at_ms)| Lag { pending, oldest_ms, at_ms });
         let late =
             reported.is_some_and(|lag| lag.is_over(settings.read_lag_limit_ms, settings.lease_ms, now_ms));
         let pins = pinned.remove(&row.context).unwrap_or_default();
-        Ok(Flag { late, pins, ..Flag::try_from(row)? })
+        let captured = captured.contains(&row.context);
+        Ok(Flag { late, pins, captured, ..Flag::try_from(row)? })
     };
     rows.into_iter().map(complete).collect()
 }
@@ -272,7 +325,8 @@ pub(crate) fn load_all(conn: &mut Conn, settings: &ControlSettings) -> Result<Ve
 fn find(conn: &mut Conn, context: &str) -> Result<Option<Flag>, ControlError> {
     let row = flags::table.find(context).select(FlagRow::as_select()).first(conn).optional()?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some(Flag { pins: pins::of_context(conn, context)?, ..Flag::try_from(row)? }))
+    let captured = captures::table.find(context).count().get_result::<i64>(conn)? > 0;
+    Ok(Some(Flag { pins: pins::of_context(conn, context)?, captured, ..Flag::try_from(row)? }))
 }
 
 pub(crate) fn get(conn: &mut Conn, context: &str) -> Result<Flag, ControlError> {

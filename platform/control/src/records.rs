@@ -28,7 +28,8 @@ pub struct Verification {
     pub rows: i64,
     /// Rows that differ, are missing or are too many.
     pub differences: i64,
-    /// The owner's version counter before the comparison began: later versions are not covered.
+    /// The owner's version counter before the comparison began: later versions are not covered. 0 under change capture,
+    /// whose position stands in the evidence.
     pub position: i64,
     /// Hash of the mapping under which the sides were compared.
     pub mapping_hash: String,
@@ -90,7 +91,7 @@ impl ControlStore {
         })
     }
 
-    /// The last comparison since dual-write was turned on.
+    /// The last comparison since the data is kept up to date.
     pub fn verification(&self, context: &str) -> Result<Option<Verification>, ControlError> {
         let context = context.to_owned();
         self.read(move |conn| load_verification(conn, &context))
@@ -124,30 +125,33 @@ pub(crate) fn gate_data(
 ) -> Result<(), ControlError> {
     let context = &flag.context;
     let refuse = |reason: String, remedy: String| Err(ControlError::Refused { reason, remedy });
-    if !flag.dual_write {
+    if !flag.is_followed() {
         let remedy = format!(
-            "run `migrate dual-write {context} on`, `migrate backfill {context}`, `migrate verify {context}`"
+            "run `migrate dual-write {context} on`, `migrate backfill {context}`, `migrate verify {context}`; or, by change \
+             capture, `migrate capture install {context}`, `migrate run {context}`, `migrate verify {context}`"
         );
         return refuse(
-            format!("nothing keeps the service's {context} up to date: dual-write is off"),
+            format!("nothing keeps the service's {context} up to date: neither dual-write nor capture is on"),
             remedy,
         );
     }
     let verify = format!("run `migrate verify {context}`");
     let backfilled = backfills::table.find(context).select(backfills::rows).first::<i64>(conn).optional()?;
-    if backfilled.is_none() {
+    // Under change capture only what is copied to the end can be verified, so the verification says it.
+    if backfilled.is_none() && flag.dual_write {
         let remedy = format!("run `migrate backfill {context}` and `migrate verify {context}`");
         return refuse(format!("{context} was not copied to the end since dual-write was turned on"), remedy);
     }
     let Some(verification) = load_verification(conn, context)? else {
         return refuse(
-            format!("the service's {context} was not verified since dual-write was turned on"),
+            format!("the service's {context} was not verified since it is kept up to date"),
             verify,
         );
     };
     if !verification.clean {
         let count = verification.differences;
-        let remedy = format!("run `migrate backfill {context}` and `migrate verify {context}`");
+        let mend = if flag.captured { "repair" } else { "backfill" };
+        let remedy = format!("run `migrate {mend} {context}` and `migrate verify {context}`");
         return refuse(format!("the last verification of {context} found {count} differing rows"), remedy);
     }
     let age_s = (store_now_ms(conn)? - verification.at_ms) / 1000;

@@ -81,8 +81,11 @@ CREATE TABLE verifications (
 );
 ";
 
-/// Added to stores that were made before there were any; who does not know of it is not disturbed by it.
-const CREATE_PINS: &str = "
+/// Added to stores that were made before there were any; who does not know of them is not disturbed by them.
+const CREATE_LATER: &str = "
+CREATE TABLE IF NOT EXISTS captures (
+    context TEXT PRIMARY KEY
+);
 CREATE TABLE IF NOT EXISTS pins (
     context TEXT NOT NULL,
     key TEXT NOT NULL,
@@ -255,6 +258,12 @@ diesel::table! {
     }
 }
 
+diesel::table! {
+    captures (context) {
+        context -> Text,
+    }
+}
+
 diesel::allow_tables_to_appear_in_same_query!(flags, lag);
 
 #[derive(QueryableByName)]
@@ -280,9 +289,10 @@ pub(crate) fn ensure_file(conn: &mut SqliteConnection, path: &str) -> Result<(),
     conn.immediate_transaction(|conn| {
         let found = diesel::sql_query("PRAGMA user_version").get_result::<UserVersion>(conn)?.user_version;
         match found {
-            VERSION => Ok(conn.batch_execute(CREATE_PINS)?),
-            0 => Ok(conn
-                .batch_execute(&format!("{CREATE_SQLITE} {CREATE_PINS} PRAGMA user_version = {VERSION};"))?),
+            VERSION => Ok(conn.batch_execute(CREATE_LATER)?),
+            0 => Ok(conn.batch_execute(&format!(
+                "{CREATE_SQLITE} {CREATE_LATER} PRAGMA user_version = {VERSION};"
+            ))?),
             _ => Err(another_form(found, path)),
         }
     })
@@ -307,9 +317,9 @@ pub(crate) fn ensure_server(
     if found != VERSION {
         return Err(another_form(found, place));
     }
-    if !has_table(conn, "pins")? {
+    if !has_table(conn, "pins")? || !has_table(conn, "captures")? {
         alone(conn, |conn| {
-            conn.batch_execute(&format!("SET LOCAL search_path = {NAMESPACE}; {CREATE_PINS}"))
+            conn.batch_execute(&format!("SET LOCAL search_path = {NAMESPACE}; {CREATE_LATER}"))
         })?;
     }
     Ok(())
@@ -321,7 +331,7 @@ fn create_tables(conn: &mut PgConnection) -> QueryResult<()> {
             return Ok(());
         }
         conn.batch_execute(&format!(
-            "CREATE SCHEMA IF NOT EXISTS {NAMESPACE}; {CREATE_POSTGRES} {CREATE_PINS} INSERT INTO form VALUES (true, {VERSION});"
+            "CREATE SCHEMA IF NOT EXISTS {NAMESPACE}; {CREATE_POSTGRES} {CREATE_LATER} INSERT INTO form VALUES (true, {VERSION});"
         ))
     })
 }

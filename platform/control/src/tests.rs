@@ -22,6 +22,9 @@ on_both!([
     a_change_needs_a_reason_and_a_known_context,
     setting_what_is_set_changes_no_token,
     turning_dual_write_on_again_voids_what_was_proven,
+    capture_opens_the_gates_with_a_verification_alone,
+    capture_and_dual_write_exclude_each_other,
+    capture_stays_while_the_service_is_read,
     a_switch_flips_once_and_every_step_raises_the_token,
     an_aborted_switch_cannot_flip,
     a_switch_past_its_deadline_cannot_flip_and_anybody_may_end_it,
@@ -64,6 +67,41 @@ fn refusal<T: std::fmt::Debug>(answer: Result<T, ControlError>) -> String {
         Err(error @ ControlError::Refused { .. }) => error.to_string(),
         other => panic!("not refused: {other:?}"),
     }
+}
+
+fn captured(on: Backend) -> (Home, ControlStore) {
+    let (home, store) = open(on, ControlSettings::default());
+    assert_eq!(store.set_capture("users", true, &who()).unwrap().stage(), Stage::Syncing);
+    (home, store)
+}
+
+fn capture_opens_the_gates_with_a_verification_alone(on: Backend) {
+    let (_home, store) = captured(on);
+    assert!(refusal(store.begin_switch("users", Side::Service, &who())).contains("migrate verify users"));
+    store.record_verification(&verification(1)).unwrap();
+    assert!(refusal(store.set_flag("users", reads("10"), &who())).contains("migrate repair users"));
+    store.record_verification(&verification(0)).unwrap();
+    assert!(store.set_flag("users", reads("10"), &who()).unwrap().captured);
+    let hold = store.begin_switch("users", Side::Service, &who()).unwrap();
+    let flag = store.flip("users", hold.token, &who()).unwrap();
+    assert!(flag.captured && store.flags().unwrap().iter().all(|flag| flag.captured));
+}
+
+fn capture_and_dual_write_exclude_each_other(on: Backend) {
+    let (_home, store) = captured(on);
+    assert!(refusal(store.set_dual_write("users", true, &who())).contains("migrate capture remove users"));
+    store.record_verification(&verification(0)).unwrap();
+    store.set_capture("users", false, &who()).unwrap();
+    assert_eq!(store.verification("users").unwrap(), None, "nothing is up to date any more");
+    store.set_dual_write("users", true, &who()).unwrap();
+    assert!(refusal(store.set_capture("users", true, &who())).contains("migrate dual-write users off"));
+}
+
+fn capture_stays_while_the_service_is_read(on: Backend) {
+    let (_home, store) = captured(on);
+    store.record_verification(&verification(0)).unwrap();
+    store.set_flag("users", reads("10"), &who()).unwrap();
+    assert!(refusal(store.set_capture("users", false, &who())).contains("--reads 0"));
 }
 
 fn reads_are_refused_until_the_data_is_copied_and_proven_right(on: Backend) {

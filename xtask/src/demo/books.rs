@@ -17,7 +17,6 @@ impl Demo<'_> {
         self.report.step("Stop the load, compare every row, and look every acknowledged write up");
         let result = load.stop()?;
         self.report.lap(&result.total);
-        self.cluster.wait_until_drained(Duration::from_secs(60))?;
         let verified = self.cluster.migrate_json(&["verify", "users"])?;
         self.verification(&verified);
 

@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, bail};
 use clap::Args;
 use harness::load::{Load, LoadSettings};
+use harness::process::Job;
 use harness::{Cluster, Part, databases, http};
 use serde_json::Value;
 
@@ -43,7 +44,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     let binaries = optimised_binaries(&harness::Binaries::NAMES, Profile::Release)?;
     let mut report = Report::new(options.json);
     let cluster = Cluster::prepare(binaries)?;
-    let mut demo = Demo { options, report: &mut report, cluster, faults: Vec::new() };
+    let mut demo = Demo { options, report: &mut report, cluster, runs: Vec::new(), faults: Vec::new() };
     let outcome = demo.play();
     let mut faults = std::mem::take(&mut demo.faults);
     if let Err(error) = &outcome {
@@ -66,6 +67,8 @@ struct Demo<'a> {
     options: &'a Options,
     report: &'a mut Report,
     cluster: Cluster,
+    /// What follows changes, there and back.
+    runs: Vec<Job>,
     faults: Vec<String>,
 }
 
@@ -74,8 +77,8 @@ impl Demo<'_> {
         self.fill()?;
         self.start()?;
         let load = self.start_load()?;
-        self.begin_dual_write(&load)?;
-        self.backfill_with_a_kill(&load)?;
+        self.begin_capture(&load)?;
+        self.copy_with_a_kill(&load)?;
         self.verify(&load)?;
         self.ramp(&load, 10)?;
         self.ramp(&load, 50)?;
@@ -179,7 +182,7 @@ impl Demo<'_> {
         let facade = self.cluster.facade_url().to_owned();
         let folder = self.cluster.folder().display().to_string();
         let pids: Vec<String> = self.cluster.keep().iter().map(u32::to_string).collect();
-        self.report.step("Everything keeps running");
+        self.report.step("All servers keep running; `migrate run users` goes on with the copy");
         self.report.figure("facade", facade);
         self.report.figure("settings, databases and logs", folder);
         self.report.figure("stop it with", format!("kill {}", pids.join(" ")));

@@ -75,7 +75,7 @@ pub(super) fn stream(connection: &mut Connection, name: &str) -> Result<Option<S
         pos: Position(column(row, 0).to_owned()),
         next: Position(column(row, 1).to_owned()),
         token: column(row, 2).parse().unwrap_or_default(),
-        phase: if column(row, 3) == "loading" { Phase::Loading } else { Phase::Following },
+        phase: Phase::of(column(row, 3)),
         mapping_hash: column(row, 4).to_owned(),
         fingerprint: column(row, 5).to_owned(),
     }))
@@ -83,17 +83,13 @@ pub(super) fn stream(connection: &mut Connection, name: &str) -> Result<Option<S
 
 /// Makes the stream's row.
 pub(super) fn create(connection: &mut Connection, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
-    let phase = match row.phase {
-        Phase::Loading => "loading",
-        Phase::Following => "following",
-    };
     connection.run(&format!(
         "INSERT INTO banyan.stream VALUES ({}, {}, {}, {}, {}, {}, {}) ON CONFLICT (name) DO NOTHING",
         value(name),
         value(&row.pos.0),
         value(&row.next.0),
         row.token,
-        value(phase),
+        value(row.phase.as_str()),
         value(&row.mapping_hash),
         value(&row.fingerprint)
     ))?;

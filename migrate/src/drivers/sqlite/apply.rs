@@ -9,7 +9,7 @@ use super::rows::{SqliteRows, bind};
 use super::sql::{equal, list, numbered, quote, tuple};
 use super::staged::row_width;
 use super::target::{Ending, SqliteTarget};
-use crate::engine::{Batch, Guard, Lease, Mapping, Outcome, Rows as _, Touched};
+use crate::engine::{Batch, Guard, Lease, Mapping, Outcome, Phase, Rows as _, Touched};
 use crate::error::MigrateError;
 
 /// A mapping's names as the statements use them: the table is `t`, a staged row `r`.
@@ -111,7 +111,7 @@ impl SqliteTarget {
                 // Behind a lost lease the log may be pruned: nothing could be said of it.
                 let lost = chunk.map_or(Ok(false), |lease| self.holds(lease).map(|holds| !holds))?;
                 let row = bookkeeping::stream(&self.conn, self.schema, stream)?;
-                let Some(row) = row.filter(|_| !lost) else {
+                let Some(row) = row.filter(|row| !lost && row.phase != Phase::Resting) else {
                     return Ok(Ending::Undo(Outcome::Superseded));
                 };
                 self.stage_batch(&names, mapping, batch)?;

@@ -51,7 +51,7 @@ pub(super) fn stream(conn: &Connection, schema: &str, name: &str) -> Result<Opti
             pos: Position(row.get(0)?),
             next: Position(row.get(1)?),
             token: row.get(2)?,
-            phase: if row.get::<_, String>(3)? == "loading" { Phase::Loading } else { Phase::Following },
+            phase: Phase::of(&row.get::<_, String>(3)?),
             mapping_hash: row.get(4)?,
             fingerprint: row.get(5)?,
         })
@@ -83,7 +83,7 @@ impl SqliteTarget {
             "INSERT OR IGNORE INTO {} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
             self.table("banyan_streams")
         );
-        let phase = phase_name(row.phase);
+        let phase = row.phase.as_str();
         let (pos, next) = (&row.pos.0, &row.next.0);
         self.conn.execute(&sql, (name, pos, next, row.token, phase, &row.mapping_hash, &row.fingerprint))?;
         Ok(())
@@ -114,15 +114,23 @@ impl SqliteTarget {
 
     pub(super) fn take_over(&mut self, name: &str) -> Result<Claim, MigrateError> {
         let sql = format!(
-            "UPDATE {} SET token = token + 1 WHERE name = ?1 RETURNING token",
+            "UPDATE {} SET token = token + 1, phase = CASE phase WHEN 'waking' THEN 'following' ELSE phase END \
+             WHERE name = ?1 AND phase <> 'resting' RETURNING token",
             self.table("banyan_streams")
         );
         let token = self.conn.query_row(&sql, [name], |row| row.get(0)).optional()?;
-        let token = token.ok_or_else(|| {
-            MigrateError::refused(
+        let token = token.ok_or_else(|| match stream(&self.conn, self.schema, name) {
+            Ok(None) => MigrateError::refused(
                 format!("nothing was ever copied in the stream {name}"),
                 "start with `migrate run`",
-            )
+            ),
+            Ok(Some(_)) => MigrateError::refused(
+                format!(
+                    "the stream {name} rests: the side that it fills owns the data, or a switch is under way"
+                ),
+                "a switch to the other side lets it go on; `migrate status` ends one that was left behind",
+            ),
+            Err(error) => error,
         })?;
         Ok(Claim { stream: name.to_owned(), token })
     }
@@ -215,13 +223,6 @@ fn sequence(conn: &Connection, schema: &str, table: &str) -> Result<Option<i64>,
     }
     let sql = format!("SELECT max(seq) FROM {schema}.sqlite_sequence WHERE lower(name) = lower(?1)");
     Ok(conn.query_row(&sql, [table], |row| row.get(0))?)
-}
-
-pub(super) fn phase_name(phase: Phase) -> &'static str {
-    match phase {
-        Phase::Loading => "loading",
-        Phase::Following => "following",
-    }
 }
 
 /// Whether rows can be written and found as the mapping says.

@@ -166,6 +166,30 @@ impl Target for SqliteTarget {
         self.explained(mapping, applied)
     }
 
+    fn apply_together(
+        &mut self,
+        claim: &Claim,
+        parts: &[(&Mapping, Batch<SqliteRows>)],
+    ) -> Result<Outcome<SqliteRows>, MigrateError> {
+        for (mapping, _) in parts {
+            let made = self.make_staging(mapping);
+            self.located(made)?;
+        }
+        self.transaction(|target| target.apply_parts(claim, parts))
+    }
+
+    fn rest(&mut self, name: &str) -> Result<Claim, MigrateError> {
+        self.transaction(|target| target.set_to_rest(name).map(Ending::Commit))
+    }
+
+    fn wake(&mut self, name: &str, seen: i64) -> Result<bool, MigrateError> {
+        self.transaction(|target| target.set_awake(name, seen).map(Ending::Commit))
+    }
+
+    fn start_at(&mut self, stream: &Stream, row: &StreamRow) -> Result<(), MigrateError> {
+        self.transaction(|target| target.make_resting(stream, row).map(Ending::Commit))
+    }
+
     fn lease_chunk(
         &mut self,
         stream: &Stream,

@@ -132,6 +132,11 @@ impl<'a> Housekeeper<'a> {
         if !target.chunks_left(self.stream)?.done {
             return Ok(());
         }
+        if phase == Phase::Resting {
+            // Its sequences are its own by now.
+            self.shared.set_copied_at(Instant::now());
+            return Ok(());
+        }
         if self.options.parts != Parts::CatchUp {
             if phase == Phase::Loading {
                 tracing::info!("everything is copied; building what loading left out (indexes, keys)");
@@ -156,6 +161,9 @@ impl<'a> Housekeeper<'a> {
         let Some(copied_at) = self.shared.copied_at() else { return false };
         if self.options.parts == Parts::Backfill {
             return true;
+        }
+        if self.shared.phase() == Phase::Resting {
+            return self.options.until == Until::CaughtUp;
         }
         let close = |last: super::shared::LastBatch| {
             last.begun > copied_at && last.ended.duration_since(last.begun) < CLOSE

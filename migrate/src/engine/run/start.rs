@@ -81,7 +81,7 @@ fn first_row<S: Source>(source: &mut S, stream: &Stream, phase: Phase) -> Result
     })
 }
 
-fn needs_capture<S: Source>(source: &mut S, stream: &Stream) -> Result<(), MigrateError> {
+pub(crate) fn needs_capture<S: Source>(source: &mut S, stream: &Stream) -> Result<(), MigrateError> {
     let state = source.capture_state(stream)?;
     if !state.installed {
         return Err(MigrateError::refused(

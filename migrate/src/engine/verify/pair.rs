@@ -5,7 +5,7 @@
 
 use super::CompareDriver;
 use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
-use crate::engine::driver::{Bound, Source as _, StreamRow, Target as _};
+use crate::engine::driver::{Bound, Position, Source as _, StreamRow, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -64,6 +64,25 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
         let name = &self.stream.name;
         let row = self.target.stream(name)?.ok_or_else(|| crate::engine::catch_up::no_stream(self.stream))?;
         self.target.hold(name, &self.hold, &row.pos, HOLD_SECONDS)
+    }
+
+    /// Keeps the log behind the present position for a comparison of [`super::Mode::Dirty`] to come, from before anything is
+    /// compared: behind that, catch-up moves on, and its log is pruned. A position that was passed before the hold was
+    /// committed may be pruned already.
+    pub(super) fn keep_log(&mut self, seconds: u32) -> Result<Position, MigrateError> {
+        let name = &self.stream.name;
+        let standing = |target: &mut D::Target| {
+            target.stream(name)?.ok_or_else(|| crate::engine::catch_up::no_stream(self.stream))
+        };
+        let mut row = standing(&mut self.target)?;
+        loop {
+            self.target.hold(name, super::state::KEPT, &row.pos, seconds)?;
+            let now = standing(&mut self.target)?;
+            if now.pos == row.pos {
+                return Ok(row.pos);
+            }
+            row = now;
+        }
     }
 
     /// Ends the hold.

@@ -76,6 +76,11 @@ impl State {
         Ok(kept.filter(ours).unwrap_or(fresh))
     }
 
+    /// Whether nothing is compared yet.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.mapping == 0 && self.place == Place::Start
+    }
+
     pub(super) fn save<D: CompareDriver>(&mut self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
         if self.saved.is_some_and(|saved| saved.elapsed() < SAVE) {
             return Ok(());
