@@ -8,9 +8,12 @@ use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::PathBuf;
 use std::sync::{Mutex, OnceLock, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::result::Error::DatabaseError;
 
 use crate::conn::Conn;
 use crate::error::ControlError;
@@ -18,6 +21,9 @@ use crate::schema;
 use crate::settings::ControlSettings;
 use crate::transaction::{self, Access, Ending};
 
+/// How long a file that others use is waited for.
+const BUSY: Duration = Duration::from_secs(5);
+const BETWEEN_TRIES: Duration = Duration::from_millis(5);
 /// Connections kept for the next call.
 const MOST_IDLE: usize = 4;
 
@@ -107,9 +113,21 @@ impl File {
 fn connect(path: &str) -> Result<SqliteConnection, ControlError> {
     let cannot = |reason: String| ControlError::CannotOpen { path: path.to_owned(), reason };
     let mut conn = SqliteConnection::establish(path).map_err(|error| cannot(error.to_string()))?;
-    conn.batch_execute(
-        "PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;",
-    )
-    .map_err(|error| cannot(error.to_string()))?;
+    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA foreign_keys = ON;")
+        .map_err(|error| cannot(error.to_string()))?;
+    turn_to_wal(&mut conn).map_err(|error| cannot(error.to_string()))?;
     Ok(conn)
+}
+
+/// Of two who turn a new file to WAL at once SQLite refuses one without any wait, since neither could go on.
+fn turn_to_wal(conn: &mut SqliteConnection) -> QueryResult<()> {
+    let deadline = Instant::now() + BUSY;
+    loop {
+        match conn.batch_execute("PRAGMA journal_mode = WAL;") {
+            Err(DatabaseError(_, told)) if told.message().contains("locked") && Instant::now() < deadline => {
+                thread::sleep(BETWEEN_TRIES);
+            }
+            done => return done,
+        }
+    }
 }
