@@ -171,17 +171,22 @@ pub(super) fn is_captured(settings: &Settings, context: &str) -> Result<bool, Mi
     Ok(installed(settings, context)?.is_some())
 }
 
-/// Where capture is installed, if it is. A database that cannot be read says nothing.
+/// Where capture is installed, if it is.
 fn installed(settings: &Settings, context: &str) -> Result<Option<End>, MigrateError> {
     for (back, end) in [(false, End::Source), (true, End::Target)] {
-        let arguments = StreamArgs { context: context.to_owned(), back };
-        let Ok(captured) = Captured::open(settings, &arguments) else { continue };
-        let state = with_driver!(captured, |driver| state_of(&driver, &captured.stream));
-        if state.is_ok_and(|state| state.installed) {
+        if is_installed(settings, context, back)? {
             return Ok(Some(end));
         }
     }
     Ok(None)
+}
+
+/// Whether capture of this direction is installed. A database that cannot be read says nothing.
+pub(super) fn is_installed(settings: &Settings, context: &str, back: bool) -> Result<bool, MigrateError> {
+    let arguments = StreamArgs { context: context.to_owned(), back };
+    let Ok(captured) = Captured::open(settings, &arguments) else { return Ok(false) };
+    let state = with_driver!(captured, |driver| state_of(&driver, &captured.stream));
+    Ok(state.is_ok_and(|state| state.installed))
 }
 
 /// Refused where capture is installed.

@@ -6,7 +6,7 @@ use platform::table::print_line;
 use serde::Serialize;
 
 use super::arguments::{CaptureCommand, HowArgs, PauseArgs, ResumeArgs, StreamArgs, ThrottleArgs};
-use super::captured::{Captured, state_of, with_driver};
+use super::captured::{Captured, is_installed, state_of, with_driver};
 use crate::engine::run::{Adopt, Parts, Pause, Until};
 use crate::engine::{
     Driver, Phase, RunOptions, RunReport, RunState, Source as _, Steering, Stop, Stream, Target as _,
@@ -31,7 +31,7 @@ pub(super) fn capture(settings: &Settings, command: CaptureCommand, json: bool) 
         }
         CaptureCommand::Remove { stream, forget, dry_run } => {
             let captured = Captured::open(settings, &stream)?;
-            if !dry_run && !captured.is_back() {
+            if !dry_run && !is_installed(settings, &captured.context, !captured.is_back())? {
                 captured.announce(settings, false)?;
             }
             let what = Removal { forget, dry_run };

@@ -175,7 +175,8 @@ impl Target for SqliteTarget {
             let made = self.make_staging(mapping);
             self.located(made)?;
         }
-        self.transaction(|target| target.apply_parts(claim, parts))
+        let applied = self.transaction(|target| target.apply_parts(claim, parts));
+        parts.iter().fold(applied, |applied, (mapping, _)| self.explained(mapping, applied))
     }
 
     fn rest(&mut self, name: &str) -> Result<Claim, MigrateError> {
