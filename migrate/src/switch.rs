@@ -15,8 +15,8 @@
 //! | 11 | the way back begins | `switch_retired` | finished forward |
 //! | 12 | finish: facades release the writes to the new owner | `switch_finished` | done |
 //!
-//! Two things bring writes to the other side, and only they differ ([`crossing`]): under dual-write, [`images`] that the owner's
-//! relay delivers; under change capture, [`catch_up`], which the switch does itself.
+//! Two things bring writes to the other side, and only they differ (`crossing`): under dual-write, `images` that the owner's
+//! relay delivers; under change capture, `catch_up`, which the switch does itself.
 //!
 //! Invariants: the old owner's fence is closed before the flip and the new owner's opened after it, so at no instant
 //! do both accept writes; nothing is flipped that was not compared with the fence closed; before the flip every
