@@ -111,7 +111,7 @@ fn the_same_run_goes_on_after_its_server_crashed_and_came_back() {
     cluster.restart(Mode::Immediate).unwrap();
     application.work(20);
     application.end();
-    until("the run has caught up", || world.is_equal());
+    until("the run has caught up", || world.is_equal() && world.has_no_chunk_left());
     assert!(run.runs(), "{}", run.said());
     assert!(run.said().contains("waits:"), "{}", run.said());
     run.stop().expect_code(0);
