@@ -30,6 +30,7 @@ mod headers;
 mod keeper;
 mod key;
 mod metrics;
+mod outgoing;
 mod phases;
 mod private;
 mod protect;

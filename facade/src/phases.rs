@@ -17,7 +17,7 @@ use std::rc::Rc;
 use control::Side;
 use http::header::{CONNECTION, HeaderName, HeaderValue, TRAILER};
 use http::uri::{Parts as UriParts, PathAndQuery, Uri};
-use http::{Request, Response, Version, request};
+use http::{Response, Version, request};
 use hyper::body::Incoming;
 
 use crate::answer::{Answer, Refusal};
@@ -26,11 +26,11 @@ use crate::client::Client;
 use crate::client::websocket::Tunnel;
 use crate::client::{expect, limits, upgrade};
 use crate::headers;
+use crate::outgoing::{Outgoing, Spare};
 use crate::protect::marks::Marks;
 use crate::upload::Upload;
 use crate::worker::Worker;
 use decide::Decision;
-use forward::Head;
 use record::Ticket;
 
 const SIDE: HeaderName = HeaderName::from_static("banyan-side");
@@ -153,16 +153,14 @@ async fn through(
     }
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, &worker.plan.clients.body);
-    let is_repeatable = parts.method.is_safe() && matches!(body, RequestBody::Empty);
-    let head = is_repeatable.then(|| Head::copy(&parts));
-    let mut request = Box::new(Request::from_parts(*parts, body));
-    expect::listen(&mut request);
+    let request = Outgoing { parts, body };
+    let spare = Spare::of(&request);
     let limits = &worker.plan.limits;
-    let limit = if canary && is_repeatable { limits.canary_header } else { limits.header };
-    let sent = forward::forward(worker, upstream, request, head.as_ref(), hints, limit).await;
-    let answer = match (ticket.context, &head) {
-        (Some(context), Some(head)) if canary => {
-            fallback::settle(worker, context, sent, head, hints, ticket).await
+    let limit = if canary && spare.is_some() { limits.canary_header } else { limits.header };
+    let sent = forward::forward(worker, upstream, request, spare.as_ref(), hints, limit).await;
+    let answer = match (ticket.context, &spare) {
+        (Some(context), Some(spare)) if canary => {
+            fallback::settle(worker, context, sent, spare, hints, ticket).await
         }
         _ => sent.map_err(|failure| failure.refusal(worker, upstream)),
     };

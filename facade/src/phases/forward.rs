@@ -11,8 +11,8 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::Poll;
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderMap, HeaderValue, UPGRADE};
-use http::{Method, Request, Response, StatusCode, Uri, Version, request};
+use http::header::{HOST, HeaderValue, UPGRADE};
+use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
 use tokio::time::{sleep, timeout, timeout_at};
@@ -22,6 +22,7 @@ use crate::body::{BodyFault, RequestBody, UpstreamBody};
 use crate::client::hints::Hints;
 use crate::client::upgrade;
 use crate::headers;
+use crate::outgoing::{Outgoing, Spare};
 use crate::plan::UpstreamId;
 use crate::strict::{self, Door};
 use crate::upload::Upload;
@@ -33,29 +34,6 @@ use crate::upstream::instance::{Kind, add};
 use crate::upstream::pool::{ConnectError, Lease};
 use crate::upstream::shared::{Closed, Place};
 use crate::worker::Worker;
-
-/// A request without a body, kept so that it can be sent again.
-#[derive(Debug, Clone)]
-pub(crate) struct Head {
-    method: Method,
-    uri: Uri,
-    headers: HeaderMap,
-}
-
-impl Head {
-    pub(crate) fn copy(parts: &request::Parts) -> Self {
-        Self { method: parts.method.clone(), uri: parts.uri.clone(), headers: parts.headers.clone() }
-    }
-
-    pub(crate) fn into_request(self) -> Request<RequestBody> {
-        let mut request = Request::new(RequestBody::Empty);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        *request.version_mut() = Version::HTTP_11;
-        request
-    }
-}
 
 /// Why there is no answer of the upstream.
 #[derive(Debug)]
@@ -77,7 +55,7 @@ pub(crate) enum Failure {
 struct Trip<'a> {
     worker: &'a Worker,
     balancer: &'a Balancer,
-    copy: Option<&'a Head>,
+    spare: Option<&'a Spare>,
     /// Where interim answers go.
     hints: Option<&'a Door>,
     limit: Duration,
@@ -87,8 +65,8 @@ struct Trip<'a> {
 pub(crate) async fn forward(
     worker: &Worker,
     upstream: UpstreamId,
-    request: Box<Request<RequestBody>>,
-    copy: Option<&Head>,
+    request: Outgoing,
+    spare: Option<&Spare>,
     hints: Option<&Door>,
     limit: Duration,
 ) -> Result<Box<Answer>, Failure> {
@@ -96,8 +74,8 @@ pub(crate) async fn forward(
         return Err(Failure::Shed);
     };
     // How long a client takes to send its body says nothing of the upstream.
-    let tells = matches!(request.body(), RequestBody::Empty);
-    let sent = send(worker, upstream, request, copy, hints, limit).await;
+    let tells = matches!(request.body, RequestBody::Empty);
+    let sent = send(worker, upstream, request, spare, hints, limit).await;
     match &sent {
         Ok(_) if tells => permit.answered(),
         Err(Failure::Silent | Failure::Connect(ConnectError::TimedOut)) => permit.timed_out(),
@@ -109,8 +87,8 @@ pub(crate) async fn forward(
 async fn send(
     worker: &Worker,
     upstream: UpstreamId,
-    mut request: Box<Request<RequestBody>>,
-    copy: Option<&Head>,
+    mut request: Outgoing,
+    spare: Option<&Spare>,
     hints: Option<&Door>,
     limit: Duration,
 ) -> Result<Box<Answer>, Failure> {
@@ -126,13 +104,13 @@ async fn send(
         return Err(Failure::Closed(balancer.shared.none_healthy()));
     };
     balancer.budget.earn();
-    if !request.headers().contains_key(HOST)
+    if !request.parts.headers.contains_key(HOST)
         && let Ok(host) = HeaderValue::from_str(chosen.pool.instance.authority.as_str())
     {
-        request.headers_mut().insert(HOST, host);
+        request.parts.headers.insert(HOST, host);
     }
     let deadline = worker.plan.limits.total.map(|total| Instant::now() + total);
-    let trip = Trip { worker, balancer, copy, hints, limit, deadline };
+    let trip = Trip { worker, balancer, spare, hints, limit, deadline };
     let done = match chosen.pool.take_idle(&mut place) {
         Some(lease) => match trip.exchange(&chosen, lease, request).await {
             Ok(answer) => Ok(answer),
@@ -154,22 +132,22 @@ async fn send(
 impl Trip<'_> {
     /// A connection that had served others before failed. If it broke, that proves nothing of the instance.
     async fn again(&self, chosen: Chosen, attempt: Attempt) -> Result<Box<Answer>, Failure> {
-        let (request, next) = match (attempt, self.copy) {
+        let (request, next) = match (attempt, self.spare) {
             // Nothing of it reached anybody, so the upstream is not asked twice: there is nothing to pay for, and what
             // follows goes over a new connection, so that this happens once at most.
             (Attempt::Unsent(unsent), _) => (unsent, self.other(chosen)),
-            (Attempt::Failed(failure @ Failure::Broken(_)), Some(copy)) => {
+            (Attempt::Failed(failure @ Failure::Broken(_)), Some(spare)) => {
                 if !self.may_repeat(1) || !self.pay() {
                     return Err(failure);
                 }
-                (Box::new(copy.clone().into_request()), self.other(chosen))
+                (spare.outgoing(), self.other(chosen))
             }
-            (Attempt::Failed(failure), copy) => {
+            (Attempt::Failed(failure), spare) => {
                 self.failed(&chosen, &failure);
                 let is_silent = matches!(failure, Failure::Silent);
-                let Some(copy) = copy.filter(|_| is_silent) else { return Err(failure) };
+                let Some(spare) = spare.filter(|_| is_silent) else { return Err(failure) };
                 let Some(next) = self.next(&chosen, &failure, 1).await else { return Err(failure) };
-                (Box::new(copy.clone().into_request()), next)
+                (spare.outgoing(), next)
             }
         };
         add(&next.pool.cells.retries);
@@ -186,7 +164,7 @@ impl Trip<'_> {
     async fn anew(
         &self,
         mut chosen: Chosen,
-        mut request: Box<Request<RequestBody>>,
+        mut request: Outgoing,
         mut place: Place,
         mut attempt: u32,
     ) -> Result<Box<Answer>, Failure> {
@@ -204,8 +182,8 @@ impl Trip<'_> {
             };
             self.failed(&chosen, &failure);
             let may_repeat = matches!(failure, Failure::Broken(_) | Failure::Silent);
-            let copy = || self.copy.filter(|_| may_repeat).map(|copy| Box::new(copy.clone().into_request()));
-            let Some(again) = unsent.or_else(copy) else { return Err(failure) };
+            let spare = || self.spare.filter(|_| may_repeat).map(Spare::outgoing);
+            let Some(again) = unsent.or_else(spare) else { return Err(failure) };
             let Some(next) = self.next(&chosen, &failure, attempt).await else { return Err(failure) };
             add(&next.pool.cells.retries);
             (chosen, request, attempt) = (next, again, attempt + 1);
@@ -265,7 +243,7 @@ impl Trip<'_> {
         &self,
         chosen: &Chosen,
         lease: Lease,
-        request: Box<Request<RequestBody>>,
+        request: Outgoing,
     ) -> Result<Box<Answer>, Attempt> {
         let answer = exchange(self.worker, lease, request, self.hints, self.limit, self.deadline).await?;
         match self.balancer.shared.counts(answer.parts.status.as_u16()) {
@@ -288,7 +266,7 @@ impl Trip<'_> {
 
 enum Attempt {
     /// Nothing of it was written; here it is again.
-    Unsent(Box<Request<RequestBody>>),
+    Unsent(Outgoing),
     Failed(Failure),
 }
 
@@ -297,24 +275,27 @@ type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 async fn exchange(
     worker: &Worker,
     mut lease: Lease,
-    request: Box<Request<RequestBody>>,
+    request: Outgoing,
     hints: Option<&Door>,
     limit: Duration,
     deadline: Option<Instant>,
 ) -> Result<Box<Answer>, Attempt> {
-    let upload = request.body().upload();
-    let protocols = request.headers().get(UPGRADE).cloned();
+    let upload = request.body.upload();
+    let protocols = request.parts.headers.get(UPGRADE).cloned();
     let Connection { sender, relay, driver } = &mut lease.connection;
     if upload.is_some() || protocols.is_some() {
         driver.detach();
     }
     let mut hints = hints.map(|door| Hints::new(relay, door, &worker.plan.forwarded));
     relay.begin();
-    let mut sending = pin!(sender.try_send_request(*request));
+    let mut sending = pin!(sender.try_send_request(request.into_request()));
     let sending = poll_fn(|cx| {
         let sent = driver.poll(cx, |cx| sending.as_mut().poll(cx));
         if let Some(hints) = &mut hints {
-            hints.poll(cx);
+            hints.pass_on();
+            if driver.is_detached() {
+                hints.listen(cx);
+            }
         }
         sent
     });
@@ -339,7 +320,7 @@ async fn exchange(
             Ok(answer)
         }
         Some(Err(mut error)) => Err(match error.take_message() {
-            Some(request) => Attempt::Unsent(Box::new(request)),
+            Some(request) => Attempt::Unsent(request.into()),
             None => Attempt::Failed(broken(&error.into_error())),
         }),
     }

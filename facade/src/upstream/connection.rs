@@ -45,6 +45,11 @@ impl Connection {
 }
 
 impl Driver {
+    /// Whether a task of its own drives it, or nobody any more.
+    pub(crate) fn is_detached(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Gives it a task of its own.
     pub(crate) fn detach(&mut self) {
         let Some(driven) = self.0.take() else { return };

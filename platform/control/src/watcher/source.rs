@@ -6,8 +6,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use diesel::backend::Backend;
 use diesel::connection::SimpleConnection;
 use diesel::prelude::*;
+use diesel::query_builder::{AstPass, Query, QueryFragment, QueryId};
 use diesel::sql_types::BigInt;
 
 use crate::clock::store_now_ms;
@@ -104,7 +106,7 @@ impl Source {
             None => self.conn.insert(Conn::Sqlite(file.watching()?)),
         };
         // It changes with every commit by another connection.
-        let version = diesel::sql_query("PRAGMA data_version").get_result::<DataVersion>(conn)?.data_version;
+        let version = DataVersion.get_result::<i64>(conn)?;
         let asked_at = Some(Instant::now());
         if self.seen.is_some_and(|(seen, at)| seen == version && at.elapsed() < LOOK_ANYHOW) {
             return Ok(Found { asked_at, flags: None });
@@ -162,8 +164,19 @@ fn announced(conn: &mut Conn) -> Result<bool, ControlError> {
     Ok(any)
 }
 
-#[derive(QueryableByName)]
-struct DataVersion {
-    #[diesel(sql_type = BigInt)]
-    data_version: i64,
+/// Asked at every look, so it is a query that diesel knows again and prepares once.
+#[derive(QueryId)]
+struct DataVersion;
+
+impl Query for DataVersion {
+    type SqlType = BigInt;
 }
+
+impl<DB: Backend> QueryFragment<DB> for DataVersion {
+    fn walk_ast<'b>(&'b self, mut pass: AstPass<'_, 'b, DB>) -> QueryResult<()> {
+        pass.push_sql("PRAGMA data_version");
+        Ok(())
+    }
+}
+
+impl<C> RunQueryDsl<C> for DataVersion {}
