@@ -12,7 +12,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::StatusCode;
+use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
@@ -22,8 +22,12 @@ use crate::client::expect::{Asked, Gate};
 use crate::client::measure::Measure;
 use crate::client::plan::BodyLimits;
 use crate::phases::record::Ticket;
+use crate::trailers::Announced;
 use crate::upload::Upload;
 use crate::upstream::pool::Lease;
+
+/// Bytes of an answer's body that are looked at before its head goes on.
+const MOST_LOOKED_AT: usize = 16 * 1024;
 
 pub(crate) type BoxError = Box<dyn Error + Send + Sync>;
 
@@ -46,7 +50,7 @@ impl fmt::Display for BodyFault {
             Self::Stalled => "the request body stopped arriving",
             Self::Slow => "the request body arrives too slowly",
             Self::TooLarge => "the request body is larger than this server takes",
-            Self::Broken => "the request body broke off",
+            Self::Broken => "the request body broke off, or its chunks or trailers are wrong",
         })
     }
 }
@@ -186,48 +190,72 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
-    /// What came with the head.
+    /// What came with the head: one piece, mostly.
     first: Option<Frame<Bytes>>,
+    more: VecDeque<Frame<Bytes>>,
     lease: Option<Lease>,
+    announced: Announced,
     patience: Patience,
     ended: bool,
 }
 
 impl UpstreamBody {
-    pub(crate) fn new(incoming: Incoming, lease: Lease, idle: Duration) -> Self {
-        Self { incoming, first: None, lease: Some(lease), patience: Patience::new(idle), ended: false }
+    pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, lease: Lease, idle: Duration) -> Self {
+        // What has a length has no trailers.
+        let announced = match incoming.size_hint().exact() {
+            Some(_) => Announced::default(),
+            None => Announced::read(headers),
+        };
+        Self {
+            incoming,
+            first: None,
+            more: VecDeque::new(),
+            lease: Some(lease),
+            announced,
+            patience: Patience::new(idle),
+            ended: false,
+        }
     }
 
     /// Looks at what came with the head, without waiting for more: if that is broken already, the client can still be
     /// told. What comes later cannot be waited for, or an event stream's head would be late.
     pub(crate) fn look(&mut self, cx: &mut Context<'_>) -> Result<(), hyper::Error> {
-        match self.poll_incoming(cx) {
-            Poll::Ready(Some(first)) => self.first = Some(first?),
-            Poll::Ready(None) => self.ended = true,
-            Poll::Pending => (),
+        let mut size = 0;
+        while let Poll::Ready(frame) = self.poll_incoming(cx) {
+            let Some(frame) = frame.transpose()? else { break };
+            size += frame.data_ref().map_or(0, Bytes::len);
+            match self.first {
+                None => self.first = Some(frame),
+                Some(_) => self.more.push_back(frame),
+            }
+            if self.is_read() || size > MOST_LOOKED_AT {
+                break;
+            }
         }
         Ok(())
     }
 
     fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        match &mut self.lease {
+        let frame = ready!(match &mut self.lease {
             Some(lease) => lease.connection.driver.poll_frame(&mut self.incoming, cx),
             None => Pin::new(&mut self.incoming).poll_frame(cx),
-        }
+        });
+        let frame = frame.and_then(|frame| frame.map(|frame| self.announced.pass(frame)).transpose());
+        // Remembered because a chunked body does not know afterwards that it has ended.
+        self.ended = frame.is_none();
+        Poll::Ready(frame)
     }
 
     pub(crate) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
-        if let Some(first) = self.first.take() {
-            return Poll::Ready(Some(Ok(first)));
+        if let Some(held) = self.first.take().or_else(|| self.more.pop_front()) {
+            return Poll::Ready(Some(Ok(held)));
         }
         match self.poll_incoming(cx) {
             Poll::Ready(frame) => {
                 self.patience.something_came();
-                // Remembered because a chunked body does not know afterwards that it has ended.
-                self.ended = frame.is_none();
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
@@ -238,15 +266,12 @@ impl UpstreamBody {
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        let rest = self.incoming.size_hint();
-        match self.first.as_ref().and_then(Frame::data_ref) {
-            Some(first) => plus(&rest, first.len()),
-            None => rest,
-        }
+        let held = self.first.iter().chain(&self.more).filter_map(Frame::data_ref).map(Bytes::len).sum();
+        plus(&self.incoming.size_hint(), held)
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.first.is_none() && self.is_read()
+        self.first.is_none() && self.more.is_empty() && self.is_read()
     }
 
     /// Whether nothing more comes over the connection.

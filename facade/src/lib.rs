@@ -38,6 +38,7 @@ mod random;
 mod routing;
 mod strict;
 mod trace;
+mod trailers;
 mod upload;
 mod upstream;
 mod worker;

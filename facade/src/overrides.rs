@@ -105,6 +105,11 @@ impl Overrides {
         wish
     }
 
+    /// Whether a header of this name is a wish.
+    pub(crate) fn is_header(&self, name: &HeaderName) -> bool {
+        *name == self.header
+    }
+
     /// Upstreams have no use for the header and the cookies, and need not be able to repeat what they wish.
     pub(crate) fn strip(&self, headers: &mut HeaderMap) {
         headers.remove(&self.header);

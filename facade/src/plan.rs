@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use control::DataMode;
+use http::header::HeaderName;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
 use platform::settings::{Secret, shortened};
@@ -143,6 +144,17 @@ impl Plan {
     /// at fault, by which `facade check` finds its place in the file.
     pub fn new(settings: &Settings) -> Result<Self, PlanError> {
         Self::build(settings, None)
+    }
+
+    /// What is allowed, and yet hardly meant.
+    pub fn doubts(&self) -> Vec<String> {
+        self.clients.tls.as_ref().map_or_else(Vec::new, |tls| tls.certificates.doubts())
+    }
+
+    /// Whether nobody here or at an upstream believes a header of this name, whoever sends it.
+    pub(crate) fn is_harmless(&self, name: &HeaderName) -> bool {
+        self.forwarded.is_harmless(name)
+            && !self.overrides.as_ref().is_some_and(|overrides| overrides.is_header(name))
     }
 
     /// The same for settings that take the place of others: what both know keeps its place, and what is new gets a new

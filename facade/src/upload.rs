@@ -19,7 +19,9 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::body::BodyFault;
+use crate::plan::Plan;
 use crate::strict::http2;
+use crate::trailers::Announced;
 
 /// Bytes that are read only to be thrown away.
 const MOST_DISCARDED: u64 = 4 * 1024 * 1024;
@@ -33,6 +35,7 @@ pub(crate) struct Upload {
     moved: Cell<Instant>,
     /// Bytes that went to an upstream; outlives the body.
     received: Rc<Cell<u64>>,
+    announced: Announced,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
 }
@@ -47,9 +50,12 @@ enum State {
 
 impl Upload {
     /// None where there is no body.
-    pub(crate) fn new(incoming: Incoming, parts: &request::Parts) -> Option<Rc<Self>> {
+    pub(crate) fn new(incoming: Incoming, parts: &request::Parts, plan: &Plan) -> Option<Rc<Self>> {
         (!incoming.is_end_stream()).then(|| {
+            let mut announced = Announced::read(&parts.headers);
+            announced.retain(|name| plan.is_harmless(name));
             Rc::new(Self {
+                announced,
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
                 received: Rc::default(),
@@ -98,7 +104,12 @@ impl Upload {
         {
             return Poll::Ready(Some(Err(BodyFault::Broken)));
         }
-        Poll::Ready(frame.map(|frame| frame.map_err(|_| BodyFault::Broken)))
+        let Some(frame) = frame else { return Poll::Ready(None) };
+        let passed = frame.map(|frame| self.announced.pass(frame));
+        if let Ok(None) = passed {
+            *state = State::Ended;
+        }
+        Poll::Ready(passed.map_err(|_| BodyFault::Broken).transpose())
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {

@@ -19,6 +19,7 @@ pub(crate) fn run(file: Option<&Path>, json: bool) -> Result<()> {
     if findings.is_empty() {
         let settings = super::settings(file)?;
         let plan = Plan::new(&settings)?;
+        plan.doubts().iter().for_each(|doubt| eprintln!("note: {doubt}"));
         match flags(&settings) {
             Ok(flags) => findings = check_flags(file, &plan, &flags),
             Err(error) => eprintln!("note: the settings were not held against the flags: {}", chain(&error)),

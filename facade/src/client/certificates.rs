@@ -2,6 +2,8 @@
 //!
 //! Invariant: what is served was read as a whole and fits together; while a new file is wrong, the old ones go on.
 
+mod file;
+
 use std::collections::HashMap;
 use std::fmt::Write;
 use std::path::PathBuf;
@@ -11,15 +13,10 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use arc_swap::ArcSwap;
-use rustls::crypto::ring;
-use rustls::pki_types::pem::PemObject;
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
-use x509_cert::Certificate;
-use x509_cert::der::Decode;
 
 use crate::client::stats::head;
 use crate::settings::TlsSettings;
@@ -54,6 +51,8 @@ struct Loaded {
     by_name: HashMap<String, Arc<CertifiedKey>>,
     /// Per source: when it ends, in seconds since 1970.
     expiries: Vec<u64>,
+    /// What clients will have against them.
+    doubts: Vec<String>,
 }
 
 /// When a file was last changed, and how long it is.
@@ -81,6 +80,7 @@ impl Certificates {
         let first = stamps(&sources);
         match load(&sources) {
             Ok(loaded) if errors.is_empty() => {
+                loaded.tell();
                 let current = ArcSwap::from_pointee(loaded);
                 Ok(Self { sources, current, failures: AtomicU64::new(0), first })
             }
@@ -96,6 +96,7 @@ impl Certificates {
     fn reload(&self) {
         match load(&self.sources) {
             Ok(loaded) => {
+                loaded.tell();
                 self.current.store(Arc::new(loaded));
                 tracing::info!("the certificates were read again and are in use");
             }
@@ -105,6 +106,11 @@ impl Certificates {
                 tracing::error!(errors, "new certificates are not used, the old ones go on: {errors}");
             }
         }
+    }
+
+    /// What clients will have against those in use.
+    pub(crate) fn doubts(&self) -> Vec<String> {
+        self.current.load().doubts.clone()
     }
 
     fn find(&self, name: Option<&str>) -> Option<Arc<CertifiedKey>> {
@@ -136,6 +142,12 @@ impl Certificates {
     }
 }
 
+impl Loaded {
+    fn tell(&self) {
+        self.doubts.iter().for_each(|doubt| tracing::warn!("{doubt}"));
+    }
+}
+
 impl ResolvesServerCert for Certificates {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         self.find(hello.server_name())
@@ -152,46 +164,52 @@ fn stamps(sources: &[Source]) -> Vec<Stamp> {
 }
 
 fn load(sources: &[Source]) -> Result<Loaded, Vec<String>> {
-    let mut loaded = Loaded { fallback: None, by_name: HashMap::new(), expiries: Vec::new() };
+    let mut loaded =
+        Loaded { fallback: None, by_name: HashMap::new(), expiries: Vec::new(), doubts: Vec::new() };
     let mut errors = Vec::new();
     for source in sources {
-        match read(source) {
-            Ok((key, expiry)) => {
-                loaded.expiries.push(expiry);
-                for name in &source.names {
-                    loaded.by_name.insert(name.clone(), Arc::clone(&key));
-                }
-                if source.names.is_empty() {
-                    loaded.fallback = Some(key);
-                }
+        let Some(key) = read(source, &mut loaded, &mut errors) else { continue };
+        for (index, name) in source.names.iter().enumerate() {
+            if loaded.by_name.insert(name.clone(), Arc::clone(&key)).is_some() {
+                errors.push(format!(
+                    "setting `{}.names[{index}]`: `{name}` has a certificate already; name it once",
+                    source.place
+                ));
             }
-            Err(error) => errors.push(error),
+        }
+        if source.names.is_empty() {
+            loaded.fallback = Some(key);
         }
     }
     if errors.is_empty() { Ok(loaded) } else { Err(errors) }
 }
 
-fn read(source: &Source) -> Result<(Arc<CertifiedKey>, u64), String> {
-    let Source { place, certificate, key, .. } = source;
-    let of_certificate = |reason: &dyn std::fmt::Display| {
-        format!(
-            "setting `{place}.certificate`: {}: {reason}; name a PEM file with the chain",
-            certificate.display()
-        )
+fn read(source: &Source, loaded: &mut Loaded, errors: &mut Vec<String>) -> Option<Arc<CertifiedKey>> {
+    let Source { place, names, certificate, key } = source;
+    let chain = file::chain(certificate).map_err(|reason| {
+        let name = certificate.display();
+        errors
+            .push(format!("setting `{place}.certificate`: {name}: {reason}; name a PEM file with the chain"));
+    });
+    let of_key = |reason| {
+        let name = key.display();
+        format!("setting `{place}.key`: {name}: {reason}; name a PEM file with the private key")
     };
-    let of_key = |reason: &dyn std::fmt::Display| {
-        format!("setting `{place}.key`: {}: {reason}; name a PEM file with the private key", key.display())
-    };
-    let chain: Vec<_> = CertificateDer::pem_file_iter(certificate)
-        .and_then(Iterator::collect)
-        .map_err(|error| of_certificate(&error))?;
-    let first = chain.first().ok_or_else(|| of_certificate(&"there is no certificate in it"))?;
-    let expiry = Certificate::from_der(first).map_err(|error| of_certificate(&error))?;
-    let expiry = expiry.tbs_certificate.validity.not_after.to_unix_duration().as_secs();
-    let private = PrivateKeyDer::from_pem_file(key).map_err(|error| of_key(&error))?;
-    let certified = CertifiedKey::from_der(chain, private, &ring::default_provider())
-        .map_err(|error| of_key(&format!("it does not fit `{}`: {error}", certificate.display())))?;
-    Ok((Arc::new(certified), expiry))
+    let private = file::key(key).map_err(|reason| errors.push(of_key(reason)));
+    let chain = chain.ok()?;
+    for (index, name) in names.iter().enumerate().filter(|(_, name)| !file::is_server_name(name)) {
+        errors.push(format!(
+            "setting `{place}.names[{index}]`: `{name}` is no server name; write shop.example, or *.shop.example"
+        ));
+    }
+    let file = certificate.display();
+    let doubts = file::doubts(names, &chain);
+    doubts.iter().for_each(|doubt| {
+        loaded.doubts.push(format!("the certificate in {file} {doubt}; clients will refuse it"))
+    });
+    loaded.expiries.push(chain.ends);
+    let certified = file::certified(chain, private.ok()?, certificate);
+    certified.map_err(|reason| errors.push(of_key(reason))).ok()
 }
 
 /// Looks at the files now and then, and at once on SIGHUP; dropping it ends that.

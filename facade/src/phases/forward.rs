@@ -360,7 +360,8 @@ fn receive(
     }
     strict::answers::check(&parts).map_err(|fault| Failure::Broken(fault.to_owned()))?;
     headers::to_client(&mut parts, &worker.plan.forwarded);
-    Ok(Answer::streaming(parts, UpstreamBody::new(incoming, lease, worker.plan.limits.body_idle)))
+    let body = UpstreamBody::new(incoming, &parts.headers, lease, worker.plan.limits.body_idle);
+    Ok(Answer::streaming(parts, body))
 }
 
 fn broken(error: &hyper::Error) -> Failure {

@@ -169,26 +169,36 @@ impl ForwardedPlan {
         Err(Refusal::new(StatusCode::LOOP_DETECTED, detail))
     }
 
-    /// Removes what the client must not say. Spellings with `_` go whoever sends them: CGI-like upstreams read them as
-    /// the same, and no proxy writes them.
+    /// Removes what the client must not say.
     fn strip(&self, headers: &mut HeaderMap, hop: &Hop) {
         let is_trusted = self.believes(hop);
-        let is_of_origin =
-            |name: &str| name.starts_with("x-forwarded-") || name == "forwarded" || self.removed.holds(name);
         let is_lie = |name: &HeaderName| {
-            let name = name.as_str();
-            let is_spelt_oddly = || {
-                let usual = name.replace('_', "-");
-                self.reserved.holds(&usual) || is_of_origin(&usual)
-            };
-            self.reserved.holds(name)
-                || (!is_trusted && is_of_origin(name))
-                || (name.contains('_') && is_spelt_oddly())
+            self.is_ours(name.as_str()) || (!is_trusted && self.is_of_origin(name.as_str()))
         };
         if headers.keys().any(is_lie) {
             let lies: Vec<_> = headers.keys().filter(|name| is_lie(name)).cloned().collect();
             lies.iter().for_each(|name| drop(headers.remove(name)));
         }
+    }
+
+    /// Whether nobody believes a header of this name, so that strangers may send it.
+    pub(crate) fn is_harmless(&self, name: &HeaderName) -> bool {
+        !self.is_ours(name.as_str()) && !self.is_of_origin(name.as_str())
+    }
+
+    /// Only the facade itself says this. Spellings with `_` go whoever sends them: CGI-like upstreams read them as the
+    /// same, and no proxy writes them.
+    fn is_ours(&self, name: &str) -> bool {
+        let is_spelt_oddly = || {
+            let usual = name.replace('_', "-");
+            self.reserved.holds(&usual) || self.is_of_origin(&usual)
+        };
+        self.reserved.holds(name) || (name.as_bytes().contains(&b'_') && is_spelt_oddly())
+    }
+
+    /// Only a trusted proxy says this.
+    fn is_of_origin(&self, name: &str) -> bool {
+        name.starts_with("x-forwarded-") || name == "forwarded" || self.removed.holds(name)
     }
 
     /// Rewrites what a request's headers say of its origin.

@@ -62,6 +62,17 @@ fn a_dead_upstream_is_told_as_502() {
 }
 
 #[test]
+fn a_body_that_is_broken_in_what_came_with_its_head_is_told_as_502() {
+    for broken in ["ZZ\r\n", "0\r\nx : 1\r\n\r\n", "5\r\nhelloXX"] {
+        let upstream = Upstream::answering(move |_| {
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n{broken}")
+                .into_bytes()
+        });
+        assert_eq!(Fixture::new(upstream.address, Upstream::nobody()).get("/").status(), 502, "{broken:?}");
+    }
+}
+
+#[test]
 fn an_upstream_that_lies_is_told_as_502() {
     for lie in [
         "garbage\r\n\r\n",

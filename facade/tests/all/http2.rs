@@ -108,6 +108,27 @@ fn an_answers_trailers_reach_an_http2_client() {
 }
 
 #[test]
+fn trailers_that_would_pass_for_headers_reach_neither_side() {
+    let upstream = Upstream::answering(|_| {
+        b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ntrailer: x-sum, set-cookie, connection\r\n\r\n5\r\nhello\r\n0\r\n\
+          x-sum: 8\r\nset-cookie: a=b\r\nconnection: close\r\nx-unannounced: 1\r\ncontent-length: 99\r\n\r\n".to_vec()
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    assert_eq!(node_client(HARMFUL_TRAILERS, &url(&fixture)), r#"hello{"x-sum":"8"}"#);
+    assert_eq!(upstream.seen()[0].trailers, [("x-sum".to_owned(), "7".to_owned())]);
+}
+
+const HARMFUL_TRAILERS: &str = "
+    const client = require('http2').connect(process.argv[1]);
+    const trailers = {'x-sum': '7', 'x-forwarded-for': '192.0.2.1', 'cookie': 'a=b', 'x_forwarded_host': 'evil', 'x-unannounced': '1'};
+    const announced = 'x-sum, x-forwarded-for, cookie, x_forwarded_host';
+    const stream = client.request({':path': '/', ':method': 'POST', 'te': 'trailers', 'trailer': announced}, {waitForTrailers: true});
+    stream.on('wantTrailers', () => stream.sendTrailers(trailers));
+    stream.on('trailers', got => process.stdout.write(JSON.stringify(got)));
+    stream.setEncoding('utf8').on('data', data => process.stdout.write(data)).on('end', () => client.close());
+    stream.end('body');";
+
+#[test]
 fn an_http2_refusal_is_a_document_and_the_connection_stays() {
     let fixture = Fixture::new(Upstream::nobody(), Upstream::nobody());
     let answers = node_client(ONE_AFTER_THE_OTHER, &url(&fixture));

@@ -4,7 +4,7 @@ use std::fs;
 use std::process::Command;
 
 use facade::plan::Plan;
-use facade::settings::{CertificateSettings, Settings};
+use facade::settings::{CertificateSettings, Settings, UpstreamSettings};
 
 use crate::foreign::{Served, certify, curl, served};
 use crate::support::{Upstream, Wire, eventually};
@@ -105,7 +105,58 @@ fn what_is_wrong_with_certificates_is_told_at_once() {
     settings.tls.key = path("other.key");
     settings.tls.names = vec![CertificateSettings { certificate: path("gone.pem"), ..Default::default() }];
     let errors = Plan::new(&settings).unwrap_err().to_string();
-    for part in ["other.key", "does not fit", "gone.pem", "tls.names[0].names"] {
+    for part in ["other.key", "is not the key of", "gone.pem", "tls.names[0].names"] {
         assert!(errors.contains(part), "{part} is missing in {errors}");
     }
+}
+
+#[test]
+fn a_file_that_cannot_be_served_is_refused_with_the_reason() {
+    let folder = tempfile::tempdir().unwrap();
+    certify(folder.path(), "shop", "shop.example", 2101);
+    let path = |file: &str| folder.path().join(file);
+    let told = |certificate: &std::path::Path, key: &std::path::Path, names: &[&str]| {
+        let mut settings = Settings { listen: String::new(), ..Settings::default() };
+        let monolith = UpstreamSettings { url: "http://127.0.0.1:1".to_owned(), ..Default::default() };
+        settings.upstreams.insert("monolith".to_owned(), monolith);
+        settings.control.path = path("control.db");
+        settings.tls.listen = "127.0.0.1:0".to_owned();
+        (settings.tls.certificate, settings.tls.key) = (path("shop.pem"), path("shop.key"));
+        let names = names.iter().map(|name| (*name).to_owned()).collect();
+        settings.tls.names =
+            vec![CertificateSettings { names, certificate: certificate.to_owned(), key: key.to_owned() }];
+        Plan::new(&settings).map_or_else(|errors| errors.to_string(), |plan| plan.doubts().join("\n"))
+    };
+    let written = |name: &str, text: &str| {
+        fs::write(path(name), text).unwrap();
+        path(name)
+    };
+    let (pem, key) = (path("shop.pem"), path("shop.key"));
+    let text = fs::read_to_string(&pem).unwrap();
+    let strange = written(
+        "strange.pem",
+        &format!("{text}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"),
+    );
+    let cut = written("cut.pem", &text[..text.len() / 2]);
+    let locked = written(
+        "locked.key",
+        "-----BEGIN ENCRYPTED PRIVATE KEY-----\nAAAA\n-----END ENCRYPTED PRIVATE KEY-----\n",
+    );
+    let shop: &[&str] = &["shop.example"];
+    for (certificate, key, names, reason) in [
+        (&strange, &key, shop, "certificate 2 in it is no X.509 certificate"),
+        (&cut, &key, shop, "the file is cut off"),
+        (&"/dev/zero".into(), &key, shop, "it is no regular file"),
+        (&pem, &locked, shop, "encrypted with a password"),
+        (&pem, &key, &["10.0.0.1", "shop.example"], "`tls.names[0].names[0]`: `10.0.0.1` is no server name"),
+        (&pem, &key, &["*.*.example"], "is no server name"),
+        (&pem, &key, &["shop.example", "Shop.example"], "has a certificate already"),
+        (&pem, &key, &["other.example"], "does not name `other.example`"),
+    ] {
+        let told = told(certificate, key, names);
+        assert!(told.contains(reason), "{reason} is missing in {told}");
+    }
+    assert_eq!(told(&pem, &key, shop), "");
+    certify(folder.path(), "old", "shop.example", 2001);
+    assert!(told(&path("old.pem"), &path("old.key"), shop).contains("has expired"));
 }
