@@ -4,13 +4,13 @@
 
 use http::header::{HeaderName, HeaderValue};
 use http::uri::PathAndQuery;
-use http::{Method, Request, Version, request};
+use http::{Method, Request, Uri, Version, request};
 
 use crate::body::RequestBody;
 use crate::client::expect;
 
-/// Bytes that most requests' headers take.
-const USUAL_FIELDS: usize = 768;
+/// Bytes that most requests' heads take.
+const USUAL_BYTES: usize = 768;
 
 /// A request as an upstream gets it. Its head goes from phase to phase in a box: it is large.
 #[derive(Debug)]
@@ -39,9 +39,8 @@ impl From<Request<RequestBody>> for Outgoing {
 #[derive(Debug)]
 pub(crate) struct Spare {
     method: Method,
-    target: String,
-    /// A line for each: no name has a colon in it, and no value an end of line.
-    fields: Vec<u8>,
+    /// The target, then the headers, a line for each: no name has a colon in it, and no value an end of line.
+    text: Vec<u8>,
 }
 
 impl Spare {
@@ -51,23 +50,24 @@ impl Spare {
         if !parts.method.is_safe() {
             return None;
         }
-        let target = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).to_owned();
-        let mut fields = Vec::with_capacity(USUAL_FIELDS);
+        let mut text = Vec::with_capacity(USUAL_BYTES);
+        text.extend_from_slice(parts.uri.path_and_query().map_or("/", PathAndQuery::as_str).as_bytes());
         for (name, value) in &parts.headers {
-            fields.extend_from_slice(name.as_str().as_bytes());
-            fields.push(b':');
-            fields.extend_from_slice(value.as_bytes());
-            fields.push(b'\n');
+            text.push(b'\n');
+            text.extend_from_slice(name.as_str().as_bytes());
+            text.push(b':');
+            text.extend_from_slice(value.as_bytes());
         }
-        Some(Self { method: parts.method.clone(), target, fields })
+        Some(Self { method: parts.method.clone(), text })
     }
 
     pub(crate) fn outgoing(&self) -> Outgoing {
         let mut request = Request::new(RequestBody::Empty);
         *request.method_mut() = self.method.clone();
-        *request.uri_mut() = self.target.parse().unwrap_or_default();
+        let mut lines = self.text.split(|byte| *byte == b'\n');
+        *request.uri_mut() = lines.next().and_then(|target| Uri::try_from(target).ok()).unwrap_or_default();
         *request.version_mut() = Version::HTTP_11;
-        for (name, value) in self.fields.split(|byte| *byte == b'\n').filter_map(field) {
+        for (name, value) in lines.filter_map(field) {
             request.headers_mut().append(name, value);
         }
         request.into()

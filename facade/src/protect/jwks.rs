@@ -28,8 +28,10 @@ pub(crate) struct KeySet {
     pub(crate) generation: u64,
     /// Fetches that had ended by then.
     pub(crate) round: u64,
-    /// None while there are no keys to check anything with.
+    /// None before the first fetch.
     pub(crate) fetched: Option<Instant>,
+    /// The keys were too old to be trusted, and are gone.
+    pub(crate) is_stale: bool,
 }
 
 /// One key.

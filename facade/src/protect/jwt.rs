@@ -170,7 +170,7 @@ impl Provider {
         if token.len() > self.settings.max_token_bytes {
             return Err(Fault::Malformed);
         }
-        if keys.fetched.is_none() {
+        if keys.fetched.is_none() || keys.is_stale {
             return Err(Fault::NoKeys);
         }
         let text = std::str::from_utf8(token).map_err(|_| Fault::Malformed)?;

@@ -145,34 +145,37 @@ async fn read(provider: &Provider) -> Result<Vec<u8>, String> {
 /// Puts a set in place of the old one, as fetched now.
 fn renew(provider: &Provider, make: impl FnOnce(&KeySet) -> KeySet) {
     let made = make(&provider.keys.load());
-    let keys = KeySet { round: provider.refresh.round(), fetched: Some(Instant::now()), ..made };
+    let keys =
+        KeySet { round: provider.refresh.round(), fetched: Some(Instant::now()), is_stale: false, ..made };
     provider.keys.store(Arc::new(keys));
     *provider.refresh.trouble.lock().unwrap_or_else(PoisonError::into_inner) = None;
 }
 
-/// The known keys go on; the next attempt is after the minimum pause.
+/// The known keys go on, as long as they are trusted; the next attempt is after the minimum pause.
 fn fail(provider: &Provider, reason: String) -> Duration {
     let name = &provider.name;
-    tracing::warn!(
-        provider = name,
-        reason,
-        "the keys of {name} cannot be had, the known ones go on: {reason}"
-    );
+    let old = provider.keys.load_full();
+    let meanwhile = match old.fetched.is_some() && !old.is_stale {
+        true => "the known ones go on",
+        false => "its tokens are refused",
+    };
+    tracing::warn!(provider = name, reason, "the keys of {name} cannot be had, {meanwhile}: {reason}");
     provider.refresh.failures.fetch_add(1, Relaxed);
     *provider.refresh.trouble.lock().unwrap_or_else(PoisonError::into_inner) = Some(reason);
-    let old = provider.keys.load_full();
     provider.keys.store(Arc::new(KeySet { round: provider.refresh.round(), ..(*old).clone() }));
     provider.refresh.pause
 }
 
 fn forget_stale(provider: &Provider, known: &mut Vec<u8>) {
     let keys = provider.keys.load_full();
-    if keys.fetched.is_none_or(|fetched| fetched.elapsed() < provider.refresh.stale_limit) {
+    let is_young = keys.fetched.is_none_or(|fetched| fetched.elapsed() < provider.refresh.stale_limit);
+    if is_young || keys.is_stale {
         return;
     }
     let name = &provider.name;
     tracing::error!(provider = name, "the keys of {name} are too old to be trusted: its tokens are refused");
     known.clear();
-    let empty = KeySet { generation: keys.generation + 1, round: keys.round, ..KeySet::default() };
+    let (generation, round, fetched) = (keys.generation + 1, keys.round, keys.fetched);
+    let empty = KeySet { generation, round, fetched, is_stale: true, ..KeySet::default() };
     provider.keys.store(Arc::new(empty));
 }

@@ -53,7 +53,7 @@ fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"-._~".contains(&byte)
 }
 
-/// Percent-encoded characters decoded, once, where they are `wanted`, which must be ASCII.
+/// Percent-encoded characters decoded, once, where they are `wanted`, which must be ASCII; the others in upper case.
 pub(crate) fn decode(path: &str, wanted: impl Fn(u8) -> bool) -> String {
     let mut decoded = String::with_capacity(path.len());
     let mut rest = path;
@@ -67,8 +67,11 @@ pub(crate) fn decode(path: &str, wanted: impl Fn(u8) -> bool) -> String {
                 rest = after.get(2..).unwrap_or_default();
             }
             None => {
+                // The case of the digits means nothing (RFC 3986 §6.2.2.1).
+                let digits = digits.unwrap_or_default();
                 decoded.push('%');
-                rest = after;
+                decoded.push_str(&digits.to_ascii_uppercase());
+                rest = after.get(digits.len()..).unwrap_or_default();
             }
         }
     }
@@ -110,6 +113,7 @@ mod tests {
             assert_eq!(normal(spelling), "/api/users/7", "{spelling}");
         }
         assert_eq!(normal("/a%2Fb"), "/a%2Fb");
+        assert_eq!(normal("/%c3%bC%2f"), "/%C3%BC%2F");
         assert_eq!(normal("/a%2"), "/a%2");
         assert_eq!(normal("/a%+7"), "/a%+7");
         assert_eq!(normal("/../.."), "/");

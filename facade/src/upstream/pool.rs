@@ -163,7 +163,9 @@ impl Lease {
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
         let Self { mut connection, flight, .. } = self;
-        connection.driver.settle();
+        if !connection.sender.is_ready() {
+            connection.driver.settle();
+        }
         let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
         if pool.keeps.get() && !connection.sender.is_closed() && idle.len() < MOST_IDLE {
