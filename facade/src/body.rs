@@ -70,24 +70,19 @@ impl BodyFault {
 }
 
 /// Runs while nothing arrives; made only when something is waited for, because most bodies are already there.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Patience {
-    limit: Duration,
     timer: Option<Pin<Box<Sleep>>>,
     running: bool,
 }
 
 impl Patience {
-    fn new(limit: Duration) -> Self {
-        Self { limit, timer: None, running: false }
-    }
-
     fn something_came(&mut self) {
         self.running = false;
     }
 
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        let limit = self.limit;
+    /// `limit` counts from the first time that nothing was there.
+    fn poll_over(&mut self, limit: Duration, cx: &mut Context<'_>) -> Poll<()> {
         let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(limit)));
         if !self.running {
             timer.as_mut().reset(tokio::time::Instant::now() + limit);
@@ -121,7 +116,7 @@ impl RequestBody {
         upload.map_or(Self::Empty, |upload| {
             Self::Client(Box::new(ClientBody {
                 upload: Rc::clone(upload),
-                patience: Patience::new(limits.idle),
+                patience: Patience::default(),
                 measure: Measure::new(*limits),
                 gate: upload.is_awaited().then(|| Gate::new(limits.wait)),
             }))
@@ -164,9 +159,9 @@ impl Body for RequestBody {
                 Poll::Ready(frame.map(|frame| body.measure.take(frame?)))
             }
             Poll::Pending => {
-                body.measure.wait();
-                ready!(body.patience.poll_over(cx));
-                Poll::Ready(Some(Err(BodyFault::Stalled)))
+                let (limit, fault) = body.measure.wait();
+                ready!(body.patience.poll_over(limit, cx));
+                Poll::Ready(Some(Err(fault)))
             }
         }
     }
@@ -195,6 +190,7 @@ pub(crate) struct UpstreamBody {
     more: VecDeque<Frame<Bytes>>,
     lease: Option<Lease>,
     announced: Announced,
+    idle: Duration,
     patience: Patience,
     ended: bool,
 }
@@ -212,7 +208,8 @@ impl UpstreamBody {
             more: VecDeque::new(),
             lease: Some(lease),
             announced,
-            patience: Patience::new(idle),
+            idle,
+            patience: Patience::default(),
             ended: false,
         }
     }
@@ -259,7 +256,7 @@ impl UpstreamBody {
                 Poll::Ready(frame.map(|frame| frame.map_err(Into::into)))
             }
             Poll::Pending => {
-                ready!(self.patience.poll_over(cx));
+                ready!(self.patience.poll_over(self.idle, cx));
                 Poll::Ready(Some(Err("the answer's body stopped arriving".into())))
             }
         }

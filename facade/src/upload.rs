@@ -33,6 +33,8 @@ const LONGEST_DISCARD: Duration = Duration::from_secs(2);
 pub(crate) struct Upload {
     state: RefCell<State>,
     moved: Cell<Instant>,
+    /// The upstream would take more than the client has sent.
+    is_behind: Cell<bool>,
     /// Bytes that went to an upstream; outlives the body.
     received: Rc<Cell<u64>>,
     announced: Announced,
@@ -58,6 +60,7 @@ impl Upload {
                 announced,
                 state: RefCell::new(State::Open(incoming)),
                 moved: Cell::new(Instant::now()),
+                is_behind: Cell::new(false),
                 received: Rc::default(),
                 // HTTP/1.0 does not know the expectation, and over HTTP/2 nobody waits for long.
                 waits: Cell::new(
@@ -72,9 +75,9 @@ impl Upload {
         self.waits.get()
     }
 
-    /// When it last moved; the wait for an answer counts from there.
-    pub(crate) fn last(&self) -> Instant {
-        self.moved.get()
+    /// From when the wait for an answer counts; none while it is the client who is waited for.
+    pub(crate) fn answer_is_due_since(&self) -> Option<Instant> {
+        (!self.is_behind.get()).then(|| self.moved.get())
     }
 
     /// Bytes that went to an upstream so far.
@@ -90,7 +93,9 @@ impl Upload {
             State::Ended => return Poll::Ready(None),
             State::GivenUp => return Poll::Ready(Some(Err(BodyFault::Broken))),
         };
-        let frame = ready!(Pin::new(incoming).poll_frame(cx));
+        let polled = Pin::new(incoming).poll_frame(cx);
+        self.is_behind.set(polled.is_pending());
+        let frame = ready!(polled);
         self.moved.set(Instant::now());
         if let Some(data) = frame.as_ref().and_then(|frame| frame.as_ref().ok()?.data_ref()) {
             self.received.set(self.received.get() + data.len() as u64);

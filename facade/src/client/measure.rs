@@ -26,9 +26,18 @@ impl Measure {
         Self { limits, bytes: 0, waited: Duration::ZERO, since: None }
     }
 
-    /// Nothing is there at the moment.
-    pub(crate) fn wait(&mut self) {
+    /// Nothing is there at the moment. How long that may go on, from when it began, and what it is called then.
+    pub(crate) fn wait(&mut self) -> (Duration, BodyFault) {
         self.since.get_or_insert_with(Instant::now);
+        let stalled = (self.limits.idle, BodyFault::Stalled);
+        let slow = (self.lasts().saturating_sub(self.waited), BodyFault::Slow);
+        if self.limits.bytes_per_s > 0 && slow.0 < stalled.0 { slow } else { stalled }
+    }
+
+    /// The wait that what has come is enough for.
+    fn lasts(&self) -> Duration {
+        let ms = self.bytes.saturating_mul(1000).checked_div(self.limits.bytes_per_s).unwrap_or(u64::MAX);
+        self.limits.grace.max(Duration::from_millis(ms))
     }
 
     /// A piece came.
@@ -67,6 +76,20 @@ mod tests {
         let mut measure = Measure::new(limits());
         assert!(measure.take(piece(10)).is_ok());
         assert_eq!(measure.take(piece(1)).unwrap_err(), BodyFault::TooLarge);
+    }
+
+    #[test]
+    fn silence_lasts_as_long_as_what_came_before_is_enough_for() {
+        let long = BodyLimits { idle: Duration::from_secs(60), most: 1000, ..limits() };
+        let mut measure = Measure::new(long);
+        assert_eq!(measure.wait(), (Duration::from_secs(3), BodyFault::Slow));
+        assert!(measure.take(piece(100)).is_ok());
+        measure.waited = Duration::from_secs(10);
+        assert_eq!(measure.wait(), (Duration::from_secs(40), BodyFault::Slow));
+        assert!(measure.take(piece(100)).is_ok());
+        assert_eq!(measure.wait().1, BodyFault::Stalled);
+        let mut unmeasured = Measure::new(BodyLimits { bytes_per_s: 0, ..long });
+        assert_eq!(unmeasured.wait(), (long.idle, BodyFault::Stalled));
     }
 
     #[test]

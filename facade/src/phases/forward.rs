@@ -8,7 +8,7 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::Poll;
+use std::task::{Poll, ready};
 use std::time::{Duration, Instant};
 
 use http::header::{HOST, HeaderValue, UPGRADE};
@@ -302,13 +302,13 @@ async fn exchange(
     let sent = match upload {
         None => {
             let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            timeout(left.map_or(limit, |left| left.min(limit)), sending).await.ok()
+            timeout(left.map_or(limit, |left| left.min(limit)), sending).await.map_err(|_| Failure::Silent)
         }
         Some(upload) => Box::pin(while_it_moves(limit, deadline, &upload, sending)).await,
     };
     match sent {
-        None => Err(Attempt::Failed(Failure::Silent)),
-        Some(Ok(response)) => {
+        Err(failure) => Err(Attempt::Failed(failure)),
+        Ok(Ok(response)) => {
             let mut answer = receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed)?;
             if let Some(body) = answer.rest.as_mut().filter(|body| !body.is_end_stream()) {
                 let seen = poll_fn(|cx| Poll::Ready(body.look(cx))).await;
@@ -319,32 +319,37 @@ async fn exchange(
             }
             Ok(answer)
         }
-        Some(Err(mut error)) => Err(match error.take_message() {
+        Ok(Err(mut error)) => Err(match error.take_message() {
             Some(request) => Attempt::Unsent(request.into()),
             None => Attempt::Failed(broken(&error.into_error())),
         }),
     }
 }
 
-/// The wait for the answer begins anew with each piece of the request's body.
+/// The wait for the answer begins anew with each piece of the request's body, and stands still while the client has yet
+/// to send one: how long it may take for that is the body's to know.
 async fn while_it_moves(
     limit: Duration,
     total: Option<Instant>,
     upload: &Upload,
     sending: impl Future<Output = Sent>,
-) -> Option<Sent> {
-    tokio::pin!(sending);
-    loop {
-        let idle = upload.last() + limit;
-        let deadline = total.map_or(idle, |total| total.min(idle));
-        if let Ok(sent) = timeout_at(deadline.into(), &mut sending).await {
-            return Some(sent);
+) -> Result<Sent, Failure> {
+    let (mut sending, mut timer) = (pin!(sending), pin!(sleep(limit)));
+    poll_fn(|cx| {
+        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
+            return Poll::Ready(Ok(sent));
         }
-        let now = Instant::now();
-        if upload.last() + limit <= now || total.is_some_and(|total| total <= now) {
-            return None;
+        let due = upload.answer_is_due_since();
+        let Some(deadline) = due.map(|since| since + limit).into_iter().chain(total).min() else {
+            return Poll::Pending;
+        };
+        if timer.deadline() != deadline.into() {
+            timer.as_mut().reset(deadline.into());
         }
-    }
+        ready!(timer.as_mut().poll(cx));
+        Poll::Ready(Err(due.map_or(Failure::Client(BodyFault::Stalled), |_| Failure::Silent)))
+    })
+    .await
 }
 
 fn receive(

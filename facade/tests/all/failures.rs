@@ -116,6 +116,23 @@ fn a_slow_upload_does_not_count_as_a_silent_upstream() {
 }
 
 #[test]
+fn clients_that_stop_sending_are_not_held_against_the_upstream() {
+    let upstream = Upstream::saying("hello");
+    let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {
+        settings.timeouts.header_ms = 50;
+        settings.timeouts.body_idle_ms = 200;
+    });
+    let mut clients: Vec<_> = (0..30).map(|_| fixture.connect()).collect();
+    for client in &mut clients {
+        client.send("POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 9\r\n\r\nabc");
+    }
+    for client in &mut clients {
+        assert_eq!(client.message().unwrap().status(), 408);
+    }
+    assert_eq!(fixture.get("/").status(), 200);
+}
+
+#[test]
 fn a_client_that_stops_sending_is_told_as_408() {
     let upstream = Upstream::saying("never");
     let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {

@@ -39,6 +39,8 @@ pub struct OpenLoop {
     pub connections: u32,
     /// How long requests become due.
     pub duration: Duration,
+    /// The first requests on each connection, which are sent like all others and not counted.
+    pub warm_up: u32,
 }
 
 /// One kept connection.
@@ -48,6 +50,8 @@ struct Connection {
     due: Instant,
     /// From when the answer it waits for counts.
     begun: Option<Instant>,
+    /// Answers that are not counted, yet to come.
+    cold: u32,
     buffer: Vec<u8>,
     filled: usize,
 }
@@ -79,7 +83,7 @@ impl OpenLoop {
         let mut connections = Vec::new();
         for number in 0..self.connections {
             let due = start + Duration::from_secs_f64(f64::from(number) / self.rate);
-            let connection = Connection::open(&self.address, due)?;
+            let connection = Connection::open(&self.address, due, self.warm_up)?;
             readiness.add(&connection.stream, u64::from(number))?;
             connections.push(connection);
         }
@@ -99,7 +103,10 @@ impl OpenLoop {
                     (Ready::Answer(place), _) => {
                         let Some(connection) = connections.get_mut(place) else { continue };
                         let Some(latency) = connection.answered()? else { continue };
-                        latencies.push(latency);
+                        match connection.cold.checked_sub(1) {
+                            Some(cold) => connection.cold = cold,
+                            None => latencies.push(latency),
+                        }
                         connection.due += period;
                         if connection.due < Instant::now().min(end) {
                             connection.ask(&self.request, connection.due)?;
@@ -158,11 +165,11 @@ impl Readiness {
 }
 
 impl Connection {
-    fn open(address: &str, due: Instant) -> Result<Self> {
+    fn open(address: &str, due: Instant, cold: u32) -> Result<Self> {
         let stream = TcpStream::connect(address).context("cannot connect")?;
         stream.set_nodelay(true)?;
         stream.set_nonblocking(true)?;
-        Ok(Self { stream, due, begun: None, buffer: vec![0; 64 * 1024], filled: 0 })
+        Ok(Self { stream, due, begun: None, cold, buffer: vec![0; 64 * 1024], filled: 0 })
     }
 
     fn ask(&mut self, request: &[u8], begun: Instant) -> Result<()> {
@@ -235,7 +242,7 @@ mod tests {
         });
         let request = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n".to_vec();
         let duration = Duration::from_secs(1);
-        let load = OpenLoop { address, request, rate: 100.0, connections: 1, duration };
+        let load = OpenLoop { address, request, rate: 100.0, connections: 1, duration, warm_up: 0 };
         let latencies = load.run(None).unwrap();
         assert_eq!(latencies.len(), 100);
         let late = latencies.iter().filter(|latency| **latency > Duration::from_millis(100)).count();
@@ -254,9 +261,10 @@ mod tests {
             rate: 1_000.0,
             connections: 4,
             duration: Duration::from_millis(100),
+            warm_up: 2,
         };
         for _ in 0..2 {
-            assert_eq!(load.run(Some(&mut upstream)).unwrap().len(), 100);
+            assert_eq!(load.run(Some(&mut upstream)).unwrap().len(), 92);
         }
     }
 

@@ -20,7 +20,10 @@ use super::{Measured, folder, median, proxy};
 const ROUNDS: usize = 200;
 const ROUND: Duration = Duration::from_millis(100);
 /// How long each is asked without pause first.
-const WARM_UP: u32 = 4;
+const SECONDS: u32 = 4;
+/// The first requests on a connection: a round is so short that they would be more than a hundredth of it, and the
+/// percentile would tell of the making of connections.
+const WARM_UP: u32 = 2;
 const CONNECTIONS: u32 = 32;
 
 pub(super) fn against_nginx(binaries: &Binaries) -> Result<Measured> {
@@ -77,7 +80,7 @@ fn give_cores(peers: &[&Peer]) -> Result<()> {
 /// Requests a second that it answers when asked without pause.
 fn most(peer: &Peer) -> Result<f64> {
     proxy::wrk(&peer.url, 1)?;
-    Ok(proxy::wrk(&peer.url, WARM_UP)? as f64 / f64::from(WARM_UP))
+    Ok(proxy::wrk(&peer.url, SECONDS)? as f64 / f64::from(SECONDS))
 }
 
 fn p99(peer: &Peer, rate: f64, upstream: &mut Upstream) -> Result<f64> {
@@ -87,7 +90,11 @@ fn p99(peer: &Peer, rate: f64, upstream: &mut Upstream) -> Result<f64> {
          Accept: application/json\r\nUser-Agent: bench/1.0\r\nX-User-Id: 42\r\n\r\n"
     );
     let (request, duration) = (request.into_bytes(), ROUND);
-    let load = OpenLoop { address, request, rate, connections: CONNECTIONS, duration };
+    let load = OpenLoop { address, request, rate, connections: CONNECTIONS, duration, warm_up: WARM_UP };
     let latencies = load.run(Some(upstream))?;
+    if std::env::var_os("DBG").is_some() {
+        let q = |q: f64| percentile(&latencies, q).map_or(0.0, |d| d.as_secs_f64() * 1e6);
+        eprintln!("{} {:.0} {:.0} {:.0} {:.0} {:.0}", peer.name, q(0.5), q(0.75), q(0.9), q(0.95), q(0.99));
+    }
     Ok(percentile(&latencies, 0.99).context("no request was answered")?.as_secs_f64())
 }
