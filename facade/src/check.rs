@@ -54,7 +54,8 @@ pub fn check(file: Option<&Path>) -> Vec<Finding> {
         Ok((loaded, faults)) => {
             let settings = Settings::located(loaded);
             let wrong = Plan::new(&settings).err().map_or(Vec::new(), |error| error.0);
-            [faults, wrong, control_folder(&settings).into_iter().collect()].concat()
+            let wrong = wrong.into_iter().chain(control_folder(&settings)).map(with_origin);
+            faults.into_iter().chain(wrong).collect()
         }
         Err(SettingsError::Invalid(faults)) => faults,
         Err(error) => vec![error.to_string()],
@@ -86,6 +87,16 @@ pub fn check_flags(file: Option<&Path>, plan: &Plan, flags: &[Flag]) -> Vec<Find
         )
     };
     lost.map(|flag| source.explain(&fault(flag))).collect()
+}
+
+/// Says of a setting that is wrong beside others whether a variable sets it, as loading does of one that is wrong by itself.
+fn with_origin(fault: String) -> String {
+    let named = fault.strip_prefix("setting `").and_then(|rest| rest.split(['`', '[']).next());
+    let variable = named.map(|name| format!("BANYAN_{}", name.replace('.', "__").to_uppercase()));
+    match variable.filter(|variable| std::env::var_os(variable).is_some()) {
+        Some(variable) => format!("{fault} (from {variable})"),
+        None => fault,
+    }
 }
 
 /// A start would make the file, but not its folder.

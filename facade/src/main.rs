@@ -17,7 +17,7 @@ fn main() -> ExitCode {
     match cli::run(cli::Cli::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", platform::error::chain(error.as_ref()));
+            platform::table::print_error_line(&format!("error: {}", platform::error::chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }

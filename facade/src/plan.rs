@@ -330,9 +330,9 @@ fn authority(url: &str) -> Result<Authority, String> {
             Err(format!("`{url}` holds user information; {wanted}"))
         }
         Some(authority) if authority.port_u16().is_some() => Ok(authority),
-        Some(authority) => {
-            format!("{authority}:80").parse().map_err(|_| format!("`{url}` has no port; {wanted}"))
-        }
+        Some(authority) => format!("{authority}:80")
+            .parse()
+            .map_err(|_| format!("`{url}` has no port from 1 to 65535; {wanted}")),
         None => Err(format!("`{url}` names no host; {wanted}")),
     }
 }

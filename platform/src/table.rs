@@ -21,6 +21,11 @@ pub fn print_line(line: &str) {
     let _ = writeln!(io::stdout().lock(), "{line}");
 }
 
+/// Prints one line to standard error. Where that is closed or full there is nobody left to tell.
+pub fn print_error_line(line: &str) {
+    let _ = writeln!(io::stderr().lock(), "{line}");
+}
+
 fn render<H, R, C>(headers: H, rows: R, terminal: bool) -> String
 where
     H: IntoIterator<Item: Into<String>>,

@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     match run(Arguments::parse()) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", error::chain(failure.as_ref()));
+            table::print_error_line(&format!("error: {}", error::chain(failure.as_ref())));
             ExitCode::FAILURE
         }
     }

@@ -9,7 +9,7 @@ use facade::check::{check, check_flags};
 use facade::plan::Plan;
 use facade::settings::{DEFAULT_FILE, Settings};
 use platform::error::chain;
-use platform::table::print_line;
+use platform::table::{print_error_line, print_line};
 
 use crate::cli::show::flags;
 
@@ -19,10 +19,13 @@ pub(crate) fn run(file: Option<&Path>, json: bool) -> Result<()> {
     if findings.is_empty() {
         let settings = super::settings(file)?;
         let plan = Plan::new(&settings)?;
-        plan.doubts().iter().for_each(|doubt| eprintln!("note: {doubt}"));
+        plan.doubts().iter().for_each(|doubt| print_error_line(&format!("note: {doubt}")));
         match flags(&settings) {
             Ok(flags) => findings = check_flags(file, &plan, &flags),
-            Err(error) => eprintln!("note: the settings were not held against the flags: {}", chain(&error)),
+            Err(error) => print_error_line(&format!(
+                "note: the settings were not held against the flags: {}",
+                chain(&error)
+            )),
         }
         sound = Some(told(&settings, &plan));
     }
@@ -34,7 +37,7 @@ pub(crate) fn run(file: Option<&Path>, json: bool) -> Result<()> {
         (0, _) => {}
         (faults, _) => {
             if !json {
-                findings.iter().for_each(|finding| eprintln!("{finding}\n"));
+                findings.iter().for_each(|finding| print_error_line(&format!("{finding}\n")));
             }
             let name = file.map_or_else(|| DEFAULT_FILE.to_owned(), |file| file.display().to_string());
             bail!("{name} has {}", count(faults, "fault"))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use facade::plan::Plan;
 use facade::settings::Settings;
-use platform::table::print_line;
+use platform::table::{print_error_line, print_line};
 
 use crate::cli::InitArgs;
 
@@ -39,7 +39,9 @@ pub(crate) fn run(arguments: &InitArgs) -> Result<()> {
     file.write_all(text.as_bytes()).with_context(|| format!("cannot write {name}"))?;
     print_line(&format!("wrote {name}; start with `facade run --config {name}`"));
     if let Err(reason) = probe(upstream) {
-        eprintln!("warning: {upstream} does not answer ({reason}); until it does, clients get 502");
+        print_error_line(&format!(
+            "warning: {upstream} does not answer ({reason}); until it does, clients get 502"
+        ));
     }
     Ok(())
 }

@@ -290,6 +290,18 @@ fn a_port_in_use_and_an_open_admin_port_are_refused() {
 }
 
 #[test]
+fn check_blames_a_variable_and_ends_well_where_nobody_can_be_told() {
+    let folder = tempfile::tempdir().unwrap();
+    write_settings(folder.path(), Upstream::nobody(), Upstream::nobody());
+    let mut check = facade(folder.path());
+    check.arg("check").env("BANYAN_ADMIN_LISTEN", "0.0.0.0:0");
+    let (code, _, told) = outcome(&mut check);
+    assert!(code == 1 && told.contains("(from BANYAN_ADMIN_LISTEN)") && !told.contains("-->"), "{told}");
+    let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
+    assert_eq!(check.stderr(full).status().unwrap().code(), Some(1));
+}
+
+#[test]
 fn a_file_to_start_from_is_written_once_and_works_at_once() {
     let upstream = Upstream::saying("upstream");
     let folder = tempfile::tempdir().unwrap();

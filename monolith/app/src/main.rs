@@ -11,7 +11,7 @@ fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("error: {}", platform::error::chain(error.as_ref()));
+            platform::table::print_error_line(&format!("error: {}", platform::error::chain(error.as_ref())));
             ExitCode::FAILURE
         }
     }
