@@ -259,6 +259,8 @@ impl Target for ModelTarget {
 
 impl CompareTarget for ModelTarget {
     fn snapshot(&mut self, stream: &Stream) -> Result<Option<StreamRow>, MigrateError> {
+        let hook = self.data()?.before_snapshot.clone();
+        hook.fire();
         let data = self.data()?;
         let (rows, row) = (data.rows.clone(), data.streams.get(&stream.name).cloned());
         drop(data);
