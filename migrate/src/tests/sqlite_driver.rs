@@ -328,9 +328,26 @@ fn a_batch_leaves_out_what_catch_up_has_touched() {
     let up_to = source.range_end(mapping, None, 1).unwrap();
     let first = source.range(mapping, &KeyRange { after: None, up_to }).unwrap();
     let mut touched = |_: &crate::engine::Position| Ok(Touched::Keys(first.keys.clone()));
-    let guard = Guard::GivingWay { stream: "items", lease: None, touched: &mut touched };
+    let guard = Guard::GivingWay { stream: "items", chunk: None, touched: &mut touched };
     assert!(matches!(target.apply(guard, mapping, &batch).unwrap(), Outcome::Written(1)));
     assert_eq!(ends.things(), "2b2own");
+}
+
+#[test]
+fn a_chunk_takes_rows_in_its_way_along_if_they_are_of_the_source() {
+    let ends = Ends::items();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4), (9, 'y', 9)");
+    ends.start(Phase::Following).unwrap();
+    ends.target.execute_batch("INSERT INTO thing VALUES (9, 'x', 9, 'older')").unwrap();
+    let (points, options) = (FailPoints::none(), CopierOptions { chunk: 2, lease_seconds: 60 });
+    let mut copier = Copier::open(&ends.driver, &ends.stream, options, &points).unwrap();
+    assert_eq!(copier.step().unwrap(), Step::Copied(2));
+    ends.write("UPDATE item SET code = 'x' WHERE id = 1; UPDATE item SET code = 'a' WHERE id = 3");
+    ends.write("DELETE FROM item WHERE id = 2; UPDATE item SET code = 'b' WHERE id = 4");
+    assert!(matches!(copier.step().unwrap(), Step::Copied(_)));
+    assert_eq!(ends.things(), "1x1own 3a3own 4b4own 9y9older");
+    let rows = "SELECT group_concat(rows) FROM banyan_chunks WHERE done";
+    assert_eq!(ends.target_text(rows), "2,2", "others' rows are not counted");
 }
 
 #[test]

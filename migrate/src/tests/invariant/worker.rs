@@ -140,7 +140,7 @@ fn follow<'a, D: Driver>(
 }
 
 fn copy<'a, D: Driver>(
-    driver: &D,
+    driver: &'a D,
     stream: &'a Stream,
     sizes: Sizes,
     points: &'a FailPoints,

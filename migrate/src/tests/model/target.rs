@@ -142,18 +142,20 @@ impl Target for ModelTarget {
                 }
                 Ok(Outcome::Written(write(&mut data, batch, &[])))
             }
-            Guard::GivingWay { stream, lease, touched } => {
+            Guard::GivingWay { stream, chunk: done, touched } => {
                 let next = data.streams.get(stream).unwrap().next.clone();
                 let except: Vec<i64> = match touched(&next)? {
                     Touched::Keys(keys) => keys.0.iter().map(|(key, _)| *key).collect(),
                     Touched::Whole => batch.keys.0.iter().map(|(key, _)| *key).collect(),
                 };
-                if let Some(lease) = lease {
-                    let Some(chunk) = chunk_of(&mut data, lease) else { return Ok(Outcome::Superseded) };
-                    chunk.done = Some(batch.rows.len());
+                if let Some(done) = &done {
+                    let Some(chunk) = chunk_of(&mut data, done.lease) else {
+                        return Ok(Outcome::Superseded);
+                    };
+                    chunk.done = Some(done.rows);
                 }
                 let changed = write(&mut data, batch, &except);
-                Ok(Outcome::Written(if lease.is_some() { batch.rows.len() } else { changed }))
+                Ok(Outcome::Written(if done.is_some() { batch.rows.len() } else { changed }))
             }
         }
     }

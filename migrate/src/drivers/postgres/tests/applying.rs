@@ -4,7 +4,7 @@
 
 use super::world::{World, plain};
 use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
-use crate::engine::backfill::{Copier, CopierOptions};
+use crate::engine::backfill::{Copier, CopierOptions, Step};
 use crate::engine::{
     Driver as _, Guard, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
 };
@@ -176,9 +176,29 @@ fn next_stands_still_while_a_chunk_that_has_read_it_is_written() {
         assert_eq!(follower.set_next(&claim, &position).unwrap_err().exit_code(), 4);
         Ok(Touched::Keys(Default::default()))
     };
-    let guard = Guard::GivingWay { stream: "things", lease: None, touched: &mut touched };
+    let guard = Guard::GivingWay { stream: "things", chunk: None, touched: &mut touched };
     assert!(matches!(target.apply(guard, mapping, &batch).unwrap(), Outcome::Written(0)));
     assert!(follower.set_next(&claim, &position).unwrap());
+}
+
+#[test]
+fn a_chunk_takes_rows_in_its_way_along_if_they_are_of_the_source() {
+    let thing = "CREATE TABLE thing (id int PRIMARY KEY, code text UNIQUE, remark text DEFAULT 'own')";
+    let world = World::new(thing, thing, vec![plain("thing", &["id", "code"])]);
+    world.source.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (9, 'y')").unwrap();
+    world.begin(crate::engine::Phase::Following).unwrap();
+    world.target.run("INSERT INTO thing VALUES (9, 'x', 'older')").unwrap();
+    let options = CopierOptions { chunk: 2, lease_seconds: 60 };
+    let mut copier = Copier::open(&world.driver, &world.stream, options, &world.points).unwrap();
+    assert_eq!(copier.step().unwrap(), Step::Copied(2));
+    let moved = "UPDATE thing SET code = 'x' WHERE id = 1; UPDATE thing SET code = 'a' WHERE id = 3; \
+        DELETE FROM thing WHERE id = 2; UPDATE thing SET code = 'b' WHERE id = 4";
+    world.source.run(moved).unwrap();
+    assert!(matches!(copier.step().unwrap(), Step::Copied(_)));
+    let rows = "SELECT string_agg(id || code || remark, ' ' ORDER BY id) FROM thing";
+    assert_eq!(world.target.run(rows).unwrap(), "1xown 3aown 4bown 9yolder");
+    let rows = "SELECT string_agg(rows::text, ',' ORDER BY chunk) FROM banyan.chunk WHERE done";
+    assert_eq!(world.target.run(rows).unwrap(), "2,2", "others' rows are not counted");
 }
 
 #[test]
