@@ -301,9 +301,10 @@ pub trait Target: Send {
     fn prepare(&mut self, stream: &Stream) -> Result<(), MigrateError>;
     /// The stream's row; nothing if it was never made.
     fn stream(&mut self, name: &str) -> Result<Option<StreamRow>, MigrateError>;
-    /// Makes the stream's row if there is none; an existing one is left as it is.
+    /// Makes the stream's row if there is none; an existing one is left as it is. Its token is behind every one that a forgotten
+    /// stream of the name had, so that who had claimed that one cannot take this one for it.
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError>;
-    /// Forgets the stream: its row, chunks, key maps and holds.
+    /// Forgets the stream: its row, chunks, key maps and holds, all but its last token.
     fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError>;
     /// Whether every table of the stream is empty.
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError>;

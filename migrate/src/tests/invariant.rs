@@ -13,7 +13,7 @@
 //! | a chunk leaves out what catch-up touched (`apply::leave_out`) | 25 |
 //! | it goes by `next`, not by `pos` | 78 |
 //! | `token = mine`, everywhere | 5 |
-//! | `pos = as_read` in `set_pos`, alone | none: with the token checked, only one process can move `pos` as long as the stream lives; for one made anew a test of each driver has it |
+//! | `pos = as_read` in `set_pos`, alone | none: with the token checked, only one process can move `pos`; a test of each driver has it |
 //! | BEFORE triggers log what REPLACE displaces | 1 |
 //! | pruning keeps what the snapshots of chunks need | 25 (refused by `Log::standing`, and 25 without it, too) |
 //! | pruning stops at the least position needed | 6 |

@@ -39,6 +39,8 @@ pub(super) struct SourceData {
 pub(super) struct TargetData {
     pub(super) rows: BTreeMap<i64, String>,
     pub(super) streams: BTreeMap<String, StreamRow>,
+    /// Behind those of forgotten streams.
+    pub(super) tokens: BTreeMap<String, i64>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) notes: BTreeMap<String, String>,
     pub(super) holds: BTreeMap<String, Position>,

@@ -73,13 +73,17 @@ impl Target for ModelTarget {
     }
 
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
-        self.data()?.streams.entry(name.to_owned()).or_insert_with(|| row.clone());
+        let mut data = self.data()?;
+        let token = row.token.max(data.tokens.get(name).copied().unwrap_or_default());
+        data.streams.entry(name.to_owned()).or_insert_with(|| StreamRow { token, ..row.clone() });
         Ok(())
     }
 
     fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         let mut data = self.data()?;
-        data.streams.remove(&stream.name);
+        if let Some(row) = data.streams.remove(&stream.name) {
+            data.tokens.insert(stream.name.clone(), row.token + 1);
+        }
         (data.chunks, data.notes, data.holds) = Default::default();
         Ok(())
     }

@@ -202,20 +202,41 @@ fn a_chunk_takes_rows_in_its_way_along_if_they_are_of_the_source() {
 }
 
 #[test]
-fn a_stream_made_anew_is_not_moved_by_who_had_claimed_the_old_one() {
+fn pos_moves_only_from_where_it_was_read() {
+    let world = people();
+    let (mut source, mut target) = (world.source_end(), world.target_end());
+    let first = target.stream("things").unwrap().unwrap().pos;
+    let second = source.begin(&world.stream, None).unwrap();
+    let claim = target.claim("things").unwrap();
+    assert_ne!(first, second);
+    assert!(!target.set_pos(&claim, &second, &second).unwrap());
+    assert_eq!(target.stream("things").unwrap().unwrap().pos, first);
+    assert!(target.set_pos(&claim, &first, &second).unwrap());
+}
+
+#[test]
+fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let world = people();
     let mut target = world.target_end();
-    let old = target.stream("things").unwrap().unwrap();
-    let claim = target.claim("things").unwrap();
-    target.forget_stream(&world.stream).unwrap();
+    let row = target.stream("things").unwrap().unwrap();
+    let mut claims = Vec::new();
+    for _ in 0..2 {
+        claims.extend([target.claim("things").unwrap(), target.claim("things").unwrap()]);
+        target.forget_stream(&world.stream).unwrap();
+        target.forget_stream(&world.stream).unwrap();
+        target.create_stream("things", &StreamRow { token: 0, ..row.clone() }).unwrap();
+    }
     let mut source = world.source_end();
-    let pos = source.begin(&world.stream, None).unwrap();
-    source.end().unwrap();
-    target
-        .create_stream("things", &StreamRow { pos: pos.clone(), next: pos.clone(), ..old.clone() })
-        .unwrap();
-    // Tokens begin anew as well, so the old claim looks like the new one.
-    assert_eq!(target.claim("things").unwrap().token, claim.token);
-    assert!(!target.set_pos(&claim, &old.pos, &old.next).unwrap());
-    assert_eq!(target.stream("things").unwrap().unwrap().pos, pos);
+    let position = source.begin(&world.stream, None).unwrap();
+    let mapping = &world.stream.mappings[0];
+    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    for old in &claims {
+        assert!(!target.set_next(old, &position).unwrap(), "{old:?}");
+        assert!(!target.set_pos(old, &row.pos, &position).unwrap(), "{old:?}");
+        let applied = target.apply(Guard::Claim(old), mapping, &batch).unwrap();
+        assert!(matches!(applied, Outcome::Superseded), "{old:?}");
+    }
+    let new = target.claim("things").unwrap();
+    assert!(claims.iter().all(|old| old.token < new.token), "{claims:?} {new:?}");
+    assert!(target.set_next(&new, &position).unwrap());
 }
