@@ -39,7 +39,7 @@ mod sqlite;
 mod worker;
 mod world;
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use world::{Ends, World};
 
@@ -99,13 +99,30 @@ fn every_key_of_postgres_is_equal_or_dirty_at_every_commit() {
         return repeat(postgres::world(position(seed, postgres::VARIANTS)), seed);
     }
     let seeds = number("BANYAN_PG_SEEDS").unwrap_or(SEEDS_ON_POSTGRES);
-    // A variant's seeds follow each other, since a world has about twenty connections.
-    for variant in 0..postgres::VARIANTS {
-        let mut world = postgres::world(variant);
-        for seed in (0..seeds).skip(variant).step_by(postgres::VARIANTS) {
-            if let Err(reason) = world.run(seed) {
-                panic!("seed {seed}: {reason}; BANYAN_PG_SEED={seed} shows how\n{}", world.history);
-            }
+    let next = AtomicU64::new(0);
+    let failed = AtomicBool::new(false);
+    // A world waits for its server half of the time.
+    let threads = std::thread::available_parallelism().map_or(2, usize::from) * 3 / 2;
+    std::thread::scope(|scope| {
+        for _ in 0..threads.clamp(1, postgres::VARIANTS) {
+            scope.spawn(|| {
+                // A variant's seeds follow each other, since a world has about twenty connections.
+                while let Some(variant) = postgres::variant(next.fetch_add(1, Ordering::Relaxed)) {
+                    let mut world = postgres::world(variant);
+                    for seed in (0..seeds).skip(variant).step_by(postgres::VARIANTS) {
+                        if failed.load(Ordering::Relaxed) {
+                            return;
+                        }
+                        if let Err(reason) = world.run(seed) {
+                            failed.store(true, Ordering::Relaxed);
+                            panic!(
+                                "seed {seed}: {reason}; BANYAN_PG_SEED={seed} shows how\n{}",
+                                world.history
+                            );
+                        }
+                    }
+                }
+            });
         }
-    }
+    });
 }
