@@ -97,12 +97,12 @@ fn work<D: Driver>(
             }
         })
     };
-    let failures = Cell::new(0);
+    let failures = Cell::new(0_u64);
     let stays = |error: Option<&MigrateError>| match error {
         Some(MigrateError::Crashed(_)) => orders.lock().unwrap().1,
         Some(MigrateError::Unreachable { .. }) => {
             failures.set(failures.get() + 1);
-            failures.get() % closes_once_in != 0
+            !failures.get().is_multiple_of(closes_once_in)
         }
         _ => true,
     };
