@@ -20,8 +20,8 @@ pub mod survey;
 pub mod verify;
 
 pub use driver::{
-    Batch, Bound, CaptureState, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange, Lease,
-    LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
+    Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange,
+    Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
 };
 pub use mapping::{Join, Mapping, Stream};
 pub use run::{RunOptions, RunReport, RunState, Steering, Stop, run};

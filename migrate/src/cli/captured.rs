@@ -5,7 +5,7 @@
 
 use std::path::Path;
 
-use control::{ControlStore, DataMode, Side, Who};
+use control::{ControlStore, DataMode, Side, Weight, Who};
 
 use super::arguments::StreamArgs;
 use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
@@ -142,6 +142,36 @@ impl Captured {
                 "follow it with `migrate run {context}{back}`, or run `migrate switch {context} --to {other}` first"
             ),
         ))
+    }
+
+    /// Refused while somebody relies on what this direction's capture brings across. The control store asks the same only when
+    /// the last capture of the context goes.
+    pub(super) fn needs_nobody_behind(&self, settings: &Settings) -> Result<(), MigrateError> {
+        let Some(store) = Self::store(settings)? else { return Ok(()) };
+        let context = &self.context;
+        let flag = match store.flag(context) {
+            Err(control::ControlError::UnknownContext { .. }) => return Ok(()),
+            flag => flag?,
+        };
+        if let Some(hold) = flag.hold {
+            return Err(MigrateError::refused(
+                format!("a switch of {context} to {} is in progress", hold.to),
+                "wait until it has ended; `migrate status` shows it and ends one that was left behind",
+            ));
+        }
+        match (self.back, flag.writes) {
+            (true, Side::Service) => Err(MigrateError::refused(
+                format!(
+                    "the service owns {context}, and what it writes would not come back to the monolith any more"
+                ),
+                format!("run `migrate switch {context} --to monolith` first"),
+            )),
+            (false, Side::Monolith) if flag.reads > Weight::ZERO => Err(MigrateError::refused(
+                format!("{context} is read from the service, which would fall behind"),
+                format!("run `facade flag set {context} --reads 0` first"),
+            )),
+            _ => Ok(()),
+        }
     }
 
     /// Tells the control store, where one is set, that change capture serves the context, or does so no longer. Refused

@@ -31,6 +31,7 @@ pub(super) fn capture(settings: &Settings, command: CaptureCommand, json: bool) 
         }
         CaptureCommand::Remove { stream, forget, dry_run } => {
             let captured = Captured::open(settings, &stream)?;
+            captured.needs_nobody_behind(settings)?;
             if !dry_run && !is_installed(settings, &captured.context, !captured.is_back())? {
                 captured.announce(settings, false)?;
             }

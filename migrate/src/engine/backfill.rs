@@ -3,12 +3,16 @@
 //! Invariant: a chunk never overwrites what catch-up brought further. Its snapshot is registered before it is read, so the
 //! log behind it is kept; and at its commit, with the stream row locked against `next` moving, it leaves out every key with
 //! a log row that `next` saw and its own snapshot did not.
+//!
+//! A row of another key that holds a unique value of the chunk's is written together with it, as the chunk's snapshot has it:
+//! which keys a snapshot is written for does not matter to the invariant, as long as those touched since are left out. In one
+//! snapshot values are unique, so this ends, however fast they move at the source.
 
 use std::collections::HashMap;
 
 use super::catch_up::{collision, no_stream};
 use super::driver::{
-    Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
+    ChunkDone, Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
 };
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
@@ -19,13 +23,19 @@ const TRIES: u32 = 20;
 /// How often catch-up passes a row in the way before it counts as one that stays. A value that keeps moving between two keys would
 /// have to be found with the same one each time.
 const PASSED: u32 = 20;
+/// How often a chunk grows by rows that are in its way, before it waits for catch-up: one shift of all values would make it as
+/// large as the table.
+const GROWS: u32 = 50;
 /// Rows in the way that are remembered.
 const REMEMBERED: usize = 1_000;
 
 /// One worker of a backfill.
 pub struct Copier<'a, D: Driver> {
+    driver: &'a D,
     stream: &'a Stream,
     source: D::Source,
+    /// Reads the log while a chunk's snapshot, which cannot see it grow, stays open.
+    log: Option<D::Source>,
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
@@ -44,6 +54,15 @@ pub struct CopierOptions {
     pub chunk: u32,
     /// Seconds after which another worker takes over the chunk of one that is silent.
     pub lease_seconds: u32,
+}
+
+/// What a chunk writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reach {
+    /// Its range.
+    Range,
+    /// Rows in its way as well; its snapshot stays open meanwhile.
+    InTheWay,
 }
 
 /// A chunk's keys and rows.
@@ -70,14 +89,16 @@ pub enum Step {
 impl<'a, D: Driver> Copier<'a, D> {
     /// A worker with connections of its own.
     pub fn open(
-        driver: &D,
+        driver: &'a D,
         stream: &'a Stream,
         options: CopierOptions,
         points: &'a FailPoints,
     ) -> Result<Self, MigrateError> {
         Ok(Self {
+            driver,
             stream,
             source: driver.source()?,
+            log: None,
             target: driver.target()?,
             points,
             options,
@@ -107,8 +128,9 @@ impl<'a, D: Driver> Copier<'a, D> {
         };
         self.points.pass("chunk_leased")?;
         let mapping = self.stream.mappings.get(lease.mapping).ok_or_else(|| no_stream(self.stream))?;
+        let mut reach = Reach::Range;
         for _ in 0..TRIES {
-            let copied = self.chunk(&row, mapping, &lease);
+            let copied = self.chunk(&row, mapping, &lease, reach);
             if !matches!(copied, Ok(_) | Err(MigrateError::Crashed(_))) {
                 // If the target is what failed, the lease runs out by itself.
                 let _ = self.target.release_chunk(&lease);
@@ -120,8 +142,9 @@ impl<'a, D: Driver> Copier<'a, D> {
                     return Ok(Step::Copied(rows));
                 }
                 Some(Outcome::Superseded) => return Ok(Step::Again),
-                // The snapshot was too old, or the holder has given its value away since: a newer snapshot helps.
-                None | Some(Outcome::Collides { .. }) => {}
+                // The snapshot was too old.
+                None => {}
+                Some(Outcome::Collides { .. }) => reach = Reach::InTheWay,
             }
         }
         self.target.release_chunk(&lease)?;
@@ -145,20 +168,28 @@ impl<'a, D: Driver> Copier<'a, D> {
         row: &StreamRow,
         mapping: &Mapping,
         lease: &Lease,
+        reach: Reach,
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
         let read = self.read_chunk(row, mapping, lease);
-        self.source.end()?;
-        let Some(InSnapshot { snapshot, pos, batch }) = read? else { return Ok(None) };
+        if reach == Reach::Range || !matches!(read, Ok(Some(_))) {
+            self.source.end()?;
+        }
+        let Some(read) = read? else { return Ok(None) };
         self.points.pass("chunk_read")?;
         if row.phase == Phase::Loading {
-            let loaded = self.target.load(lease, mapping, &batch)?;
-            let rows = super::Rows::len(&batch.rows);
+            let loaded = self.target.load(lease, mapping, &read.batch)?;
+            let rows = super::Rows::len(&read.batch.rows);
             return Ok(Some(if loaded { Outcome::Written(rows) } else { Outcome::Superseded }));
         }
-        let Self { source, target, stream, .. } = self;
-        let mut touched = |next: &Position| source.touched(mapping, next, &snapshot);
-        let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
-        let outcome = target.apply(guard, mapping, &batch)?;
+        let (snapshot, pos) = (read.snapshot.clone(), read.pos.clone());
+        let outcome = match reach {
+            Reach::Range => self.write_range(mapping, lease, &read)?,
+            Reach::InTheWay => {
+                let outcome = self.write_with_holders(row, mapping, lease, read);
+                self.source.end()?;
+                outcome?
+            }
+        };
         if let Outcome::Collides { example, holders } = &outcome {
             self.blocked = Some(example.clone());
             let passed = self.passed(lease, example, super::Rows::hash(holders), &snapshot)?;
@@ -166,6 +197,63 @@ impl<'a, D: Driver> Copier<'a, D> {
             self.refuse_standing_collision(mapping, lease, example, caught_up_at, passed)?;
         }
         Ok(Some(outcome))
+    }
+
+    fn write_range(
+        &mut self,
+        mapping: &Mapping,
+        lease: &Lease,
+        read: &InSnapshot<D::Rows>,
+    ) -> Result<Outcome<D::Rows>, MigrateError> {
+        let Self { source, target, stream, .. } = self;
+        let mut touched = |next: &Position| source.touched(mapping, next, &read.snapshot);
+        let guard = Guard::GivingWay {
+            stream: &stream.name,
+            chunk: Some(done(lease, &read.batch)),
+            touched: &mut touched,
+        };
+        target.apply(guard, mapping, &read.batch)
+    }
+
+    /// Writes the range, and whatever of ours holds a value that it needs, and so on.
+    fn write_with_holders(
+        &mut self,
+        row: &StreamRow,
+        mapping: &Mapping,
+        lease: &Lease,
+        read: InSnapshot<D::Rows>,
+    ) -> Result<Outcome<D::Rows>, MigrateError> {
+        let InSnapshot { snapshot, pos, mut batch } = read;
+        let mut log = match self.log.take() {
+            Some(log) => log,
+            None => self.open_log(row)?,
+        };
+        let chunk = done(lease, &batch);
+        let mut grown = 0;
+        let outcome = loop {
+            let mut touched = |next: &Position| log.touched(mapping, next, &snapshot);
+            let stream = &self.stream.name;
+            let guard = Guard::GivingWay { stream, chunk: Some(chunk), touched: &mut touched };
+            let outcome = self.target.apply(guard, mapping, &batch)?;
+            let Outcome::Collides { holders, .. } = &outcome else { break outcome };
+            if grown == GROWS {
+                break outcome;
+            }
+            grown += 1;
+            match self.source.widen(mapping, &batch, holders, &pos)? {
+                Some(wider) => batch = wider,
+                None => break outcome,
+            }
+        };
+        self.log = Some(log);
+        Ok(outcome)
+    }
+
+    fn open_log(&self, row: &StreamRow) -> Result<D::Source, MigrateError> {
+        let mut log = self.driver.source()?;
+        log.begin(self.stream, Some(&row.fingerprint))?;
+        log.end()?;
+        Ok(log)
     }
 
     /// How often catch-up passed a snapshot that met this row in the way, and the row was still there.
@@ -251,4 +339,8 @@ impl<'a, D: Driver> Copier<'a, D> {
         let batch = self.source.range(mapping, &lease.range)?;
         Ok(Some(InSnapshot { pos: now.pos, snapshot, batch }))
     }
+}
+
+fn done<'a, R: super::Rows>(lease: &'a Lease, batch: &super::Batch<R>) -> ChunkDone<'a> {
+    ChunkDone { lease, rows: batch.rows.len(), hash: batch.rows.hash() }
 }

@@ -116,7 +116,7 @@ impl<'a, D: Driver> Follower<'a, D> {
                 if dirty.whole {
                     self.stage_everything(mapping)?;
                 }
-                if let Some(collision) = self.apply_staged(mapping, &mut caught)? {
+                if let Some(collision) = self.apply_staged(mapping, &row.pos, &mut caught)? {
                     return Ok(Attempt::Blocked(collision));
                 }
             }
@@ -182,13 +182,14 @@ impl<'a, D: Driver> Follower<'a, D> {
     fn apply_staged(
         &mut self,
         mapping: &Mapping,
+        since: &Position,
         caught: &mut Caught,
     ) -> Result<Option<MigrateError>, MigrateError> {
         let mut from = 0;
         while let Some(batch) = self.source.piece(mapping, from, self.piece)? {
             from += u64::from(self.piece);
             caught.keys += super::Rows::len(&batch.keys);
-            match self.apply(mapping, batch)? {
+            match self.apply(mapping, since, batch)? {
                 Ok(rows) => caught.rows += rows,
                 Err(collision) => return Ok(Some(collision)),
             }
@@ -197,11 +198,12 @@ impl<'a, D: Driver> Follower<'a, D> {
         Ok(None)
     }
 
-    /// Applies a piece. If a unique value of it is still held by another key, that key has given it away in the same snapshot,
-    /// and so is dirty as well: it joins the piece.
+    /// Applies a piece. If a unique value of it is still held by another key, that key has given it away in the same snapshot, or
+    /// a chunk has brought it further: it joins the piece. Of any key the batch's snapshot may be written, as `pos` will say so.
     fn apply(
         &mut self,
         mapping: &Mapping,
+        since: &Position,
         mut batch: Batch<D::Rows>,
     ) -> Result<Result<u64, MigrateError>, MigrateError> {
         loop {
@@ -209,7 +211,7 @@ impl<'a, D: Driver> Follower<'a, D> {
                 Outcome::Written(rows) => return Ok(Ok(rows)),
                 Outcome::Superseded => return Err(self.lost()),
                 Outcome::Collides { holders, example } => {
-                    let Some(wider) = self.source.widen(mapping, &batch, &holders)? else {
+                    let Some(wider) = self.source.widen(mapping, &batch, &holders, since)? else {
                         return Ok(Err(collision(mapping, &example)));
                     };
                     batch = wider;

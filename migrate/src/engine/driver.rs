@@ -143,17 +143,28 @@ pub struct Lease {
     pub range: KeyRange,
 }
 
+/// What is recorded of a chunk when it is done; its batch may hold keys of others beside.
+#[derive(Debug, Clone, Copy)]
+pub struct ChunkDone<'a> {
+    /// The right to it.
+    pub lease: &'a Lease,
+    /// How many rows it has.
+    pub rows: u64,
+    /// Their hash.
+    pub hash: u64,
+}
+
 /// Under which condition a batch is written.
 pub enum Guard<'a, R> {
     /// Catch-up: only under its claim.
     Claim(&'a Claim),
     /// A chunk or a repair: with the stream row locked against `next` moving, without the keys that `touched(next)` gives,
-    /// and, for a chunk, only under its lease, which is marked done with count and hash in the same transaction.
+    /// and, for a chunk, only under its lease, which is marked done in the same transaction.
     GivingWay {
         /// The stream's name.
         stream: &'a str,
         /// The chunk; a repair has none.
-        lease: Option<&'a Lease>,
+        chunk: Option<ChunkDone<'a>>,
         /// Keys with a log row that `next` saw and the batch's snapshot did not.
         touched: &'a mut dyn FnMut(&Position) -> Result<Touched<R>, MigrateError>,
     },
@@ -228,12 +239,14 @@ pub trait Source: Send {
         from: u64,
         size: u32,
     ) -> Result<Option<Batch<Self::Rows>>, MigrateError>;
-    /// The batch with those of `more` that are staged as well; nothing if none of them is, or all were in it.
+    /// The batch with those of `more` that the open snapshot accounts for: the mapping's root holds them, or they have a log
+    /// row that `since` did not see. Nothing if there are none, or all were in it. Any other key may be of somebody else's row.
     fn widen(
         &mut self,
         mapping: &Mapping,
         batch: &Batch<Self::Rows>,
         more: &Self::Rows,
+        since: &Position,
     ) -> Result<Option<Batch<Self::Rows>>, MigrateError>;
 
     /// The last of the `rows` keys behind `after` in the open snapshot; nothing if fewer are left.
@@ -288,9 +301,10 @@ pub trait Target: Send {
     fn prepare(&mut self, stream: &Stream) -> Result<(), MigrateError>;
     /// The stream's row; nothing if it was never made.
     fn stream(&mut self, name: &str) -> Result<Option<StreamRow>, MigrateError>;
-    /// Makes the stream's row if there is none; an existing one is left as it is.
+    /// Makes the stream's row if there is none; an existing one is left as it is. Its token is behind every one that a forgotten
+    /// stream of the name had, so that who had claimed that one cannot take this one for it.
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError>;
-    /// Forgets the stream: its row, chunks, key maps and holds.
+    /// Forgets the stream: its row, chunks, key maps and holds, all but its last token.
     fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError>;
     /// Whether every table of the stream is empty.
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError>;

@@ -141,7 +141,7 @@ impl<D: CompareDriver> Repairer<'_, D> {
             source.end()?;
             let (snapshot, batch) = read?;
             let mut touched = |next: &Position| source.touched(mapping, next, &snapshot);
-            let guard = Guard::GivingWay { stream: &stream.name, lease: None, touched: &mut touched };
+            let guard = Guard::GivingWay { stream: &stream.name, chunk: None, touched: &mut touched };
             match target.apply(guard, mapping, &batch)? {
                 Outcome::Written(_) => return Ok(()),
                 Outcome::Collides { example, .. } => self.done.reasons.push(format!(

@@ -3,6 +3,7 @@
 //! Invariant: everything goes through the command line's own words, with settings in a file of each test's own folder.
 
 use std::path::Path;
+use std::time::Duration;
 
 use pg_harness::shared_database;
 use rusqlite::Connection;
@@ -10,7 +11,10 @@ use tempfile::TempDir;
 
 use crate::cli::run_words;
 use crate::error::MigrateError;
-use crate::tests::world::World;
+use crate::fail_point::FailPoints;
+use crate::meter::Meter;
+use crate::tests::world::{World, who};
+use crate::verify::VerifyOptions;
 
 /// Runs a command with the settings in a folder.
 fn migrate(folder: &Path, words: &str) -> Result<u8, MigrateError> {
@@ -72,6 +76,60 @@ fn dual_write_is_refused_where_capture_is_installed_at_either_end() {
         migrate(world.folder.path(), &format!("capture remove users{back} --forget")).unwrap();
         assert_eq!(migrate(world.folder.path(), "dual-write users on").unwrap(), 0);
     }
+}
+
+#[test]
+fn capture_is_not_removed_at_the_side_that_owns_the_data_and_is_followed() {
+    let mut world = users();
+    let run = |world: &World, words: &str| migrate(world.folder.path(), words);
+    run(&world, "capture install users").unwrap();
+    run(&world, "run users --until-caught-up").unwrap();
+    world.extraction.points = FailPoints::crash_at("switch_held");
+    switch(&world).unwrap_err();
+    let said = refusal(run(&world, "capture remove users --back"));
+    assert!(said.contains("a switch of users to service is in progress"), "{said}");
+    world.extraction.points = FailPoints::none();
+    switch(&world).unwrap();
+    for words in ["capture remove users --back", "capture remove users --back --forget --dry-run"] {
+        let said = refusal(run(&world, words));
+        assert!(said.contains("the service owns users") && said.contains("would not come back"), "{said}");
+        assert!(said.contains("`migrate switch users --to monolith`"), "{said}");
+    }
+    assert_eq!(run(&world, "capture status users --back").unwrap(), 0);
+    run(&world, "run users --back --until-caught-up").unwrap();
+    run(&world, "switch users --to monolith").unwrap();
+    assert_eq!(run(&world, "capture remove users --back --forget").unwrap(), 0);
+}
+
+#[test]
+fn nothing_is_copied_into_the_side_that_owns_the_data() {
+    let world = users();
+    let run = |words: &str| migrate(world.folder.path(), words);
+    let refused = |words: &str, owner: &str, next: &str| {
+        let said = refusal(run(words));
+        assert!(said.contains(&format!("the {owner} owns users, and its newer rows")), "{words}: {said}");
+        assert!(said.contains(next), "{words}: {said}");
+    };
+    run("capture install users").unwrap();
+    run("run users --until-caught-up").unwrap();
+    refused("run users --back", "monolith", "`migrate run users`");
+    switch(&world).unwrap();
+    // What rests writes nothing, so a run that waits there is let in; one that would copy anew is not.
+    assert_eq!(run("run users --until-caught-up").unwrap(), 0);
+    refused("backfill users --again", "service", "`migrate run users --back`");
+    run("capture remove users --forget").unwrap();
+    run("capture install users").unwrap();
+    for words in ["run users --adopt", "backfill users --adopt", "catch-up users"] {
+        refused(words, "service", "`migrate switch users --to monolith`");
+    }
+    assert_eq!(run("run users --back --until-caught-up").unwrap(), 0);
+}
+
+/// Hands ownership to the service.
+fn switch(world: &World) -> Result<(), MigrateError> {
+    let options = VerifyOptions { patience: Duration::ZERO, ..VerifyOptions::default() };
+    let mut meter = Meter::silent();
+    crate::switch::run(&world.extraction, control::Side::Service, &who(), options, &mut meter).map(drop)
 }
 
 const ITEMS: &str = "

@@ -39,11 +39,34 @@ pub(super) struct SourceData {
 pub(super) struct TargetData {
     pub(super) rows: BTreeMap<i64, String>,
     pub(super) streams: BTreeMap<String, StreamRow>,
+    /// Behind those of forgotten streams.
+    pub(super) tokens: BTreeMap<String, i64>,
     pub(super) chunks: Vec<Chunk>,
     pub(super) notes: BTreeMap<String, String>,
     pub(super) holds: BTreeMap<String, Position>,
     pub(super) loads: u32,
     pub(super) away: bool,
+    pub(super) before_snapshot: Hook,
+}
+
+/// What happens at a moment that a test chose.
+#[derive(Clone, Default)]
+pub(super) struct Hook(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl Hook {
+    pub(super) fn new(happens: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(happens)))
+    }
+
+    fn fire(&self) {
+        self.0.iter().for_each(|happens| happens());
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Hook").field(&self.0.is_some()).finish()
+    }
 }
 
 #[derive(Debug, Clone)]

@@ -328,26 +328,74 @@ fn a_batch_leaves_out_what_catch_up_has_touched() {
     let up_to = source.range_end(mapping, None, 1).unwrap();
     let first = source.range(mapping, &KeyRange { after: None, up_to }).unwrap();
     let mut touched = |_: &crate::engine::Position| Ok(Touched::Keys(first.keys.clone()));
-    let guard = Guard::GivingWay { stream: "items", lease: None, touched: &mut touched };
+    let guard = Guard::GivingWay { stream: "items", chunk: None, touched: &mut touched };
     assert!(matches!(target.apply(guard, mapping, &batch).unwrap(), Outcome::Written(1)));
     assert_eq!(ends.things(), "2b2own");
 }
 
 #[test]
-fn a_stream_made_anew_is_not_moved_by_who_had_claimed_the_old_one() {
+fn a_chunk_takes_rows_in_its_way_along_if_they_are_of_the_source() {
+    let ends = Ends::items();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2), (3, 'c', 3), (4, 'd', 4), (9, 'y', 9)");
+    ends.start(Phase::Following).unwrap();
+    ends.target.execute_batch("INSERT INTO thing VALUES (9, 'x', 9, 'older')").unwrap();
+    let (points, options) = (FailPoints::none(), CopierOptions { chunk: 2, lease_seconds: 60 });
+    let mut copier = Copier::open(&ends.driver, &ends.stream, options, &points).unwrap();
+    assert_eq!(copier.step().unwrap(), Step::Copied(2));
+    ends.write("UPDATE item SET code = 'x' WHERE id = 1; UPDATE item SET code = 'a' WHERE id = 3");
+    ends.write("DELETE FROM item WHERE id = 2; UPDATE item SET code = 'b' WHERE id = 4");
+    assert!(matches!(copier.step().unwrap(), Step::Copied(_)));
+    assert_eq!(ends.things(), "1x1own 3a3own 4b4own 9y9older");
+    let rows = "SELECT group_concat(rows) FROM banyan_chunks WHERE done";
+    assert_eq!(ends.target_text(rows), "2,2", "others' rows are not counted");
+}
+
+#[test]
+fn pos_moves_only_from_where_it_was_read() {
     let ends = Ends::items();
     ends.start(Phase::Following).unwrap();
     let (mut source, mut target) = (ends.driver.source().unwrap(), ends.driver.target().unwrap());
-    let old = target.stream("items").unwrap().unwrap();
-    let claim = target.claim("items").unwrap();
-    target.forget_stream(&ends.stream).unwrap();
+    let first = target.stream("items").unwrap().unwrap().pos;
     ends.write("INSERT INTO item VALUES (1, 'a', 1)");
-    let pos = source.begin(&ends.stream, None).unwrap();
-    target.create_stream("items", &StreamRow { pos: pos.clone(), next: pos.clone(), ..old.clone() }).unwrap();
-    // Tokens begin anew as well, so the old claim looks like the new one.
-    assert_eq!(target.claim("items").unwrap().token, claim.token);
-    assert!(!target.set_pos(&claim, &old.pos, &old.next).unwrap());
-    assert_eq!(target.stream("items").unwrap().unwrap().pos, pos);
+    let second = source.begin(&ends.stream, None).unwrap();
+    let claim = target.claim("items").unwrap();
+    assert_ne!(first, second);
+    assert!(!target.set_pos(&claim, &second, &second).unwrap());
+    assert_eq!(target.stream("items").unwrap().unwrap().pos, first);
+    assert!(target.set_pos(&claim, &first, &second).unwrap());
+}
+
+#[test]
+fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
+    let ends = Ends::items();
+    ends.start(Phase::Following).unwrap();
+    let (mut source, mut target) = (ends.driver.source().unwrap(), ends.driver.target().unwrap());
+    let row = target.stream("items").unwrap().unwrap();
+    let fresh = StreamRow { token: 0, ..row.clone() };
+    let mut claims = Vec::new();
+    for round in 0..3 {
+        claims.extend([target.claim("items").unwrap(), target.rest("items").unwrap()]);
+        target.forget_stream(&ends.stream).unwrap();
+        target.forget_stream(&ends.stream).unwrap();
+        match round {
+            0 => target.start_at(&ends.stream, &fresh).unwrap(),
+            _ => target.create_stream("items", &fresh).unwrap(),
+        }
+        let now = target.stream("items").unwrap().unwrap().token;
+        assert!(claims.iter().all(|old| old.token < now), "{claims:?} {now}");
+        assert_eq!(target.wake("items", now).unwrap(), round == 0);
+    }
+    let position = source.begin(&ends.stream, None).unwrap();
+    let mapping = &ends.stream.mappings[0];
+    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    for old in &claims {
+        assert!(!target.set_next(old, &position).unwrap(), "{old:?}");
+        assert!(!target.set_pos(old, &row.pos, &position).unwrap(), "{old:?}");
+        let applied = target.apply(Guard::Claim(old), mapping, &batch).unwrap();
+        assert!(matches!(applied, Outcome::Superseded), "{old:?}");
+    }
+    let new = target.claim("items").unwrap();
+    assert!(target.set_next(&new, &position).unwrap());
 }
 
 #[test]

@@ -63,16 +63,24 @@ fn die_while_loading(engine: Engine) {
     world.assert_settled();
 }
 
-#[test]
-fn a_run_that_dies_anywhere_while_following_sqlite_ends_in_equality() {
-    let world = World::captured(Engine::Sqlite, ROWS).with_small_pieces();
+fn die_while_following(world: &World) {
     world.run_sql(
         End::Target,
         "INSERT INTO article VALUES (1, 'c1', 'older', 0, 'ours'), (5, 'x', 'older', 0, 'ours')",
     );
     // Slow enough that ranges are left for every point.
     world.migrate(&["throttle", "items", "--rows-per-second", "60"]).expect_code(0);
-    die_at_each(&world, &FOLLOWING);
+    die_at_each(world, &FOLLOWING);
+}
+
+#[test]
+fn a_run_that_dies_anywhere_while_following_sqlite_ends_in_equality() {
+    die_while_following(&World::captured(Engine::Sqlite, ROWS).with_small_pieces());
+}
+
+#[test]
+fn a_run_that_dies_anywhere_while_following_postgres_ends_in_equality() {
+    die_while_following(&World::captured(Engine::Postgres, ROWS));
 }
 
 #[test]

@@ -47,14 +47,26 @@ fn a_run_that_is_paused_warns_of_a_growing_log() {
 
 #[test]
 fn room_of_log_rows_that_were_removed_is_used_again() {
-    let world = World::copied(Engine::Sqlite, 500);
-    let mut sizes = Vec::new();
-    for _ in 0..4 {
-        (0..6).for_each(|_| world.run_sql(End::Source, MANY));
-        world.catch_up();
-        // After what SQLite does by itself now and then.
-        world.query(End::Source, "PRAGMA wal_checkpoint(TRUNCATE)");
-        sizes.push(std::fs::metadata(world.path("source.db")).unwrap().len());
+    for engine in Engine::BOTH {
+        let world = World::copied(engine, 500);
+        let mut sizes = Vec::new();
+        for _ in 0..6 {
+            (0..4).for_each(|_| world.run_sql(End::Source, MANY));
+            world.catch_up();
+            sizes.push(log_bytes(&world));
+        }
+        // PostgreSQL chooses where rows go; without their room used again, the last would be three times the second.
+        assert!(sizes[5] < 2 * sizes[1], "{engine:?}: {sizes:?}");
     }
-    assert!(sizes[3] <= sizes[1], "{sizes:?}");
+}
+
+/// After what the database does by itself now and then.
+fn log_bytes(world: &World) -> u64 {
+    if world.engine == Engine::Sqlite {
+        world.query(End::Source, "PRAGMA wal_checkpoint(TRUNCATE)");
+        return std::fs::metadata(world.path("source.db")).unwrap().len();
+    }
+    world.run_sql(End::Source, "VACUUM");
+    let sql = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname ~ '^log_[0-9a-f]{16}$'";
+    world.query(End::Source, sql)[0].parse().unwrap()
 }

@@ -40,16 +40,15 @@ pub(super) fn apply(
                 }
                 staged.fill(connection, batch)?;
             }
-            Guard::GivingWay { stream, lease, touched } => {
+            Guard::GivingWay { stream, chunk, touched } => {
                 staged.fill(connection, batch)?;
                 let next = connection.text(&format!(
                     "SELECT next FROM banyan.stream WHERE name = {} FOR SHARE",
                     sql::value(stream)
                 ))?;
                 let Some(next) = next.map(Position) else { return Ok(End::RollBack(Outcome::Superseded)) };
-                let done = lease.map(|lease| chunks::mark_done(lease, batch.rows.len(), batch.rows.hash()));
-                if let Some(done) = done
-                    && connection.run(&done)? == 0
+                if let Some(done) = chunk
+                    && connection.run(&chunks::mark_done(&done))? == 0
                 {
                     return Ok(End::RollBack(Outcome::Superseded));
                 }

@@ -21,6 +21,7 @@ const TABLES: &str = "SELECT pg_advisory_xact_lock(hashtext('banyan.bookkeeping'
     CREATE TABLE IF NOT EXISTS banyan.hold (stream text, name text, position text NOT NULL, until timestamptz NOT NULL, \
       PRIMARY KEY (stream, name)); \
     CREATE TABLE IF NOT EXISTS banyan.note (stream text, name text, text text NOT NULL, PRIMARY KEY (stream, name)); \
+    CREATE TABLE IF NOT EXISTS banyan.token (stream text PRIMARY KEY, token bigint NOT NULL); \
     CREATE TABLE IF NOT EXISTS banyan.dropped (stream text, place int, relation text NOT NULL, name text NOT NULL, \
       kind text NOT NULL, build text NOT NULL, adopt text, parts json, condition text, \
       attributes json, is_deferrable boolean NOT NULL, doubled boolean NOT NULL DEFAULT false, PRIMARY KEY (stream, relation, name))";
@@ -84,19 +85,20 @@ pub(super) fn stream(connection: &mut Connection, name: &str) -> Result<Option<S
 /// Makes the stream's row.
 pub(super) fn create(connection: &mut Connection, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
     connection.run(&format!(
-        "INSERT INTO banyan.stream VALUES ({}, {}, {}, {}, {}, {}, {}) ON CONFLICT (name) DO NOTHING",
-        value(name),
+        "INSERT INTO banyan.stream VALUES ({name}, {}, {}, \
+           greatest({}, (SELECT token FROM banyan.token WHERE stream = {name})), {}, {}, {}) ON CONFLICT (name) DO NOTHING",
         value(&row.pos.0),
         value(&row.next.0),
         row.token,
         value(row.phase.as_str()),
         value(&row.mapping_hash),
-        value(&row.fingerprint)
+        value(&row.fingerprint),
+        name = value(name)
     ))?;
     Ok(())
 }
 
-/// Forgets the stream. Indexes that loading dropped must stand again first.
+/// Forgets the stream, all but the token behind its last one, so that no process that followed it has one of the next. Indexes that loading dropped must stand again first.
 pub(super) fn forget(
     connection: &mut Connection,
     stream: &Stream,
@@ -107,7 +109,9 @@ pub(super) fn forget(
     let tables =
         ["chunk", "hold", "note"].map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
     connection.run(&format!(
-        "BEGIN; {drops}{}DELETE FROM banyan.stream WHERE name = {name}; COMMIT",
+        "BEGIN; {drops}{}WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
+         INSERT INTO banyan.token SELECT name, token + 1 FROM gone \
+         ON CONFLICT (stream) DO UPDATE SET token = EXCLUDED.token; COMMIT",
         tables.concat()
     ))?;
     Ok(())

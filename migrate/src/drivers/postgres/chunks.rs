@@ -6,7 +6,7 @@
 use super::connection::{Connection, column};
 use super::sql::value;
 use crate::engine::driver::{ChunksLeft, LeaseState, RangeEnd};
-use crate::engine::{Bound, KeyRange, Lease, Mapping, Position, Stream};
+use crate::engine::{Bound, ChunkDone, KeyRange, Lease, Mapping, Position, Stream};
 use crate::error::MigrateError;
 
 /// Leases the next chunk.
@@ -116,7 +116,8 @@ pub(super) fn under(lease: &Lease) -> String {
 }
 
 /// SQL that marks it done.
-pub(super) fn mark_done(lease: &Lease, rows: u64, hash: u64) -> String {
+pub(super) fn mark_done(done: &ChunkDone<'_>) -> String {
+    let ChunkDone { lease, rows, hash } = done;
     format!("UPDATE banyan.chunk SET done = true, rows = {rows}, hash = '{hash:016x}' WHERE {}", under(lease))
 }
 

@@ -21,7 +21,7 @@ use super::rows::CopyRows;
 use super::shape::Shape;
 use super::sql::{self, value};
 use super::staging::Staged;
-use crate::engine::{Batch, Lease, Mapping, Rows as _, Stream};
+use crate::engine::{Batch, ChunkDone, Lease, Mapping, Rows as _, Stream};
 use crate::error::MigrateError;
 
 /// Indexes built at once. Each may use parallel workers of its own.
@@ -41,7 +41,8 @@ pub(super) fn load(
     let staged = Staged::of(mapping, shape);
     connection.transaction(&staged.opening(), |connection| {
         shape.check_target(connection)?;
-        if connection.run(&chunks::mark_done(lease, batch.rows.len(), batch.rows.hash()))? == 0 {
+        let done = ChunkDone { lease, rows: batch.rows.len(), hash: batch.rows.hash() };
+        if connection.run(&chunks::mark_done(&done))? == 0 {
             return Ok(End::RollBack(false));
         }
         let into = format!("{} ({})", staged.table, sql::names("", &mapping.columns));

@@ -292,23 +292,27 @@ impl Source for PostgresSource {
         mapping: &Mapping,
         batch: &Batch<CopyRows>,
         more: &CopyRows,
+        since: &Position,
     ) -> Result<Option<Batch<CopyRows>>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
+        let condition = self.not_seen(since)?;
         let given = self.give(&shape, "given", &batch.keys)?;
         let more = self.give(&shape, "more", more)?;
         let count = shape.root_key.len();
-        let (wanted, names) = (self.given(&shape, &more), sql::numbered("m.k", count));
+        let span = self.span(condition)?;
+        let (whole, logged) = (span.whole(mapping), span.keys(mapping, &shape)?);
+        let types = shape.root_types.iter().enumerate();
+        let key: Vec<String> = types.map(|(at, kind)| format!("m.k{at}::{}", kind.name)).collect();
+        let held = shape.root_key.iter().zip(&key).map(|(column, key)| format!("root.{column} = {key}"));
         let added = self.connection.run(&format!(
-            "INSERT INTO {given} SELECT {names} FROM (SELECT DISTINCT * FROM {more}) m \
+            "INSERT INTO {given} SELECT {} FROM (SELECT DISTINCT * FROM {more}) m \
              WHERE NOT EXISTS (SELECT FROM {given} g WHERE {}) \
-             AND EXISTS (SELECT FROM pg_temp.staged_{} s JOIN ({wanted}) w ON {} WHERE {})",
+             AND (EXISTS (SELECT FROM {} root WHERE {}) OR ({whole}) OR ({}) IN ({logged}))",
+            sql::numbered("m.k", count),
             same_key("g", "m", count),
-            shape.tag,
-            same_key("s", "w", count),
-            (0..count)
-                .map(|at| format!("w.k{at}::{} = m.k{at}", wire(&shape, at)))
-                .collect::<Vec<_>>()
-                .join(" AND "),
+            shape.root,
+            held.collect::<Vec<_>>().join(" AND "),
+            key.join(", "),
         ))?;
         if added == 0 {
             return Ok(None);
@@ -405,10 +409,6 @@ impl Source for PostgresSource {
     fn describe(&mut self) -> Result<Vec<TableShape>, MigrateError> {
         super::catalog::describe(&mut self.connection)
     }
-}
-
-fn wire(shape: &Shape, at: usize) -> &str {
-    shape.key_types.get(at).map_or("text", |kind| kind.wire())
 }
 
 /// Two rows have one key.

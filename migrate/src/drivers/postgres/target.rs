@@ -105,6 +105,7 @@ impl Target for PostgresTarget {
     }
 
     fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+        bookkeeping::prepare(&mut self.connection)?;
         let shapes = self.shapes_of(stream)?;
         if self
             .connection

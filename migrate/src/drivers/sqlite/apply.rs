@@ -9,7 +9,7 @@ use super::rows::{SqliteRows, bind};
 use super::sql::{equal, list, numbered, quote, tuple};
 use super::staged::row_width;
 use super::target::{Ending, SqliteTarget};
-use crate::engine::{Batch, Guard, Lease, Mapping, Outcome, Phase, Rows as _, Touched};
+use crate::engine::{Batch, ChunkDone, Guard, Mapping, Outcome, Phase, Touched};
 use crate::error::MigrateError;
 
 /// A mapping's names as the statements use them: the table is `t`, a staged row `r`.
@@ -97,7 +97,7 @@ impl SqliteTarget {
         batch: &Batch<SqliteRows>,
     ) -> Result<Ending<Outcome<SqliteRows>>, MigrateError> {
         let names = Names::of(self.schema, mapping);
-        let mut lease: Option<&Lease> = None;
+        let mut done: Option<ChunkDone<'_>> = None;
         match guard {
             Guard::Claim(claim) => {
                 let row = bookkeeping::stream(&self.conn, self.schema, &claim.stream)?;
@@ -106,10 +106,10 @@ impl SqliteTarget {
                 }
                 self.stage_batch(&names, mapping, batch)?;
             }
-            Guard::GivingWay { stream, lease: chunk, touched } => {
-                lease = chunk;
+            Guard::GivingWay { stream, chunk, touched } => {
+                done = chunk;
                 // Behind a lost lease the log may be pruned: nothing could be said of it.
-                let lost = chunk.map_or(Ok(false), |lease| self.holds(lease).map(|holds| !holds))?;
+                let lost = chunk.map_or(Ok(false), |done| self.holds(done.lease).map(|holds| !holds))?;
                 let row = bookkeeping::stream(&self.conn, self.schema, stream)?;
                 let Some(row) = row.filter(|row| !lost && row.phase != Phase::Resting) else {
                     return Ok(Ending::Undo(Outcome::Superseded));
@@ -123,8 +123,8 @@ impl SqliteTarget {
         if !matches!(outcome, Outcome::Written(_)) {
             return Ok(Ending::Undo(outcome));
         }
-        if let Some(lease) = lease
-            && !self.finish(lease, batch.rows.len(), batch.rows.hash())?
+        if let Some(ChunkDone { lease, rows, hash }) = done
+            && !self.finish(lease, rows, hash)?
         {
             return Ok(Ending::Undo(Outcome::Superseded));
         }

@@ -28,6 +28,7 @@ fn tables(schema: &str) -> String {
            PRIMARY KEY (stream, sql)) WITHOUT ROWID; \
          CREATE TABLE IF NOT EXISTS {schema}.banyan_notes (stream TEXT, name TEXT, text TEXT NOT NULL, \
            PRIMARY KEY (stream, name)) WITHOUT ROWID; \
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_tokens (stream TEXT PRIMARY KEY, token INTEGER NOT NULL) WITHOUT ROWID; \
          CREATE TABLE IF NOT EXISTS {schema}.banyan_guard (present INTEGER PRIMARY KEY)"
     )
 }
@@ -80,8 +81,9 @@ impl SqliteTarget {
 
     pub(super) fn make_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
         let sql = format!(
-            "INSERT OR IGNORE INTO {} VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)",
-            self.table("banyan_streams")
+            "INSERT OR IGNORE INTO {} VALUES (?1, ?2, ?3, max(?4, {}), ?5, ?6, ?7)",
+            self.table("banyan_streams"),
+            self.token_behind_forgotten()
         );
         let phase = row.phase.as_str();
         let (pos, next) = (&row.pos.0, &row.next.0);
@@ -89,9 +91,19 @@ impl SqliteTarget {
         Ok(())
     }
 
+    /// SQL for the token that a stream `?1` begins with: no process that followed a forgotten one has it.
+    pub(super) fn token_behind_forgotten(&self) -> String {
+        format!("coalesce((SELECT token FROM {} WHERE stream = ?1), 0)", self.table("banyan_tokens"))
+    }
+
     pub(super) fn forget(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         self.conn.execute_batch(&tables(self.schema))?;
         let name = text(&stream.name);
+        self.run(&format!(
+            "INSERT OR REPLACE INTO {} SELECT name, token + 1 FROM {} WHERE name = {name}",
+            self.table("banyan_tokens"),
+            self.table("banyan_streams")
+        ))?;
         self.run(&format!("DELETE FROM {} WHERE name = {name}", self.table("banyan_streams")))?;
         for table in ["banyan_chunks", "banyan_holds", "banyan_notes"] {
             self.run(&format!("DELETE FROM {} WHERE stream = {name}", self.table(table)))?;

@@ -37,10 +37,11 @@ impl SqliteTarget {
     pub(super) fn make_resting(&mut self, stream: &Stream, row: &StreamRow) -> Result<(), MigrateError> {
         let sql = format!(
             "INSERT INTO {} AS s (name, pos, next, token, phase, mapping_hash, fingerprint) \
-             VALUES (?1, ?2, ?2, 1, ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET pos = excluded.pos, next = excluded.next, \
+             VALUES (?1, ?2, ?2, max(1, {}), ?3, ?4, ?5) ON CONFLICT (name) DO UPDATE SET pos = excluded.pos, next = excluded.next, \
                token = s.token + 1, phase = excluded.phase, mapping_hash = excluded.mapping_hash, \
                fingerprint = excluded.fingerprint",
-            self.table("banyan_streams")
+            self.table("banyan_streams"),
+            self.token_behind_forgotten()
         );
         let phase = Phase::Resting.as_str();
         self.conn.execute(&sql, (&stream.name, &row.pos.0, phase, &row.mapping_hash, &row.fingerprint))?;

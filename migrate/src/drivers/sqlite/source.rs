@@ -313,8 +313,9 @@ impl Source for SqliteSource {
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
         more: &SqliteRows,
+        since: &Position,
     ) -> Result<Option<Batch<SqliteRows>>, MigrateError> {
-        let done = self.wider(mapping, batch, more);
+        let done = self.wider(mapping, batch, more, since);
         self.located(done)
     }
 

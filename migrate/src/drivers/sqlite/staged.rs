@@ -162,13 +162,20 @@ impl SqliteSource {
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
         more: &SqliteRows,
+        since: &Position,
     ) -> Result<Option<Batch<SqliteRows>>, MigrateError> {
-        let width = mapping.root_key.len();
-        let (staged, wanted) = (self.key_table("staged", width)?, self.emptied("wanted", width)?);
+        let high = self.snapshot()?.place.pos;
+        let low = self.known_log()?.standing(&self.conn, self.schema, since)?;
+        let wanted = self.emptied("wanted", mapping.root_key.len())?;
         self.put(&wanted, more)?;
-        let (keys, tuple) = (numbered("k", width), tuple(&numbered("k", width)));
-        let sql = format!("DELETE FROM {wanted} WHERE {tuple} NOT IN (SELECT {keys} FROM {staged})");
-        self.conn.prepare_cached(&sql)?.execute([])?;
+        let held = format!("SELECT {} FROM {}", list("", &mapping.root_key), self.root(mapping));
+        let key = tuple(&numbered("k", mapping.root_key.len()));
+        // A NULL that was logged would make NOT IN unknown.
+        let foreign = |select: &String| format!("({key} IN ({select})) IS NOT TRUE");
+        let foreign: Vec<String> =
+            std::iter::once(&held).chain(&self.changed(mapping)?).map(foreign).collect();
+        let sql = format!("DELETE FROM {wanted} WHERE {}", foreign.join(" AND "));
+        self.conn.prepare_cached(&sql)?.execute(named_params! { ":low": low, ":high": high })?;
         self.put(&wanted, &batch.keys)?;
         let wider = self.wanted(mapping)?;
         Ok((wider.keys.count() > batch.keys.count()).then_some(wider))

@@ -3,6 +3,7 @@
 //!
 //! Invariant: between two commands at most one commit reaches the target.
 
+use std::cell::Cell;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 
@@ -51,10 +52,14 @@ pub(super) struct Worker {
 }
 
 impl Worker {
-    pub(super) fn start<D: Driver + Clone + 'static>(driver: &D, stream: &Arc<Stream>) -> Self {
+    pub(super) fn start<D: Driver + Clone + 'static>(
+        driver: &D,
+        stream: &Arc<Stream>,
+        closes_once_in: u64,
+    ) -> Self {
         let ((orders, given), (told, events)) = (channel(), channel());
         let (driver, stream) = (driver.clone(), Arc::clone(stream));
-        std::thread::spawn(move || work(&driver, &stream, given, told));
+        std::thread::spawn(move || work(&driver, &stream, closes_once_in, given, told));
         Self { orders, events, busy: false }
     }
 
@@ -67,7 +72,13 @@ impl Worker {
     }
 }
 
-fn work<D: Driver>(driver: &D, stream: &Stream, orders: Receiver<Order>, events: Sender<Event>) {
+fn work<D: Driver>(
+    driver: &D,
+    stream: &Stream,
+    closes_once_in: u64,
+    orders: Receiver<Order>,
+    events: Sender<Event>,
+) {
     let orders = Arc::new(Mutex::new((orders, false)));
     // The next order, and whether the connections survive it.
     let next = |orders: &Mutex<(Receiver<Order>, bool)>| {
@@ -86,9 +97,13 @@ fn work<D: Driver>(driver: &D, stream: &Stream, orders: Receiver<Order>, events:
             }
         })
     };
+    let failures = Cell::new(0_u64);
     let stays = |error: Option<&MigrateError>| match error {
         Some(MigrateError::Crashed(_)) => orders.lock().unwrap().1,
-        Some(MigrateError::Unreachable { .. }) => false,
+        Some(MigrateError::Unreachable { .. }) => {
+            failures.set(failures.get() + 1);
+            !failures.get().is_multiple_of(closes_once_in)
+        }
         _ => true,
     };
     let (mut follower, mut copier) = (None, None);
@@ -102,7 +117,7 @@ fn work<D: Driver>(driver: &D, stream: &Stream, orders: Receiver<Order>, events:
             }
             Order::Copy(sizes) => {
                 let done = copy(driver, stream, sizes, &points, &mut copier);
-                copier = copier.filter(|_| done.is_ok() || orders.lock().unwrap().1);
+                copier = copier.filter(|_| stays(done.as_ref().err()));
                 Event::Copied(done)
             }
             Order::GoOn | Order::Crash => {
@@ -140,7 +155,7 @@ fn follow<'a, D: Driver>(
 }
 
 fn copy<'a, D: Driver>(
-    driver: &D,
+    driver: &'a D,
     stream: &'a Stream,
     sizes: Sizes,
     points: &'a FailPoints,

@@ -25,7 +25,7 @@ pub(super) trait Ends {
     type Driver: Driver + Clone + 'static;
     /// Once in how many times a stream begins with loading.
     const LOADS_ONCE_IN: u64;
-    /// Once in how many deaths of a worker its connections are closed as well.
+    /// Once in how many deaths of a worker, and failures for a lock, its connections are closed as well.
     const CLOSES_ONCE_IN: u64;
 
     fn driver(&self) -> &Self::Driver;
@@ -54,6 +54,7 @@ pub(super) struct World<E: Ends> {
     target: TargetOf<E>,
     workers: Vec<Worker>,
     random: Random,
+    fingerprint: Option<String>,
     sizes: Sizes,
     phase: Phase,
     /// What a pruner read and has not acted on yet.
@@ -69,7 +70,8 @@ impl<E: Ends> World<E> {
         let (mut source, mut target) = (ends.driver().source().unwrap(), ends.driver().target().unwrap());
         source.install_capture(&stream).unwrap();
         target.prepare(&stream).unwrap();
-        let workers = (0..COPIERS.end).map(|_| Worker::start(ends.driver(), &stream)).collect();
+        let workers =
+            (0..COPIERS.end).map(|_| Worker::start(ends.driver(), &stream, E::CLOSES_ONCE_IN)).collect();
         Self {
             ends,
             stream,
@@ -77,6 +79,7 @@ impl<E: Ends> World<E> {
             target,
             workers,
             random: Random(0),
+            fingerprint: None,
             sizes: Sizes { chunk: 1, lease_seconds: 0 },
             phase: Phase::Following,
             needed: None,
@@ -131,8 +134,10 @@ impl<E: Ends> World<E> {
     }
 
     fn create_stream(&mut self) {
-        let pos = self.source.begin(&self.stream, None).unwrap();
-        let fingerprint = self.source.fingerprint(&self.stream).unwrap();
+        // Nobody alters a table here; all that a schema says is read only for the first seed.
+        let pos = self.source.begin(&self.stream, self.fingerprint.as_deref()).unwrap();
+        let read = |source: &mut SourceOf<E>| source.fingerprint(&self.stream).unwrap();
+        let fingerprint = self.fingerprint.get_or_insert_with(|| read(&mut self.source)).clone();
         self.source.end().unwrap();
         if self.phase == Phase::Loading {
             self.target.begin_loading(&self.stream).unwrap();

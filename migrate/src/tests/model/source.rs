@@ -138,6 +138,7 @@ impl Source for ModelSource {
         _: &Mapping,
         _: &Batch<ModelRows>,
         _: &ModelRows,
+        _: &Position,
     ) -> Result<Option<Batch<ModelRows>>, MigrateError> {
         Ok(None)
     }

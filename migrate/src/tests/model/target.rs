@@ -73,13 +73,17 @@ impl Target for ModelTarget {
     }
 
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError> {
-        self.data()?.streams.entry(name.to_owned()).or_insert_with(|| row.clone());
+        let mut data = self.data()?;
+        let token = row.token.max(data.tokens.get(name).copied().unwrap_or_default());
+        data.streams.entry(name.to_owned()).or_insert_with(|| StreamRow { token, ..row.clone() });
         Ok(())
     }
 
     fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         let mut data = self.data()?;
-        data.streams.remove(&stream.name);
+        if let Some(row) = data.streams.remove(&stream.name) {
+            data.tokens.insert(stream.name.clone(), row.token + 1);
+        }
         (data.chunks, data.notes, data.holds) = Default::default();
         Ok(())
     }
@@ -142,18 +146,20 @@ impl Target for ModelTarget {
                 }
                 Ok(Outcome::Written(write(&mut data, batch, &[])))
             }
-            Guard::GivingWay { stream, lease, touched } => {
+            Guard::GivingWay { stream, chunk: done, touched } => {
                 let next = data.streams.get(stream).unwrap().next.clone();
                 let except: Vec<i64> = match touched(&next)? {
                     Touched::Keys(keys) => keys.0.iter().map(|(key, _)| *key).collect(),
                     Touched::Whole => batch.keys.0.iter().map(|(key, _)| *key).collect(),
                 };
-                if let Some(lease) = lease {
-                    let Some(chunk) = chunk_of(&mut data, lease) else { return Ok(Outcome::Superseded) };
-                    chunk.done = Some(batch.rows.len());
+                if let Some(done) = &done {
+                    let Some(chunk) = chunk_of(&mut data, done.lease) else {
+                        return Ok(Outcome::Superseded);
+                    };
+                    chunk.done = Some(done.rows);
                 }
                 let changed = write(&mut data, batch, &except);
-                Ok(Outcome::Written(if lease.is_some() { batch.rows.len() } else { changed }))
+                Ok(Outcome::Written(if done.is_some() { batch.rows.len() } else { changed }))
             }
         }
     }
@@ -259,6 +265,8 @@ impl Target for ModelTarget {
 
 impl CompareTarget for ModelTarget {
     fn snapshot(&mut self, stream: &Stream) -> Result<Option<StreamRow>, MigrateError> {
+        let hook = self.data()?.before_snapshot.clone();
+        hook.fire();
         let data = self.data()?;
         let (rows, row) = (data.rows.clone(), data.streams.get(&stream.name).cloned());
         drop(data);

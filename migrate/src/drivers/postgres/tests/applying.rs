@@ -4,7 +4,7 @@
 
 use super::world::{World, plain};
 use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
-use crate::engine::backfill::{Copier, CopierOptions};
+use crate::engine::backfill::{Copier, CopierOptions, Step};
 use crate::engine::{
     Driver as _, Guard, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
 };
@@ -176,26 +176,67 @@ fn next_stands_still_while_a_chunk_that_has_read_it_is_written() {
         assert_eq!(follower.set_next(&claim, &position).unwrap_err().exit_code(), 4);
         Ok(Touched::Keys(Default::default()))
     };
-    let guard = Guard::GivingWay { stream: "things", lease: None, touched: &mut touched };
+    let guard = Guard::GivingWay { stream: "things", chunk: None, touched: &mut touched };
     assert!(matches!(target.apply(guard, mapping, &batch).unwrap(), Outcome::Written(0)));
     assert!(follower.set_next(&claim, &position).unwrap());
 }
 
 #[test]
-fn a_stream_made_anew_is_not_moved_by_who_had_claimed_the_old_one() {
+fn a_chunk_takes_rows_in_its_way_along_if_they_are_of_the_source() {
+    let thing = "CREATE TABLE thing (id int PRIMARY KEY, code text UNIQUE, remark text DEFAULT 'own')";
+    let world = World::new(thing, thing, vec![plain("thing", &["id", "code"])]);
+    world.source.run("INSERT INTO thing VALUES (1, 'a'), (2, 'b'), (3, 'c'), (4, 'd'), (9, 'y')").unwrap();
+    world.begin(crate::engine::Phase::Following).unwrap();
+    world.target.run("INSERT INTO thing VALUES (9, 'x', 'older')").unwrap();
+    let options = CopierOptions { chunk: 2, lease_seconds: 60 };
+    let mut copier = Copier::open(&world.driver, &world.stream, options, &world.points).unwrap();
+    assert_eq!(copier.step().unwrap(), Step::Copied(2));
+    let moved = "UPDATE thing SET code = 'x' WHERE id = 1; UPDATE thing SET code = 'a' WHERE id = 3; \
+        DELETE FROM thing WHERE id = 2; UPDATE thing SET code = 'b' WHERE id = 4";
+    world.source.run(moved).unwrap();
+    assert!(matches!(copier.step().unwrap(), Step::Copied(_)));
+    let rows = "SELECT string_agg(id || code || remark, ' ' ORDER BY id) FROM thing";
+    assert_eq!(world.target.run(rows).unwrap(), "1xown 3aown 4bown 9yolder");
+    let rows = "SELECT string_agg(rows::text, ',' ORDER BY chunk) FROM banyan.chunk WHERE done";
+    assert_eq!(world.target.run(rows).unwrap(), "2,2", "others' rows are not counted");
+}
+
+#[test]
+fn pos_moves_only_from_where_it_was_read() {
+    let world = people();
+    let (mut source, mut target) = (world.source_end(), world.target_end());
+    let first = target.stream("things").unwrap().unwrap().pos;
+    let second = source.begin(&world.stream, None).unwrap();
+    let claim = target.claim("things").unwrap();
+    assert_ne!(first, second);
+    assert!(!target.set_pos(&claim, &second, &second).unwrap());
+    assert_eq!(target.stream("things").unwrap().unwrap().pos, first);
+    assert!(target.set_pos(&claim, &first, &second).unwrap());
+}
+
+#[test]
+fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let world = people();
     let mut target = world.target_end();
-    let old = target.stream("things").unwrap().unwrap();
-    let claim = target.claim("things").unwrap();
-    target.forget_stream(&world.stream).unwrap();
+    let row = target.stream("things").unwrap().unwrap();
+    let mut claims = Vec::new();
+    for _ in 0..2 {
+        claims.extend([target.claim("things").unwrap(), target.claim("things").unwrap()]);
+        target.forget_stream(&world.stream).unwrap();
+        target.forget_stream(&world.stream).unwrap();
+        target.create_stream("things", &StreamRow { token: 0, ..row.clone() }).unwrap();
+    }
     let mut source = world.source_end();
-    let pos = source.begin(&world.stream, None).unwrap();
-    source.end().unwrap();
-    target
-        .create_stream("things", &StreamRow { pos: pos.clone(), next: pos.clone(), ..old.clone() })
-        .unwrap();
-    // Tokens begin anew as well, so the old claim looks like the new one.
-    assert_eq!(target.claim("things").unwrap().token, claim.token);
-    assert!(!target.set_pos(&claim, &old.pos, &old.next).unwrap());
-    assert_eq!(target.stream("things").unwrap().unwrap().pos, pos);
+    let position = source.begin(&world.stream, None).unwrap();
+    let mapping = &world.stream.mappings[0];
+    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    for old in &claims {
+        assert!(!target.set_next(old, &position).unwrap(), "{old:?}");
+        assert!(!target.set_pos(old, &row.pos, &position).unwrap(), "{old:?}");
+        let applied = target.apply(Guard::Claim(old), mapping, &batch).unwrap();
+        assert!(matches!(applied, Outcome::Superseded), "{old:?}");
+    }
+    let new = target.claim("things").unwrap();
+    assert!(claims.iter().all(|old| old.token < new.token), "{claims:?} {new:?}");
+    assert!(target.set_next(&new, &position).unwrap());
 }

@@ -2,12 +2,16 @@
 //!
 //! Invariant: each test writes to the source as an application would, through other connections than the engine's.
 
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::channel;
 use std::thread;
 
 use super::world::{World, plain};
+use crate::drivers::postgres::PostgresDriver;
 use crate::engine::catch_up::Follower;
-use crate::engine::{Join, Mapping, Phase, Target as _};
+use crate::engine::prune::prune;
+use crate::engine::{Driver as _, Join, Mapping, Phase, Target as _};
 use crate::fail_point::FailPoints;
 
 const ITEMS: &str = "CREATE TABLE item (id int PRIMARY KEY, name text, price numeric);
@@ -171,6 +175,67 @@ fn a_chunk_leaves_what_catch_up_brought_further_since_it_was_read() {
             .unwrap();
         let points = FailPoints::none();
         Follower::claim(&driver, &stream, 2, &points).unwrap().batch().unwrap();
+    });
+    world.copy();
+    world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn a_chunk_leaves_what_a_batch_under_way_brought_further_since_it_was_read() {
+    let mut world = items();
+    world.begin(Phase::Following).unwrap();
+    let (driver, stream, url) = (world.driver.clone(), world.stream.clone(), world.source.url().to_owned());
+    let (applied, first) = channel();
+    let (go_on, told) = channel::<()>();
+    let told = Mutex::new(told);
+    let points = FailPoints::watched(move |point| {
+        if point == "catch_up_piece" {
+            applied.send(()).ok();
+            // Whoever gave up waiting is told by the closed channel.
+            told.lock().unwrap().recv().ok();
+        }
+    });
+    let (followed, follower) = channel();
+    let followed = std::cell::Cell::new(Some((points, followed)));
+    world.chunk = 100;
+    world.points = FailPoints::watched(move |point| {
+        let Some((points, followed)) = (point == "chunk_read").then(|| followed.take()).flatten() else {
+            return;
+        };
+        let mut writer = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+        writer
+            .batch_execute("UPDATE item SET name = 'newer' WHERE id < 5; DELETE FROM item WHERE id = 1")
+            .unwrap();
+        let (driver, stream) = (driver.clone(), stream.clone());
+        let batch = move || Follower::claim(&driver, &stream, 2, &points).unwrap().batch().unwrap();
+        followed.send(thread::spawn(batch)).unwrap();
+        first.recv().unwrap();
+    });
+    world.copy();
+    drop(go_on);
+    assert_eq!(follower.recv().unwrap().join().unwrap().keys, 4);
+    world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn the_log_behind_a_chunk_under_way_is_kept_although_catch_up_has_passed_it() {
+    let mut world = items();
+    world.begin(Phase::Following).unwrap();
+    let (driver, stream, url) = (world.driver.clone(), world.stream.clone(), world.source.url().to_owned());
+    let once = std::cell::Cell::new(true);
+    world.chunk = 100;
+    world.points = FailPoints::watched(move |point| {
+        if point != "chunk_read" || !once.replace(false) {
+            return;
+        }
+        let mut writer = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+        writer
+            .batch_execute("UPDATE item SET name = 'newer' WHERE id < 5; DELETE FROM item WHERE id = 7")
+            .unwrap();
+        let points = FailPoints::none();
+        Follower::claim(&driver, &stream, 9, &points).unwrap().batch().unwrap();
+        let (mut source, mut target) = (driver.source().unwrap(), driver.target().unwrap());
+        prune::<PostgresDriver>(&mut source, &mut target, &stream).unwrap();
     });
     world.copy();
     world.assert_same(ALL, ALL);
