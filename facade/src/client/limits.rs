@@ -3,7 +3,7 @@
 //! Invariant: what is too large is refused before anything of it reaches an upstream, as far as its head tells.
 
 use http::header::CONTENT_LENGTH;
-use http::{StatusCode, request};
+use http::{StatusCode, Version, request};
 
 use crate::answer::Refusal;
 use crate::client::plan::ClientPlan;
@@ -12,6 +12,19 @@ use crate::client::plan::ClientPlan;
 const AROUND: usize = 4;
 
 pub(crate) fn check(plan: &ClientPlan, parts: &request::Parts) -> Result<(), Refusal> {
+    // A head of HTTP/1 was measured as it came.
+    if parts.version == Version::HTTP_2 {
+        check_head(plan, parts)?;
+    }
+    let length =
+        parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+    match length {
+        Some(length) if length > plan.body.most => Err(body_too_large()),
+        _ => Ok(()),
+    }
+}
+
+fn check_head(plan: &ClientPlan, parts: &request::Parts) -> Result<(), Refusal> {
     let target = parts.uri.path_and_query().map_or(0, |target| target.as_str().len());
     if target > plan.target_bytes {
         return Err(too_large(
@@ -32,12 +45,7 @@ pub(crate) fn check(plan: &ClientPlan, parts: &request::Parts) -> Result<(), Ref
             format!("the request's line and headers are longer than {} bytes", plan.header_bytes),
         ));
     }
-    let length =
-        parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
-    match length {
-        Some(length) if length > plan.body.most => Err(body_too_large()),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 /// Of a body that announces its size, or has exceeded it.

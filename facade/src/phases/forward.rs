@@ -15,7 +15,7 @@ use http::header::{HOST, HeaderValue, UPGRADE};
 use http::{Request, Response, StatusCode};
 use hyper::body::Incoming;
 use hyper::client::conn::TrySendError;
-use tokio::time::{sleep, timeout, timeout_at};
+use tokio::time::{sleep, timeout_at};
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{BodyFault, RequestBody, UpstreamBody};
@@ -282,7 +282,7 @@ async fn exchange(
 ) -> Result<Box<Answer>, Attempt> {
     let upload = request.body.upload();
     let protocols = request.parts.headers.get(UPGRADE).cloned();
-    let Connection { sender, relay, driver } = &mut lease.connection;
+    let Connection { sender, relay, driver, alarm } = &mut lease.connection;
     if upload.is_some() || protocols.is_some() {
         driver.detach();
     }
@@ -301,8 +301,13 @@ async fn exchange(
     });
     let sent = match upload {
         None => {
-            let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-            timeout(left.map_or(limit, |left| left.min(limit)), sending).await.map_err(|_| Failure::Silent)
+            let (mut sending, late) = (pin!(sending), Instant::now() + limit);
+            let late = deadline.map_or(late, |deadline| deadline.min(late)).into();
+            poll_fn(|cx| match sending.as_mut().poll(cx) {
+                Poll::Ready(sent) => Poll::Ready(Ok(sent)),
+                Poll::Pending => alarm.poll(late, cx).map(|()| Err(Failure::Silent)),
+            })
+            .await
         }
         Some(upload) => Box::pin(while_it_moves(limit, deadline, &upload, sending)).await,
     };

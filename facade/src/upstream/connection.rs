@@ -16,6 +16,7 @@ use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::task::coop::has_budget_remaining;
+use tokio::time::{Instant, Sleep, sleep_until};
 
 use crate::body::RequestBody;
 use crate::strict::{Interim, Relay};
@@ -29,6 +30,7 @@ pub(crate) struct Connection {
     /// Where its interim answers come out.
     pub(crate) relay: Arc<Relay>,
     pub(crate) driver: Driver,
+    pub(crate) alarm: Alarm,
 }
 
 /// What moves a connection's bytes; nothing once it has a task of its own, or has ended.
@@ -40,7 +42,7 @@ impl Connection {
         let relay = Arc::<Relay>::default();
         let stream = TokioIo::new(Interim::new(stream, Arc::clone(&relay)));
         let (sender, driver) = http1::Builder::new().handshake(stream).await?;
-        Ok(Self { sender, relay, driver: Driver(Some(Box::new(driver))) })
+        Ok(Self { sender, relay, driver: Driver(Some(Box::new(driver))), alarm: Alarm::default() })
     }
 }
 
@@ -105,5 +107,49 @@ impl Driver {
         {
             self.0 = None;
         }
+    }
+}
+
+/// Rings once an exchange takes too long. It is set anew only where it would ring too late, or has rung too early: most
+/// exchanges end long before, and to set a timer for each costs more than to hear one that is not meant now and then.
+#[derive(Debug, Default)]
+pub(crate) struct Alarm(Option<Pin<Box<Sleep>>>);
+
+impl Alarm {
+    pub(crate) fn poll(&mut self, deadline: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let timer = self.0.get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        if timer.deadline() > deadline {
+            timer.as_mut().reset(deadline);
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if Instant::now() >= deadline {
+                return Poll::Ready(());
+            }
+            timer.as_mut().reset(deadline);
+        }
+        Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn the_alarm_of_an_exchange_rings_at_its_own_deadline() {
+        let mut alarm = Alarm::default();
+        let start = Instant::now();
+        let at = |ms| start + Duration::from_millis(ms);
+        // Exchanges that were answered in time.
+        for deadline in [50, 80, 30] {
+            assert!(alarm.poll(at(deadline), &mut Context::from_waker(Waker::noop())).is_pending());
+        }
+        poll_fn(|cx| alarm.poll(at(200), cx)).await;
+        assert_eq!(start.elapsed().as_millis(), 200);
+        poll_fn(|cx| alarm.poll(at(250), cx)).await;
+        assert_eq!(start.elapsed().as_millis(), 250);
     }
 }
