@@ -7,22 +7,9 @@ use harness::load::LoadReport;
 use harness::process::{self, Job, Output};
 use harness::{Cluster, Part, databases, wait};
 
-use crate::support::{PATIENCE, assert_no_fault, cluster, is_held, load, owner, restart, work};
-
-/// The fail points of a switch over change capture, as `migrate` names them.
-const SWITCH_POINTS: [&str; 11] = [
-    "switch_verified",
-    "switch_held",
-    "switch_acknowledged",
-    "switch_fenced",
-    "switch_drained",
-    "switch_compared",
-    "switch_prepared",
-    "switch_flipped",
-    "switch_opened",
-    "switch_retired",
-    "switch_finished",
-];
+use crate::support::{
+    PATIENCE, SWITCH_POINTS, assert_no_fault, cluster, is_held, load, owner, restart, work,
+};
 
 fn migrate(cluster: &Cluster, args: &[&str]) -> Output {
     cluster.migrate(args).unwrap().ok().unwrap()

@@ -10,25 +10,9 @@ use harness::process::{self, Output};
 use harness::{Cluster, Part, databases, wait};
 
 use crate::support::{
-    PATIENCE, assert_no_fault, close_the_books, cluster, copy_users, is_held, load, owner, restart, switch,
-    verify, work,
+    PATIENCE, SWITCH_POINTS, assert_no_fault, close_the_books, cluster, copy_users, is_held, load, owner,
+    restart, switch, verify, work,
 };
-
-/// The fail points of a switch, as `migrate` names them.
-const SWITCH_POINTS: [&str; 12] = [
-    "switch_verified",
-    "switch_held",
-    "switch_acknowledged",
-    "switch_fenced",
-    "switch_drained",
-    "switch_compared",
-    "switch_prepared",
-    "switch_flipped",
-    "switch_opened",
-    "switch_retired",
-    "switch_finished",
-    "backfill_chunk",
-];
 
 fn migrate_at(cluster: &Cluster, args: &[&str], point: &str) -> Output {
     process::run(&cluster.migrate_launch(args).env("BANYAN_FAIL_POINT", point), PATIENCE).unwrap()
@@ -113,7 +97,7 @@ fn migrate_dies_at_every_step_of_a_switch() {
     let load = load(&cluster);
     let mut to = "service";
     let mut died = 0;
-    for point in SWITCH_POINTS {
+    for point in SWITCH_POINTS.into_iter().chain(["backfill_chunk"]) {
         verify(&cluster);
         let output = migrate_at(&cluster, &["switch", "users", "--to", to], point);
         died += u32::from(output.code.is_none());

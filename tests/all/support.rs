@@ -11,6 +11,20 @@ use tempfile::TempDir;
 
 /// How long a command or a wait may take where only a hang would take longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
+/// The fail points of a switch, whatever keeps the service's data equal, as `migrate` names them.
+pub(crate) const SWITCH_POINTS: [&str; 11] = [
+    "switch_verified",
+    "switch_held",
+    "switch_acknowledged",
+    "switch_fenced",
+    "switch_drained",
+    "switch_compared",
+    "switch_prepared",
+    "switch_flipped",
+    "switch_opened",
+    "switch_retired",
+    "switch_finished",
+];
 
 /// The gzipped sample data.
 pub(crate) fn sample_data() -> PathBuf {
