@@ -5,12 +5,14 @@
 //! a log row that `next` saw and its own snapshot did not.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use super::catch_up::{collision, no_stream};
 use super::driver::{
     Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
 };
 use super::mapping::{Mapping, Stream};
+use super::pace::{Filled, Pace};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -29,6 +31,7 @@ pub struct Copier<'a, D: Driver> {
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
+    pace: Pace,
     /// What keeps the chunk that was given up last.
     blocked: Option<String>,
     /// Where catch-up stood at the last collision, if the chunk's snapshot held no change beyond it.
@@ -40,7 +43,7 @@ pub struct Copier<'a, D: Driver> {
 /// How a worker copies.
 #[derive(Debug, Clone, Copy)]
 pub struct CopierOptions {
-    /// Keys per chunk.
+    /// Most keys per chunk; the first ones are smaller.
     pub chunk: u32,
     /// Seconds after which another worker takes over the chunk of one that is silent.
     pub lease_seconds: u32,
@@ -81,6 +84,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             target: driver.target()?,
             points,
             options,
+            pace: Pace::up_to(options.chunk),
             blocked: None,
             collided: None,
             in_the_way: HashMap::new(),
@@ -89,6 +93,9 @@ impl<'a, D: Driver> Copier<'a, D> {
 
     /// Copies otherwise from the next chunk on.
     pub fn set_options(&mut self, options: CopierOptions) {
+        if self.options.chunk != options.chunk {
+            self.pace = Pace::up_to(options.chunk);
+        }
         self.options = options;
     }
 
@@ -129,10 +136,10 @@ impl<'a, D: Driver> Copier<'a, D> {
     }
 
     fn lease(&mut self, row: &StreamRow) -> Result<Option<Lease>, MigrateError> {
-        let Self { stream, source, target, options, .. } = self;
+        let Self { stream, source, target, options, pace, .. } = self;
         let mut end = |mapping: &Mapping, after: Option<&super::Bound>| {
             source.begin(stream, Some(&row.fingerprint))?;
-            let end = source.range_end(mapping, after, options.chunk);
+            let end = source.range_end(mapping, after, pace.size());
             source.end()?;
             end
         };
@@ -146,6 +153,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         mapping: &Mapping,
         lease: &Lease,
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
+        let began = Instant::now();
         let read = self.read_chunk(row, mapping, lease);
         self.source.end()?;
         let Some(InSnapshot { snapshot, pos, batch }) = read? else { return Ok(None) };
@@ -153,12 +161,14 @@ impl<'a, D: Driver> Copier<'a, D> {
         if row.phase == Phase::Loading {
             let loaded = self.target.load(lease, mapping, &batch)?;
             let rows = super::Rows::len(&batch.rows);
+            self.learn(lease, &batch, began);
             return Ok(Some(if loaded { Outcome::Written(rows) } else { Outcome::Superseded }));
         }
         let Self { source, target, stream, .. } = self;
         let mut touched = |next: &Position| source.touched(mapping, next, &snapshot);
         let guard = Guard::GivingWay { stream: &stream.name, lease: Some(lease), touched: &mut touched };
         let outcome = target.apply(guard, mapping, &batch)?;
+        self.learn(lease, &batch, began);
         if let Outcome::Collides { example, holders } = &outcome {
             self.blocked = Some(example.clone());
             let passed = self.passed(lease, example, super::Rows::hash(holders), &snapshot)?;
@@ -166,6 +176,11 @@ impl<'a, D: Driver> Copier<'a, D> {
             self.refuse_standing_collision(mapping, lease, example, caught_up_at, passed)?;
         }
         Ok(Some(outcome))
+    }
+
+    fn learn(&mut self, lease: &Lease, batch: &super::Batch<D::Rows>, began: Instant) {
+        let filled = if lease.range.up_to.is_some() { Filled::Wholly } else { Filled::Partly };
+        self.pace.took(filled, super::Rows::bytes(&batch.rows), began.elapsed());
     }
 
     /// How often catch-up passed a snapshot that met this row in the way, and the row was still there.
@@ -248,7 +263,10 @@ impl<'a, D: Driver> Copier<'a, D> {
         if !self.source.covers(&snapshot, &now.pos)? {
             return Ok(None);
         }
-        let batch = self.source.range(mapping, &lease.range)?;
+        let batch = match row.phase {
+            Phase::Loading => self.source.range_to_load(mapping, &lease.range)?,
+            _ => self.source.range(mapping, &lease.range)?,
+        };
         Ok(Some(InSnapshot { pos: now.pos, snapshot, batch }))
     }
 }
