@@ -30,7 +30,7 @@ impl Compared {
     fn sum(&self, connection: &mut Connection, shape: &Shape) -> Result<Sum, MigrateError> {
         connection.run(ANY_PLAN)?;
         let rows = connection.rows(&format!(
-            "SELECT count(*), coalesce(sum(({})::numeric), 0)::text FROM {} WHERE {}",
+            "SELECT count(*), coalesce(sum({}), 0)::text FROM {} WHERE {}",
             self.hash(shape),
             self.from,
             self.condition
