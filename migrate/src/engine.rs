@@ -13,6 +13,7 @@ pub mod catch_up;
 pub mod compare;
 pub mod driver;
 pub mod mapping;
+mod pace;
 pub mod prune;
 pub mod repair;
 pub mod run;

@@ -60,10 +60,11 @@ pub struct RunSettings {
     /// Workers of the backfill, each with a connection to both databases. Too many and the application's own queries slow down.
     #[serde(deserialize_with = "within::<1, 64, _, _>")]
     pub workers: u32,
-    /// Keys per chunk of the backfill, which is one transaction. Larger is faster and holds memory and locks for longer.
+    /// Most keys per chunk of the backfill, which is one transaction. Chunks begin small and grow while they take less than a
+    /// quarter of a second and 8 MiB of rows. Larger is faster and holds memory and locks for longer.
     #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
     pub chunk_keys: u32,
-    /// Keys per transaction of catch-up.
+    /// Most keys per transaction of catch-up, which grow in the same way.
     #[serde(deserialize_with = "within::<1, 1_000_000, _, _>")]
     pub piece_keys: u32,
     /// Seconds after which another worker takes over the chunk of one that is silent. Too short and slow chunks are copied twice.
@@ -81,8 +82,8 @@ impl Default for RunSettings {
     fn default() -> Self {
         Self {
             workers: 2,
-            chunk_keys: 5_000,
-            piece_keys: 2_000,
+            chunk_keys: 100_000,
+            piece_keys: 50_000,
             lease_s: 60,
             warn_log_rows: 5_000_000,
             warn_lag_s: 30,

@@ -132,8 +132,8 @@ pub(super) struct BackfillArgs {
     pub(super) stream: StreamArgs,
     #[command(flatten)]
     pub(super) how: HowArgs,
-    /// Keys per transaction; larger is faster and locks the filled side for longer [default: 1000; with change capture
-    /// extractions.CONTEXT.run.chunk_keys]
+    /// Keys per transaction (with change capture: at most); larger is faster and locks the filled side for longer
+    /// [default: 1000; with change capture extractions.CONTEXT.run.chunk_keys]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) chunk_rows: Option<u32>,
     /// Dual-write: pause after each chunk (with change capture see `migrate throttle`)

@@ -9,12 +9,14 @@
 //! snapshot values are unique, so this ends, however fast they move at the source.
 
 use std::collections::HashMap;
+use std::time::Instant;
 
 use super::catch_up::{collision, no_stream};
 use super::driver::{
     ChunkDone, Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
 };
 use super::mapping::{Mapping, Stream};
+use super::pace::{Filled, Pace};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -39,6 +41,7 @@ pub struct Copier<'a, D: Driver> {
     target: D::Target,
     points: &'a FailPoints,
     options: CopierOptions,
+    pace: Pace,
     /// What keeps the chunk that was given up last.
     blocked: Option<String>,
     /// Where catch-up stood at the last collision, if the chunk's snapshot held no change beyond it.
@@ -50,7 +53,7 @@ pub struct Copier<'a, D: Driver> {
 /// How a worker copies.
 #[derive(Debug, Clone, Copy)]
 pub struct CopierOptions {
-    /// Keys per chunk.
+    /// Most keys per chunk; the first ones are smaller.
     pub chunk: u32,
     /// Seconds after which another worker takes over the chunk of one that is silent.
     pub lease_seconds: u32,
@@ -102,6 +105,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             target: driver.target()?,
             points,
             options,
+            pace: Pace::up_to(options.chunk),
             blocked: None,
             collided: None,
             in_the_way: HashMap::new(),
@@ -110,6 +114,9 @@ impl<'a, D: Driver> Copier<'a, D> {
 
     /// Copies otherwise from the next chunk on.
     pub fn set_options(&mut self, options: CopierOptions) {
+        if self.options.chunk != options.chunk {
+            self.pace = Pace::up_to(options.chunk);
+        }
         self.options = options;
     }
 
@@ -152,10 +159,10 @@ impl<'a, D: Driver> Copier<'a, D> {
     }
 
     fn lease(&mut self, row: &StreamRow) -> Result<Option<Lease>, MigrateError> {
-        let Self { stream, source, target, options, .. } = self;
+        let Self { stream, source, target, options, pace, .. } = self;
         let mut end = |mapping: &Mapping, after: Option<&super::Bound>| {
             source.begin(stream, Some(&row.fingerprint))?;
-            let end = source.range_end(mapping, after, options.chunk);
+            let end = source.range_end(mapping, after, pace.size());
             source.end()?;
             end
         };
@@ -170,6 +177,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         lease: &Lease,
         reach: Reach,
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
+        let began = Instant::now();
         let read = self.read_chunk(row, mapping, lease);
         if reach == Reach::Range || !matches!(read, Ok(Some(_))) {
             self.source.end()?;
@@ -179,11 +187,16 @@ impl<'a, D: Driver> Copier<'a, D> {
         if row.phase == Phase::Loading {
             let loaded = self.target.load(lease, mapping, &read.batch)?;
             let rows = super::Rows::len(&read.batch.rows);
+            self.learn(lease, &read.batch, began);
             return Ok(Some(if loaded { Outcome::Written(rows) } else { Outcome::Superseded }));
         }
         let (snapshot, pos) = (read.snapshot.clone(), read.pos.clone());
         let outcome = match reach {
-            Reach::Range => self.write_range(mapping, lease, &read)?,
+            Reach::Range => {
+                let outcome = self.write_range(mapping, lease, &read)?;
+                self.learn(lease, &read.batch, began);
+                outcome
+            }
             Reach::InTheWay => {
                 let outcome = self.write_with_holders(row, mapping, lease, read);
                 self.source.end()?;
@@ -254,6 +267,11 @@ impl<'a, D: Driver> Copier<'a, D> {
         log.begin(self.stream, Some(&row.fingerprint))?;
         log.end()?;
         Ok(log)
+    }
+
+    fn learn(&mut self, lease: &Lease, batch: &super::Batch<D::Rows>, began: Instant) {
+        let filled = if lease.range.up_to.is_some() { Filled::Wholly } else { Filled::Partly };
+        self.pace.took(filled, super::Rows::bytes(&batch.rows), began.elapsed());
     }
 
     /// How often catch-up passed a snapshot that met this row in the way, and the row was still there.
@@ -336,7 +354,10 @@ impl<'a, D: Driver> Copier<'a, D> {
         if !self.source.covers(&snapshot, &now.pos)? {
             return Ok(None);
         }
-        let batch = self.source.range(mapping, &lease.range)?;
+        let batch = match row.phase {
+            Phase::Loading => self.source.range_to_load(mapping, &lease.range)?,
+            _ => self.source.range(mapping, &lease.range)?,
+        };
         Ok(Some(InSnapshot { pos: now.pos, snapshot, batch }))
     }
 }

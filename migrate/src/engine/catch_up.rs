@@ -3,8 +3,11 @@
 //! Invariant: `next` is committed before the first key of its snapshot is applied, and `pos` after the last; so a chunk that
 //! reads `next` knows every key that catch-up may have brought further than the chunk's own snapshot.
 
+use std::time::Instant;
+
 use super::driver::{Batch, Claim, Driver, Guard, Outcome, Position, Source as _, Target as _};
 use super::mapping::{Mapping, Stream};
+use super::pace::{Filled, Pace};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -19,7 +22,7 @@ pub struct Follower<'a, D: Driver> {
     claim: Claim,
     points: &'a FailPoints,
     /// Keys per transaction.
-    piece: u32,
+    pace: Pace,
 }
 
 /// What became of a batch in one snapshot.
@@ -41,7 +44,7 @@ pub struct Caught {
 }
 
 impl<'a, D: Driver> Follower<'a, D> {
-    /// Takes the stream over from whoever has it.
+    /// Takes the stream over from whoever has it; `piece` is the most keys that one transaction takes.
     pub fn claim(
         driver: &D,
         stream: &'a Stream,
@@ -50,7 +53,7 @@ impl<'a, D: Driver> Follower<'a, D> {
     ) -> Result<Self, MigrateError> {
         let (source, mut target) = (driver.source()?, driver.target()?);
         let claim = target.claim(&stream.name)?;
-        Ok(Self { stream, source, target, claim, points, piece })
+        Ok(Self { stream, source, target, claim, points, pace: Pace::up_to(piece) })
     }
 
     /// Takes the stream over for good: it rests, so that nobody else moves it until it is woken.
@@ -62,7 +65,7 @@ impl<'a, D: Driver> Follower<'a, D> {
     ) -> Result<Self, MigrateError> {
         let (source, mut target) = (driver.source()?, driver.target()?);
         let claim = target.rest(&stream.name)?;
-        Ok(Self { stream, source, target, claim, points, piece })
+        Ok(Self { stream, source, target, claim, points, pace: Pace::up_to(piece) })
     }
 
     /// Its claim's token.
@@ -73,7 +76,7 @@ impl<'a, D: Driver> Follower<'a, D> {
     /// Takes the stream over once more, on the connections it has.
     pub fn claim_again(&mut self, piece: u32) -> Result<(), MigrateError> {
         self.claim = self.target.claim(&self.stream.name)?;
-        self.piece = piece;
+        self.pace = Pace::up_to(piece);
         Ok(())
     }
 
@@ -146,10 +149,10 @@ impl<'a, D: Driver> Follower<'a, D> {
         let mut parts = Vec::new();
         for mapping in &self.stream.mappings {
             let dirty = self.source.stage_dirty(mapping, since)?;
-            if dirty.whole || dirty.keys > u64::from(self.piece) {
+            if dirty.whole || dirty.keys > u64::from(self.pace.size()) {
                 return Ok(false);
             }
-            parts.extend(self.source.piece(mapping, 0, self.piece)?.map(|batch| (mapping, batch)));
+            parts.extend(self.source.piece(mapping, 0, self.pace.size())?.map(|batch| (mapping, batch)));
         }
         if parts.is_empty() {
             return Ok(true);
@@ -169,7 +172,7 @@ impl<'a, D: Driver> Follower<'a, D> {
         self.source.stage_all(mapping)?;
         let mut after = None;
         loop {
-            let (keys, last) = self.target.known_keys(mapping, after.as_ref(), self.piece)?;
+            let (keys, last) = self.target.known_keys(mapping, after.as_ref(), self.pace.size())?;
             self.source.stage(mapping, &keys)?;
             match last {
                 Some(last) => after = Some(last),
@@ -186,16 +189,20 @@ impl<'a, D: Driver> Follower<'a, D> {
         caught: &mut Caught,
     ) -> Result<Option<MigrateError>, MigrateError> {
         let mut from = 0;
-        while let Some(batch) = self.source.piece(mapping, from, self.piece)? {
-            from += u64::from(self.piece);
-            caught.keys += super::Rows::len(&batch.keys);
+        loop {
+            let (began, size) = (Instant::now(), self.pace.size());
+            let Some(batch) = self.source.piece(mapping, from, size)? else { return Ok(None) };
+            from += u64::from(size);
+            let keys = super::Rows::len(&batch.keys);
+            let (full, bytes) = (keys >= u64::from(size), super::Rows::bytes(&batch.rows));
+            caught.keys += keys;
             match self.apply(mapping, since, batch)? {
                 Ok(rows) => caught.rows += rows,
                 Err(collision) => return Ok(Some(collision)),
             }
+            self.pace.took(if full { Filled::Wholly } else { Filled::Partly }, bytes, began.elapsed());
             self.points.pass("catch_up_piece")?;
         }
-        Ok(None)
     }
 
     /// Applies a piece. If a unique value of it is still held by another key, that key has given it away in the same snapshot, or

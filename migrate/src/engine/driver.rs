@@ -35,6 +35,8 @@ pub trait Rows: Send {
     fn is_empty(&self) -> bool {
         self.len() == 0
     }
+    /// About how much memory they take.
+    fn bytes(&self) -> u64;
     /// A hash over all of them in their order, to be recorded with a chunk.
     fn hash(&self) -> u64;
 }
@@ -258,6 +260,14 @@ pub trait Source: Send {
     ) -> Result<Option<Bound>, MigrateError>;
     /// The keys of a range with their rows in the open snapshot.
     fn range(&mut self, mapping: &Mapping, range: &KeyRange) -> Result<Batch<Self::Rows>, MigrateError>;
+    /// The rows of a range for [`Target::load`], which does without the keys where it can.
+    fn range_to_load(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+    ) -> Result<Batch<Self::Rows>, MigrateError> {
+        self.range(mapping, range)
+    }
     /// The rows of some keys in the open snapshot.
     fn rows_of(&mut self, mapping: &Mapping, keys: &Self::Rows) -> Result<Batch<Self::Rows>, MigrateError>;
     /// About how many keys the mapping's root holds, cheaply.

@@ -70,7 +70,7 @@ pub struct RunOptions {
     pub adopt: Adopt,
     /// Workers of the backfill, unless steered otherwise.
     pub workers: u32,
-    /// Keys per transaction of catch-up.
+    /// Most keys per transaction of catch-up.
     pub piece: u32,
     /// Chunks.
     pub copier: CopierOptions,
@@ -87,8 +87,8 @@ impl Default for RunOptions {
             until: Until::Stopped,
             adopt: Adopt::Nothing,
             workers: 2,
-            piece: 2_000,
-            copier: CopierOptions { chunk: 5_000, lease_seconds: 60 },
+            piece: 50_000,
+            copier: CopierOptions { chunk: 100_000, lease_seconds: 60 },
             warn_log_rows: 5_000_000,
             warn_lag: Duration::from_secs(30),
         }

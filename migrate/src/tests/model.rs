@@ -151,6 +151,10 @@ impl Rows for ModelRows {
         self.0.len() as u64
     }
 
+    fn bytes(&self) -> u64 {
+        self.0.iter().map(|(_, text)| 8 + text.len() as u64).sum()
+    }
+
     fn hash(&self) -> u64 {
         hash(&self.0) as u64
     }

@@ -30,7 +30,7 @@ impl Compared {
     fn sum(&self, connection: &mut Connection, shape: &Shape) -> Result<Sum, MigrateError> {
         connection.run(ANY_PLAN)?;
         let rows = connection.rows(&format!(
-            "SELECT count(*), coalesce(sum(({})::numeric), 0)::text FROM {} WHERE {}",
+            "SELECT count(*), coalesce(sum({}), 0)::text FROM {} WHERE {}",
             self.hash(shape),
             self.from,
             self.condition
@@ -300,8 +300,11 @@ impl CompareTarget for PostgresTarget {
         let shape = self.shapes.of(mapping)?;
         let Keyed { from, key } = keyed(mapping, &shape);
         let from = from.replacen(" t JOIN ", " t LEFT JOIN ", 1);
+        // By an index where there is one; `IS NULL` alone also holds of a composite value that is there.
+        let null = key.iter().map(|key| format!("{key} IS NULL")).collect::<Vec<_>>().join(" OR ");
+        let key = key.join(", ");
         self.connection
-            .number(&format!("SELECT count(*) FROM {from} WHERE num_nulls({}) > 0", key.join(", ")))
+            .number(&format!("SELECT count(*) FROM {from} WHERE ({null}) AND num_nulls({key}) > 0"))
     }
 
     fn hold(

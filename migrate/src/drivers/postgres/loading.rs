@@ -24,11 +24,20 @@ use super::staging::Staged;
 use crate::engine::{Batch, ChunkDone, Lease, Mapping, Rows as _, Stream};
 use crate::error::MigrateError;
 
-/// Indexes built at once. Each may use parallel workers of its own.
+/// Indexes built at once.
 const BUILDERS: usize = 3;
 
 /// Building takes as long as it takes.
-const BUILD: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET maintenance_work_mem = '512MB'";
+const BUILD: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET maintenance_work_mem = ";
+/// Several indexes are built by a process each. More memory would make that slower: sorting leaves the processor's cache for
+/// fresh pages, while the runs of hundreds of millions of rows still merge in one pass.
+const MEMORY_OF_SEVERAL: &str = "'32MB'";
+/// One alone gets parallel workers, for each of which PostgreSQL wants 32 MB.
+const MEMORY_OF_ONE: &str = "'96MB'";
+
+/// A crash may take chunks back, but only whole and with their marks: then they are read anew, in newer snapshots. The commit
+/// that ends loading is synced, and everything before it with it.
+const NOT_SYNCED: &str = "SET LOCAL synchronous_commit = off";
 
 /// Writes a chunk into a table that is being loaded.
 pub(super) fn load(
@@ -39,7 +48,7 @@ pub(super) fn load(
     batch: &Batch<CopyRows>,
 ) -> Result<bool, MigrateError> {
     let staged = Staged::of(mapping, shape);
-    connection.transaction(&staged.opening(), |connection| {
+    connection.transaction(&format!("{}; {NOT_SYNCED}", staged.opening()), |connection| {
         shape.check_target(connection)?;
         let done = ChunkDone { lease, rows: batch.rows.len(), hash: batch.rows.hash() };
         if connection.run(&chunks::mark_done(&done))? == 0 {
@@ -248,12 +257,13 @@ fn in_parallel(
     each: impl Fn(&mut Connection, &str) -> Result<(), MigrateError> + Sync,
 ) -> Result<(), MigrateError> {
     let next = AtomicUsize::new(0);
+    let memory = if statements.len() > 1 { MEMORY_OF_SEVERAL } else { MEMORY_OF_ONE };
     let work = || -> Result<(), MigrateError> {
         let mut connection = None;
         while let Some(statement) = statements.get(next.fetch_add(1, Ordering::Relaxed)) {
             if connection.is_none() {
                 let mut opened = place.open("builds indexes")?;
-                opened.run(BUILD)?;
+                opened.run(&format!("{BUILD}{memory}"))?;
                 connection = Some(opened);
             }
             if let Some(connection) = connection.as_mut() {

@@ -10,6 +10,8 @@ use crate::engine::Rows;
 
 /// Signature, flags and the length of the header's extension, which PostgreSQL leaves empty.
 const HEADER: &[u8] = b"PGCOPY\n\xff\r\n\0\0\0\0\0\0\0\0\0";
+/// Bytes written at once: the client copies each piece, and the server works while the next one is under way.
+const PIECE: usize = 1 << 16;
 /// A tuple with -1 fields.
 const TRAILER: &[u8] = b"\xff\xff";
 
@@ -23,6 +25,10 @@ pub struct CopyRows {
 impl Rows for CopyRows {
     fn len(&self) -> u64 {
         self.count
+    }
+
+    fn bytes(&self) -> u64 {
+        self.tuples.len() as u64
     }
 
     fn hash(&self) -> u64 {
@@ -50,7 +56,7 @@ impl CopyRows {
     /// Writes a whole stream.
     pub(super) fn write_stream(&self, to: &mut impl Write) -> io::Result<()> {
         to.write_all(HEADER)?;
-        to.write_all(&self.tuples)?;
+        self.tuples.chunks(PIECE).try_for_each(|piece| to.write_all(piece))?;
         to.write_all(TRAILER)
     }
 }

@@ -331,11 +331,14 @@ impl Source for PostgresSource {
         let key = shape.root_key.join(", ");
         let range = KeyRange { after: after.cloned(), up_to: None };
         let within = sql::within(&key, &shape.root_casts(), &range)?;
+        let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
+        // In a select of its own, or every row that is passed over would be made a bound, too.
         let end = self.connection.text(&format!(
-            "SELECT {} FROM {} WHERE {within} ORDER BY {key} OFFSET {} LIMIT 1",
-            shape.bound(&shape.root_key),
+            "SELECT {} FROM (SELECT {key} FROM {} WHERE {within} ORDER BY {key} OFFSET {} LIMIT 1) q({})",
+            shape.bound(&places),
             shape.root,
-            rows.saturating_sub(1)
+            rows.saturating_sub(1),
+            sql::numbered("k", shape.root_key.len())
         ))?;
         Ok(end.map(Bound))
     }
@@ -346,12 +349,22 @@ impl Source for PostgresSource {
         let within = sql::within(&shape.root_key.join(", "), &casts, range)?;
         let keys = shape.root_key_on_wire(&shape.root_key);
         let keys = self.connection.copy_out(&format!("SELECT {keys} FROM {} WHERE {within}", shape.root))?;
+        Ok(Batch { keys, ..self.range_to_load(mapping, range)? })
+    }
+
+    fn range_to_load(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+    ) -> Result<Batch<CopyRows>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let casts = shape.root_casts();
         sql::within("", &casts, range)?;
         let columns = shape.columns_on_wire(mapping);
         let select =
             shape.select(mapping, |columns| sql::within(columns, &casts, range).unwrap_or_default())?;
         let rows = self.connection.copy_out(&format!("SELECT {columns} FROM {select}"))?;
-        Ok(Batch { keys, rows })
+        Ok(Batch { keys: CopyRows::default(), rows })
     }
 
     fn rows_of(&mut self, mapping: &Mapping, keys: &CopyRows) -> Result<Batch<CopyRows>, MigrateError> {

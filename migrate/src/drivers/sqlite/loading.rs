@@ -35,7 +35,8 @@ impl SqliteTarget {
         match self.insert_rows(mapping, &batch.rows) {
             Err(MigrateError::Database(error)) if is_constraint(&error) => {
                 self.run("ROLLBACK TO load")?;
-                self.load_into_collisions(&lease.stream, mapping, batch)?;
+                let batch = Batch { keys: keys_of(mapping, &batch.rows), rows: batch.rows.clone() };
+                self.load_into_collisions(&lease.stream, mapping, &batch)?;
             }
             done => done?,
         }
@@ -173,6 +174,19 @@ impl SqliteTarget {
             tx.commit()?;
         }
     }
+}
+
+/// The source keys of rows; keys without a row have nothing to be loaded.
+fn keys_of(mapping: &Mapping, rows: &SqliteRows) -> SqliteRows {
+    let place = |name: &String| mapping.columns.iter().position(|column| column == name);
+    let width = mapping.root_key.len();
+    let places: Vec<usize> = match mapping.needs_key_map() {
+        true => (0..width).collect(),
+        false => mapping.carries.iter().filter_map(place).collect(),
+    };
+    let mut keys = SqliteRows::new(width);
+    (0..rows.count()).for_each(|row| places.iter().for_each(|place| keys.push(rows.at(row, *place))));
+    keys
 }
 
 /// Loading finds rows by their key, should one collide.

@@ -46,6 +46,10 @@ impl Rows for SqliteRows {
         self.count() as u64
     }
 
+    fn bytes(&self) -> u64 {
+        (self.bytes.len() + self.cells.len() * size_of::<Cell>()) as u64
+    }
+
     fn hash(&self) -> u64 {
         let mut hasher = RowHasher::default();
         (0..self.count()).fold(0, |sum: u64, row| {

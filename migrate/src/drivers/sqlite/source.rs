@@ -334,6 +334,15 @@ impl Source for SqliteSource {
         self.located(done)
     }
 
+    fn range_to_load(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+    ) -> Result<Batch<SqliteRows>, MigrateError> {
+        let done = self.rows_of_range(mapping, range);
+        self.located(done)
+    }
+
     fn rows_of(&mut self, mapping: &Mapping, keys: &SqliteRows) -> Result<Batch<SqliteRows>, MigrateError> {
         let done = self.read_keys(mapping, keys);
         self.located(done)

@@ -220,17 +220,26 @@ impl SqliteSource {
         mapping: &Mapping,
         range: &KeyRange,
     ) -> Result<Batch<SqliteRows>, MigrateError> {
-        if range.after.is_none() {
-            self.refuse_null(mapping)?;
-        }
         let width = mapping.root_key.len();
         let keys = list("", &mapping.root_key);
         let sql = format!("SELECT {keys} FROM {} WHERE {}", self.root(mapping), within(&keys, width, range));
         let bounds = Bounds::of(range, width)?;
         let keys = bounds.with(|params| select(&self.conn, &sql, width, params))?;
-        let sql = ranged(mapping, range);
+        Ok(Batch { keys, ..self.rows_of_range(mapping, range)? })
+    }
+
+    pub(super) fn rows_of_range(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+    ) -> Result<Batch<SqliteRows>, MigrateError> {
+        if range.after.is_none() {
+            self.refuse_null(mapping)?;
+        }
+        let (width, sql) = (mapping.root_key.len(), ranged(mapping, range));
+        let bounds = Bounds::of(range, width)?;
         let rows = bounds.with(|params| select(&self.conn, &sql, row_width(mapping), params))?;
-        Ok(Batch { keys, rows })
+        Ok(Batch { keys: SqliteRows::new(width), rows })
     }
 
     /// Keys with a log row that `seen` saw and `unseen` did not, fanned out as of now: a key that has since moved away from

@@ -109,7 +109,7 @@ impl Walk<'_> {
         mapping: &Mapping,
         state: &mut State,
     ) -> Result<(), MigrateError> {
-        let (part, number, next) = self.part_at(pair, mapping, &state.place)?;
+        let (part, number, next) = self.part_at(pair, mapping, state)?;
         if state.place == Place::Start {
             self.rows_without_key(pair, mapping, state)?;
         }
@@ -128,11 +128,11 @@ impl Walk<'_> {
         &self,
         pair: &mut Pair<'_, D>,
         mapping: &Mapping,
-        place: &Place,
+        state: &State,
     ) -> Result<(Part, u64, Option<Place>), MigrateError> {
         let stream = pair.stream;
-        pair.source.begin(stream, None)?;
-        let (after, number) = match place {
+        pair.source.begin(stream, Some(&state.report.fingerprint))?;
+        let (after, number) = match &state.place {
             Place::Bucket(index, of) => {
                 pair.source.end()?;
                 let next = (index + 1 < *of).then(|| Place::Bucket(index + 1, *of));

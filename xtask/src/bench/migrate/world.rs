@@ -14,7 +14,7 @@ use super::ticks;
 
 /// No command of a bar takes longer.
 const LIMIT: Duration = Duration::from_secs(900);
-const SERVER: &str = "max_wal_size = 4GB\nshared_buffers = 512MB\n";
+const SERVER: &str = "\nmax_wal_size = 4GB\nshared_buffers = 512MB\n";
 
 /// The same table on both sides.
 pub(super) const TABLE: &str = "CREATE TABLE users (id bigserial PRIMARY KEY, email text NOT NULL UNIQUE, \
@@ -38,9 +38,10 @@ FROM public.users AS u WHERE {keys u.id}
 
 /// Two databases on one private server, and `migrate` between them.
 pub(super) struct World {
-    pub(super) cluster: Cluster,
     pub(super) source: Database,
     pub(super) target: Database,
+    /// Dropped behind its databases.
+    pub(super) cluster: Cluster,
     pub(super) tool: Tool,
 }
 
@@ -72,8 +73,20 @@ impl World {
 
     /// Fails unless both tables hold the same rows.
     pub(super) fn needs_equal_tables(&self) -> Result<()> {
-        let sum = "SELECT count(*), sum(('x' || substr(md5(row(u.*)::text), 1, 16))::bit(64)::bigint::numeric) FROM users u";
-        ensure!(self.source.run(sum)? == self.target.run(sum)?, "the target differs from the source");
+        self.needs_equal("SELECT * FROM users", "SELECT * FROM users")
+    }
+
+    /// Fails unless one select at the source and another at the target yield the same rows.
+    pub(super) fn needs_equal(&self, expected: &str, found: &str) -> Result<()> {
+        let sum = |rows: &str| {
+            format!(
+                "SELECT count(*), sum(('x' || substr(md5(row(u.*)::text), 1, 16))::bit(64)::bigint::numeric) FROM ({rows}) u"
+            )
+        };
+        ensure!(
+            self.source.run(&sum(expected))? == self.target.run(&sum(found))?,
+            "the target differs from the source"
+        );
         Ok(())
     }
 }
