@@ -106,8 +106,8 @@ pub(super) fn forget(
 ) -> Result<(), MigrateError> {
     let name = value(&stream.name);
     let drops: String = maps.iter().map(|map| format!("DROP TABLE IF EXISTS {map}; ")).collect();
-    let tables =
-        ["chunk", "hold", "note"].map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
+    let tables = ["chunk", "dropped", "hold", "note"]
+        .map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
     connection.run(&format!(
         "BEGIN; {drops}{}WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
          INSERT INTO banyan.token SELECT name, token + 1 FROM gone \

@@ -4,18 +4,23 @@
 //! removed, and the mapping's chunks are copied anew beside catch-up, which tells values that moved from values that a mapping
 //! makes twice.
 //!
+//! For the same reason a row may refer to one that only the log knows of yet: foreign keys stand again when loading ends, and
+//! are validated once catch-up has passed the last chunk's snapshot.
+//!
 //! Invariant: what is dropped is written down before, and what is written down is struck off only with the commit that sets
-//! the phase to following; so a crash anywhere is healed by running the same step again.
+//! the phase to following, a foreign key with its validation; so a crash anywhere is healed by running the same step again.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
+use postgres::error::SqlState;
+
 use super::capture::SILENT;
 use super::catalog::USED;
 use super::chunks;
 use super::connection::{Connection, End, Place, column};
-use super::fault::is_conflict;
+use super::fault::{is_conflict, words};
 use super::privileges;
 use super::rows::CopyRows;
 use super::shape::Shape;
@@ -34,6 +39,9 @@ const BUILD: &str = "SET statement_timeout = 0; SET lock_timeout = 0; SET mainte
 const MEMORY_OF_SEVERAL: &str = "'32MB'";
 /// One alone gets parallel workers, for each of which PostgreSQL wants 32 MB.
 const MEMORY_OF_ONE: &str = "'96MB'";
+
+/// Foreign keys that stand again, and hold for new rows only.
+const UNCHECKED: &str = "kind = 'foreign key' AND adopt IS NOT NULL";
 
 /// A crash may take chunks back, but only whole and with their marks: then they are read anew, in newer snapshots. The commit
 /// that ends loading is synced, and everything before it with it.
@@ -203,8 +211,6 @@ fn build_remembered(
     in_parallel(place, &adoptions, simply)?;
     let keys = missing(connection, "build", "'foreign key'", stands("constraint"))?;
     in_parallel(place, &keys, simply)?;
-    let validations = missing(connection, "adopt", "'foreign key'", "FALSE")?;
-    in_parallel(place, &validations, simply)?;
     let analyses: Vec<String> = shapes.iter().map(|shape| format!("ANALYZE {}", shape.target.name)).collect();
     in_parallel(place, &analyses, simply)?;
     let name = value(&stream.name);
@@ -215,11 +221,49 @@ fn build_remembered(
            leased_until = '-infinity' FROM (VALUES {}) p(mapping, relation) JOIN banyan.dropped d \
            ON d.relation = p.relation AND d.stream = {name} AND d.doubled \
            WHERE c.stream = {name} AND c.mapping = p.mapping; \
-         DELETE FROM banyan.dropped WHERE stream = {name}; \
+         DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); \
          UPDATE banyan.stream SET phase = 'following' WHERE name = {name}; COMMIT",
         places.collect::<Vec<_>>().join(", ")
     ))?;
     Ok(())
+}
+
+/// Validates the foreign keys that were valid before. What does not hold stays written down, and is returned in words.
+pub(super) fn check(connection: &mut Connection, stream: &Stream) -> Result<Vec<String>, MigrateError> {
+    let name = value(&stream.name);
+    let unchecked = connection.rows(&format!(
+        "SELECT relation, name, adopt FROM banyan.dropped WHERE stream = {name} AND {UNCHECKED} ORDER BY relation, name"
+    ))?;
+    if unchecked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut checking = connection.place.open("checks foreign keys")?;
+    checking.run(&format!("{BUILD}{MEMORY_OF_ONE}"))?;
+    let mut broken = Vec::new();
+    for row in &unchecked {
+        let (relation, key, validate) = (column(row, 0), column(row, 1), column(row, 2));
+        match checking.try_run(validate) {
+            Ok(_) => {}
+            Err(error) => match error.as_db_error() {
+                Some(told) if told.code() == &SqlState::FOREIGN_KEY_VIOLATION => {
+                    let words = words(told);
+                    broken.push(format!(
+                        "the foreign key {key} of {relation} does not hold: {words}; see `{validate}`"
+                    ));
+                    continue;
+                }
+                // Somebody removed it meanwhile.
+                Some(told) if told.code() == &SqlState::UNDEFINED_OBJECT => {}
+                _ => return Err(checking.fault(error)),
+            },
+        }
+        connection.run(&format!(
+            "DELETE FROM banyan.dropped WHERE stream = {name} AND relation = {} AND name = {} AND {UNCHECKED}",
+            value(relation),
+            value(key)
+        ))?;
+    }
+    Ok(broken)
 }
 
 /// Builds an index; rows that share a value which it wants unique are removed first.

@@ -224,6 +224,10 @@ impl Target for PostgresTarget {
         loading::finish(&mut self.connection, stream, &shapes)
     }
 
+    fn check_loaded(&mut self, stream: &Stream) -> Result<Vec<String>, MigrateError> {
+        loading::check(&mut self.connection, stream)
+    }
+
     fn needed_positions(&mut self, name: &str) -> Result<Vec<Position>, MigrateError> {
         bookkeeping::needed(&mut self.connection, name)
     }

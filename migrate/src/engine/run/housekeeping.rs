@@ -23,6 +23,10 @@ const SELDOM: Duration = Duration::from_secs(2);
 const SAY: Duration = Duration::from_secs(1);
 /// How often a warning is repeated.
 const WARN_AGAIN: Duration = Duration::from_secs(60);
+/// How often what loading left unchecked is tried, and how often before a run that is to end goes on without it: while a batch
+/// is half applied a reference may seem to lead nowhere.
+const CHECK: Duration = Duration::from_secs(2);
+const CHECKS: u32 = 5;
 /// A batch that takes no longer is close behind the source.
 const CLOSE: Duration = Duration::from_secs(1);
 
@@ -45,6 +49,10 @@ pub(super) struct Housekeeper<'a> {
     seldom: Option<Instant>,
     said: Option<Instant>,
     warned: Option<Instant>,
+    checked: Option<Instant>,
+    checks: u32,
+    /// What the last check found; none before the first.
+    broken: Option<Vec<String>>,
 }
 
 impl<'a> Housekeeper<'a> {
@@ -54,8 +62,20 @@ impl<'a> Housekeeper<'a> {
         shared: &'a Shared<'a>,
         points: &'a FailPoints,
     ) -> Self {
-        let (load, log, seldom, said, warned) = (None, (0, 0), None, None, None);
-        Self { stream, options, shared, points, load, log, seldom, said, warned }
+        Self {
+            stream,
+            options,
+            shared,
+            points,
+            load: None,
+            log: (0, 0),
+            seldom: None,
+            said: None,
+            warned: None,
+            checked: None,
+            checks: 0,
+            broken: None,
+        }
     }
 
     pub(super) fn round<D: Driver>(
@@ -76,6 +96,7 @@ impl<'a> Housekeeper<'a> {
         if self.shared.copied_at().is_none() {
             self.end_backfill(target, row.phase)?;
         }
+        self.check_loaded(target)?;
         if due(&mut self.said, SAY) {
             let text = serde_json::to_string(&self.shared.state())
                 .map_err(|error| MigrateError::failed(error.to_string()))?;
@@ -157,6 +178,23 @@ impl<'a> Housekeeper<'a> {
         Ok(())
     }
 
+    /// Once catch-up has passed everything that was copied.
+    fn check_loaded<T: crate::engine::Target>(&mut self, target: &mut T) -> Result<(), MigrateError> {
+        let (copied, last) = (self.shared.copied_at(), self.shared.last_batch());
+        let is_passed = copied.zip(last).is_some_and(|(copied_at, last)| last.begun > copied_at);
+        let follows = self.options.parts != Parts::Backfill && self.shared.phase() == Phase::Following;
+        let is_done = self.broken.as_ref().is_some_and(Vec::is_empty);
+        if is_passed && follows && !is_done && due(&mut self.checked, CHECK) {
+            let broken = target.check_loaded(self.stream)?;
+            self.checks = self.checks.saturating_add(1);
+            if self.checks == CHECKS {
+                broken.iter().for_each(|reason| tracing::warn!("{reason}"));
+            }
+            self.broken = Some(broken);
+        }
+        Ok(())
+    }
+
     fn is_over(&self) -> bool {
         let Some(copied_at) = self.shared.copied_at() else { return false };
         if self.options.parts == Parts::Backfill {
@@ -168,7 +206,8 @@ impl<'a> Housekeeper<'a> {
         let close = |last: super::shared::LastBatch| {
             last.begun > copied_at && last.ended.duration_since(last.begun) < CLOSE
         };
-        self.options.until == Until::CaughtUp && self.shared.last_batch().is_some_and(close)
+        let is_checked = self.checks >= CHECKS || self.broken.as_ref().is_some_and(Vec::is_empty);
+        self.options.until == Until::CaughtUp && is_checked && self.shared.last_batch().is_some_and(close)
     }
 
     fn warn(&mut self) {
@@ -186,6 +225,9 @@ impl<'a> Housekeeper<'a> {
             let (seconds, paused) = (since.elapsed().as_secs(), self.shared.is_paused());
             let why = if paused { "it is paused" } else { "see what it waits for in `migrate status`" };
             warnings.push(format!("catch-up stands still for {seconds} s while the log grows: {why}"));
+        }
+        if self.checks >= CHECKS {
+            warnings.extend(self.broken.iter().flatten().cloned());
         }
         if !warnings.is_empty() && due(&mut self.warned, WARN_AGAIN) {
             let lag_ms = millis(since.elapsed());

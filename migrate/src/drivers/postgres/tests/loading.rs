@@ -11,6 +11,7 @@ const INDEXED: &str = "CREATE TABLE owner (id int PRIMARY KEY);
     CREATE TABLE item (id int, owner int, name text, CONSTRAINT \"Item key\" PRIMARY KEY (id) INCLUDE (name),
       CONSTRAINT owned FOREIGN KEY (owner) REFERENCES owner ON DELETE CASCADE, UNIQUE (name, id) DEFERRABLE INITIALLY DEFERRED);
     CREATE INDEX \"odd Name\" ON item (lower(name) text_pattern_ops) WHERE id > 3; CREATE UNIQUE INDEX u ON item (name)";
+const VALIDATED: &str = "SELECT bool_and(convalidated) FROM pg_constraint WHERE conname = 'owned'";
 const SHAPE: &str = "SELECT pg_get_indexdef(indexrelid) FROM pg_index WHERE indrelid IN ('item'::regclass, 'owner'::regclass) \
     UNION ALL SELECT conname || pg_get_constraintdef(oid) || convalidated FROM pg_constraint \
       WHERE conrelid IN ('item'::regclass, 'owner'::regclass) ORDER BY 1";
@@ -29,6 +30,7 @@ fn indexes_and_constraints_stand_again_after_loading() {
     world.copy();
     world.target_end().finish_loading(&world.stream).unwrap();
     world.target_end().finish_loading(&world.stream).unwrap();
+    assert_eq!(world.target_end().check_loaded(&world.stream).unwrap(), Vec::<String>::new());
     assert_eq!(world.target.run(SHAPE).unwrap(), before);
     world.assert_same("SELECT * FROM item", "SELECT * FROM item");
     assert_eq!(world.target_end().stream("things").unwrap().unwrap().phase, Phase::Following);
@@ -44,7 +46,24 @@ fn a_rebuild_that_was_cut_short_is_finished_by_the_next() {
         world.target.run("SELECT build FROM banyan.dropped WHERE kind = 'constraint' LIMIT 1").unwrap();
     world.target.run(&build).unwrap();
     world.target_end().finish_loading(&world.stream).unwrap();
+    world.target_end().check_loaded(&world.stream).unwrap();
     assert_eq!(world.target.run(SHAPE).unwrap(), before);
+}
+
+#[test]
+fn a_reference_to_a_row_that_only_the_log_knows_of_is_checked_once_that_is_there() {
+    let world = world();
+    world.begin(Phase::Loading).unwrap();
+    world.target_end().begin_loading(&world.stream).unwrap();
+    world.copy();
+    world.target.run("DELETE FROM owner WHERE id = 7").unwrap();
+    world.target_end().finish_loading(&world.stream).unwrap();
+    let broken = world.target_end().check_loaded(&world.stream).unwrap();
+    assert!(broken.len() == 1 && broken[0].contains("owned") && broken[0].contains("(7)"), "{broken:?}");
+    assert_eq!(world.target.run(VALIDATED).unwrap(), "f");
+    world.target.run("INSERT INTO owner VALUES (7)").unwrap();
+    assert_eq!(world.target_end().check_loaded(&world.stream).unwrap(), Vec::<String>::new());
+    assert_eq!(world.target.run(VALIDATED).unwrap(), "t");
 }
 
 #[test]
