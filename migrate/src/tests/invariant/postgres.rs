@@ -55,7 +55,7 @@ impl Schemas {
         database.run(schema::TABLES).unwrap();
         let url = database.url();
         // Whoever waits for a lock waits for somebody who stands still.
-        let options = PostgresOptions { lock: Duration::from_millis(8), ..PostgresOptions::default() };
+        let options = PostgresOptions { lock: Duration::from_millis(20), ..PostgresOptions::default() };
         let driver = PostgresDriver::new(url, url, options).unwrap();
         let stream = Arc::new(stream(variant));
         driver.source().unwrap().install_capture(&stream).unwrap();
@@ -64,6 +64,9 @@ impl Schemas {
         // Plans for tables as they are now, which are hardly ever larger.
         checker.batch_execute("SET jit = off; SET plan_cache_mode = force_generic_plan").unwrap();
         let tables = schema::every_table(&mut checker);
+        // An autovacuum that cuts a table off locks it for longer than the workers wait.
+        let quiet = |table: &String| format!("ALTER TABLE {table} SET (autovacuum_enabled = off); ");
+        checker.batch_execute(&tables.iter().map(quiet).collect::<String>()).unwrap();
         let delete = |table: &String| format!("DELETE FROM {table}; ");
         let empty = format!(
             "BEGIN; SET LOCAL banyan.applier = 'on'; {}COMMIT",
