@@ -14,6 +14,7 @@ use super::rows::CopyRows;
 use super::shape::Shape;
 use super::sql;
 use super::staging::{Staged, same};
+use super::types::Type;
 use crate::engine::{Batch, Guard, Mapping, Outcome, Position, Rows as _, Touched};
 use crate::error::MigrateError;
 
@@ -124,8 +125,11 @@ fn by_key(staged: &Staged<'_>) -> Vec<String> {
     let Staged { mapping, table, rows, .. } = staged;
     let mut statements = vec![remove_gone(staged)];
     let values = staged.values();
+    // A key may have become another one that its index holds equal, so it is written too.
+    let may_change = |column: &String, kind: &Type| !mapping.key.contains(column) || !kind.is_exact();
+    let filled = mapping.columns.iter().zip(&values).zip(&staged.shape.target.columns);
     let others: Vec<(&String, &String)> =
-        mapping.columns.iter().zip(&values).filter(|(column, _)| !mapping.key.contains(column)).collect();
+        filled.filter(|((column, _), kind)| may_change(column, kind)).map(|(pair, _)| pair).collect();
     let columns: Vec<&String> = others.iter().map(|(column, _)| *column).collect();
     let insert = format!(
         "INSERT INTO {table} AS t ({}) OVERRIDING SYSTEM VALUE SELECT {} FROM {rows} r",

@@ -110,6 +110,22 @@ impl Type {
         }
     }
 
+    /// Whether values that are equal to an index are the same value, whatever its collation. 1.5 and 1.50 are not.
+    pub(super) fn is_exact(&self) -> bool {
+        let exact = [
+            "smallint",
+            "integer",
+            "bigint",
+            "boolean",
+            "uuid",
+            "bytea",
+            "date",
+            "timestamp without time zone",
+            "timestamp with time zone",
+        ];
+        exact.contains(&self.base.as_str())
+    }
+
     /// SQL for the text that a person sees. `concat` uses a type's output function; a cast would strip a char's blanks.
     pub(super) fn shown(&self, expression: &str) -> String {
         format!("CASE WHEN num_nulls({expression}) = 0 THEN concat({expression}) END")

@@ -76,6 +76,23 @@ fn a_chunk_that_a_row_of_nobody_blocks_says_so_once_catch_up_has_nothing_left() 
 }
 
 #[test]
+fn a_key_that_becomes_one_its_index_holds_equal_is_written() {
+    let table = "CREATE COLLATION nd (provider = icu, locale = 'und-u-ks-level2', deterministic = false); \
+        CREATE TABLE thing (id numeric, name text COLLATE nd, n int, PRIMARY KEY (id, name))";
+    let filled = format!("{table}; INSERT INTO thing VALUES (1.5, 'a', 1), (2, 'b', 1)");
+    let mut mapping = plain("thing", &["id", "name", "n"]);
+    mapping.select = mapping.select.replace("{keys id}", "{keys id, name}");
+    mapping.key.push("name".to_owned());
+    mapping.root_key.push("name".to_owned());
+    mapping.carries.push("name".to_owned());
+    let world = World::new(&filled, table, vec![mapping]).copied();
+    world.source.run("UPDATE thing SET id = 1.50, name = 'A' WHERE name = 'a'").unwrap();
+    world.follow();
+    let all = "SELECT id::text, name COLLATE \"C\", n FROM thing";
+    world.assert_same(all, all);
+}
+
+#[test]
 fn equal_rows_are_not_written_again() {
     let world = people();
     let place = "SELECT string_agg(ctid::text, ',' ORDER BY id) FROM person";
