@@ -161,8 +161,8 @@ pub(super) fn left(connection: &mut Connection, stream: &Stream) -> Result<Chunk
 /// The chunks under way.
 pub(super) fn under_way(connection: &mut Connection, stream: &str) -> Result<Vec<LeaseState>, MigrateError> {
     let rows = connection.rows(&format!(
-        "SELECT mapping, chunk, extract(epoch FROM greatest(leased_until, 'epoch') - clock_timestamp())::bigint \
-         FROM banyan.chunk WHERE stream = {} AND NOT done ORDER BY mapping, chunk",
+        "SELECT mapping, chunk, extract(epoch FROM leased_until - clock_timestamp())::bigint \
+         FROM banyan.chunk WHERE stream = {} AND NOT done AND leased_until <> '-infinity' ORDER BY mapping, chunk",
         value(stream)
     ))?;
     let read = |row| LeaseState {

@@ -75,7 +75,13 @@ pub(super) fn load(
         ))?;
         if let Some(map) = &staged.map {
             let key = staged.source_of_row().into_iter().chain(staged.key_of_row()).collect::<Vec<_>>();
-            connection.run(&format!("INSERT INTO {map} SELECT {} FROM {} r", key.join(", "), staged.rows))?;
+            // A key of the target may have moved from one source key to another in between. Both its rows are removed when
+            // the index over it is built, and copied anew, which brings the map up as well.
+            let key = key.join(", ");
+            connection.run(&format!(
+                "INSERT INTO {map} SELECT {key} FROM {} r ON CONFLICT DO NOTHING",
+                staged.rows
+            ))?;
         }
         Ok(End::Commit(true))
     })

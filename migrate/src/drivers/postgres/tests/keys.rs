@@ -3,7 +3,8 @@
 //! Invariant: a row is found by its source key at both ends, whatever becomes of its own key.
 
 use super::world::{World, plain};
-use crate::engine::{Mapping, Target as _};
+use crate::engine::{Mapping, Phase, Target as _};
+use crate::fail_point::FailPoints;
 
 #[test]
 fn keys_of_text_in_any_order_are_copied_and_followed() {
@@ -49,6 +50,30 @@ fn a_key_map_decides_deletes_when_keys_move() {
     world.follow();
     world.assert_same(mine, there);
     assert_eq!(world.target.run("SELECT count(*) FROM account").unwrap(), "1");
+}
+
+#[test]
+fn a_key_that_moves_to_another_source_row_while_loading_is_copied_anew() {
+    let source = "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE, age int);
+        INSERT INTO person SELECT i, 'P' || i, i FROM generate_series(1, 9) i";
+    let mut world =
+        World::new(source, "CREATE TABLE account (email text PRIMARY KEY, age int)", vec![translated()]);
+    world.begin(Phase::Loading).unwrap();
+    let (url, once) = (world.source.url().to_owned(), std::cell::Cell::new(true));
+    world.chunk = 3;
+    world.points = FailPoints::watched(move |point| {
+        if point == "chunk_read" && once.replace(false) {
+            let mut writer = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+            let moved = "DELETE FROM person WHERE id = 1; UPDATE person SET email = 'P1' WHERE id = 9";
+            writer.batch_execute(moved).unwrap();
+        }
+    });
+    world.copy();
+    world.target_end().finish_loading(&world.stream).unwrap();
+    world.copy();
+    world.follow();
+    world.assert_same("SELECT lower(email), age FROM person", "SELECT email, age FROM account");
+    assert!(world.sums_agree(0));
 }
 
 #[test]
