@@ -36,6 +36,9 @@ pub(super) enum Ending<T> {
     Undo(T),
 }
 
+/// Pages that the write-ahead log gathers before they go into the file: several chunks, because each time waits for the disk.
+const CHECKPOINT_PAGES: u32 = 16 * 1024;
+
 impl SqliteTarget {
     pub(super) fn open(
         file: &Path,
@@ -46,8 +49,10 @@ impl SqliteTarget {
         let conn = connection::attached(file, schema, "rw", options)?;
         // A power failure may undo the last batches, but only together with the progress recorded in them.
         let synchronous = if options.durability == Durability::Kept { "normal" } else { "off" };
-        let pragmas =
-            format!("PRAGMA {schema}.synchronous = {synchronous}; PRAGMA {schema}.cache_size = -32000");
+        let pragmas = format!(
+            "PRAGMA {schema}.synchronous = {synchronous}; PRAGMA {schema}.cache_size = -32000; \
+             PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
+        );
         conn.execute_batch(&pragmas).map_err(|error| locate(error.into(), schema, file))?;
         let (file, source_file) = (file.to_owned(), source_file.to_owned());
         Ok(Self { conn, schema, made: HashSet::new(), file, source_file, options })
