@@ -136,7 +136,7 @@ enum Command {
         after_help = "Examples:\n  migrate verify users --limit 100 --json > differences.json\n  migrate verify users --html report.html\n  migrate verify users --sample 5 --seed 7\n  migrate verify users --continuous --load 10"
     )]
     Verify(VerifyArgs),
-    /// Change capture: write the source's rows over those that the last full verification confirmed to differ
+    /// Change capture: write the source's rows over those that verification confirmed to differ
     #[command(
         after_help = "Examples:\n  migrate repair users --dry-run\n  migrate repair users --log repaired.jsonl"
     )]

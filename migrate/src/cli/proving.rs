@@ -9,7 +9,7 @@ use super::arguments::{RepairArgs, VerifyArgs};
 use super::captured::{Captured, Fills, with_driver};
 use crate::engine::repair::{RepairReport, Writes, repair as mend};
 use crate::engine::verify::{
-    CompareDriver, Mode, Report, Resume, VerifyOptions, last_report, verify as compare,
+    CompareDriver, Mode, Report, Resume, VerifyOptions, confirmed, verify as compare,
 };
 use crate::engine::{Source as _, Stop};
 use crate::error::MigrateError;
@@ -95,7 +95,7 @@ fn record(settings: &Settings, captured: &Captured, report: &Report) -> Result<(
     Ok(())
 }
 
-/// Repairs what the last full verification confirmed.
+/// Repairs what the last verifications confirmed.
 pub(super) fn repair(settings: &Settings, arguments: &RepairArgs, json: bool) -> Result<u8, MigrateError> {
     let captured = Captured::open(settings, &arguments.stream)?;
     let done = with_driver!(captured, |driver| repaired(&driver, &captured, arguments))?;
@@ -108,9 +108,9 @@ fn repaired<D: CompareDriver>(
     arguments: &RepairArgs,
 ) -> Result<RepairReport, MigrateError> {
     let stream = &captured.stream;
-    let report = last_report(&mut driver.target()?, &stream.name)?.ok_or_else(|| {
+    let report = confirmed(&mut driver.target()?, &stream.name)?.ok_or_else(|| {
         MigrateError::refused(
-            format!("no full verification of {} has come to its end", stream.name),
+            format!("no verification of {} has come to its end", stream.name),
             format!("run `migrate verify {}` first: repair writes only what it confirmed", captured.context),
         )
     })?;

@@ -29,7 +29,7 @@ use walk::Walk;
 
 pub(crate) use pair::Pair as SnapshotPair;
 pub use report::{ColumnDifference, Difference, Kind, Report, TableReport};
-pub use state::last_report;
+pub use state::{confirmed, last_report};
 
 /// What is compared.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use crate::engine::Position;
 use crate::engine::repair::{RepairReport, Writes, repair};
 use crate::engine::run::{Parts, RunOptions, Stop, Until, run};
-use crate::engine::verify::{Kind, Mode, Report, Resume, VerifyOptions, verify};
+use crate::engine::verify::{Kind, Mode, Report, Resume, VerifyOptions, confirmed, verify};
+use crate::engine::{Driver, Position};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 use crate::tests::model::{Hook, Model};
@@ -206,6 +206,8 @@ fn the_dirty_set_is_what_changed_since_the_last_verification_whose_log_was_kept(
     model.target().rows.insert(9, "corrupt, but not in the dirty set".to_owned());
     let report = try_verify(&model, &dirty).unwrap();
     assert_eq!((found(&report), report.rows()), ([(6, Kind::Differs)].into(), 3));
+    let known = confirmed(&mut Driver::target(&model).unwrap(), "items").unwrap().unwrap();
+    assert_eq!((known.mode, found(&known)), (Mode::Full, [(6, Kind::Differs)].into()));
 }
 
 #[test]

@@ -17,6 +17,8 @@ use crate::error::MigrateError;
 const STATE: &str = "verify.state";
 /// The note of the last one that came to its end, per mode.
 const VERIFIED: &str = "verified";
+const SAMPLED: &str = "verified.sample";
+const LOOKED_AT: &str = "verified.dirty";
 /// The hold that keeps the log behind it.
 pub(super) const KEPT: &str = "verified";
 /// How often the state is kept.
@@ -115,8 +117,8 @@ impl State {
 fn note_of(mode: Mode) -> &'static str {
     match mode {
         Mode::Full => VERIFIED,
-        Mode::Sample { .. } => "verified.sample",
-        Mode::Dirty => "verified.dirty",
+        Mode::Sample { .. } => SAMPLED,
+        Mode::Dirty => LOOKED_AT,
     }
 }
 
@@ -124,6 +126,25 @@ fn note_of(mode: Mode) -> &'static str {
 pub fn last_report<T: Target>(target: &mut T, stream: &str) -> Result<Option<Report>, MigrateError> {
     let note = target.note(stream, VERIFIED)?;
     Ok(note.and_then(|text| serde_json::from_str(&text).ok()))
+}
+
+/// What the last verifications of every mode have confirmed, as one report: that of the full one where there is one, with the
+/// differences of all.
+pub fn confirmed<T: Target>(target: &mut T, stream: &str) -> Result<Option<Report>, MigrateError> {
+    let mut all: Option<Report> = None;
+    for note in [VERIFIED, SAMPLED, LOOKED_AT] {
+        let text = target.note(stream, note)?;
+        let Some(report) = text.and_then(|text| serde_json::from_str::<Report>(&text).ok()) else { continue };
+        match &mut all {
+            None => all = Some(report),
+            Some(all) => {
+                let fresh = report.differences.into_iter().filter(|found| !all.differences.contains(found));
+                let fresh: Vec<_> = fresh.collect();
+                all.differences.extend(fresh);
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn to_json(value: &impl Serialize) -> Result<String, MigrateError> {
