@@ -92,9 +92,5 @@ fn p99(peer: &Peer, rate: f64, upstream: &mut Upstream) -> Result<f64> {
     let (request, duration) = (request.into_bytes(), ROUND);
     let load = OpenLoop { address, request, rate, connections: CONNECTIONS, duration, warm_up: WARM_UP };
     let latencies = load.run(Some(upstream))?;
-    if std::env::var_os("DBG").is_some() {
-        let q = |q: f64| percentile(&latencies, q).map_or(0.0, |d| d.as_secs_f64() * 1e6);
-        eprintln!("{} {:.0} {:.0} {:.0} {:.0} {:.0}", peer.name, q(0.5), q(0.75), q(0.9), q(0.95), q(0.99));
-    }
     Ok(percentile(&latencies, 0.99).context("no request was answered")?.as_secs_f64())
 }
