@@ -21,7 +21,7 @@ use crate::engine::run::pause;
 use crate::error::MigrateError;
 
 /// A range with no more rows than this is compared row by row; a bucket, whose every part reads the whole table, is so earlier.
-const ROWS_OF_RANGE: u64 = 5_000;
+const ROWS_OF_RANGE: u64 = 50_000;
 const ROWS_OF_BUCKET: u64 = 100_000;
 /// Keys of a bucket at first.
 const KEYS_OF_BUCKET: u64 = 1_000_000;
