@@ -29,6 +29,12 @@ const PAUSE: Duration = Duration::from_millis(300);
 const HEARTBEAT: &str = "CREATE TABLE IF NOT EXISTS banyan.heartbeat \
     (worker int PRIMARY KEY, at timestamptz NOT NULL) WITH (fillfactor = 50)";
 
+/// Keeps people and tidy jobs from emptying a log: nobody could tell afterwards what was in it.
+const GUARD: &str = "() RETURNS trigger LANGUAGE plpgsql AS $banyan$ BEGIN \
+    IF pg_catalog.current_setting('banyan.pruning', true) OPERATOR(pg_catalog.=) 'on' THEN RETURN NULL; END IF; \
+    RAISE EXCEPTION 'the log % belongs to a copy that goes on; migrate removes what is no longer needed', TG_RELID::pg_catalog.regclass \
+      USING HINT = 'migrate capture remove ends the copy and its log'; END $banyan$";
+
 /// A captured table.
 #[derive(Debug, Clone)]
 pub(super) struct Captured {
@@ -165,7 +171,10 @@ impl Captured {
             "CREATE TABLE IF NOT EXISTS {log} ({}, xid xid8 NOT NULL DEFAULT pg_current_xact_id(), \
                whole boolean NOT NULL DEFAULT false) \
                WITH (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05); \
-             CREATE INDEX IF NOT EXISTS log_{tag}_xid ON {log} (xid); COMMENT ON TABLE {log} IS {}",
+             CREATE INDEX IF NOT EXISTS log_{tag}_xid ON {log} (xid); COMMENT ON TABLE {log} IS {}; \
+             CREATE OR REPLACE FUNCTION banyan.guard_{tag}{GUARD}; DROP TRIGGER IF EXISTS banyan_guard ON {log}; \
+             CREATE TRIGGER banyan_guard BEFORE DELETE OR TRUNCATE ON {log} EXECUTE FUNCTION banyan.guard_{tag}(); \
+             ALTER TABLE {log} ENABLE ALWAYS TRIGGER banyan_guard",
             columns.join(", "),
             sql::value(&self.remark())
         ))
@@ -253,10 +262,10 @@ pub(super) fn remove(connection: &mut Connection, stream: &Stream) -> Result<(),
         for drop in drops {
             patiently(connection, &drop)?;
         }
-        let functions = ["new", "changed", "old", "cleared"]
+        let functions = ["new", "changed", "old", "cleared", "guard"]
             .map(|kind| format!("DROP FUNCTION IF EXISTS banyan.{kind}_{tag}()"));
         if connection.holds("to_regnamespace('banyan') IS NOT NULL")? {
-            connection.run(&format!("{}; DROP TABLE IF EXISTS {log}", functions.join("; ")))?;
+            connection.run(&format!("DROP TABLE IF EXISTS {log}; {}", functions.join("; ")))?;
         }
     }
     // The bookkeeping of another stream may stand in the same schema.

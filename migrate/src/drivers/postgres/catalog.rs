@@ -211,6 +211,17 @@ pub(super) fn check_kind(
     regclass: &str,
 ) -> Result<String, MigrateError> {
     let kind = connection.text(&format!("SELECT relkind FROM pg_class WHERE oid = {regclass}"))?;
+    let heirs = connection.texts(&format!(
+        "SELECT i.inhrelid::regclass::text FROM pg_inherits i JOIN pg_class c ON c.oid = i.inhparent \
+         WHERE c.oid = {regclass} AND c.relkind = 'r' ORDER BY 1"
+    ))?;
+    if !heirs.is_empty() {
+        // Whoever reads it reads theirs, so a row that another mapping writes to an heir would count twice.
+        return Err(MigrateError::refused(
+            format!("{name} is inherited by {}, whose rows are read as its own", heirs.join(", ")),
+            "fill a table that nothing inherits from, or one with partitions",
+        ));
+    }
     match kind.unwrap_or_default() {
         kind if kind == "r" || kind == "p" => Ok(kind),
         _ => Err(MigrateError::refused(

@@ -58,6 +58,13 @@ pub(super) fn faults(
             faults.push(format!("the log of {} is missing", table.name));
             continue;
         }
+        let guarded = format!(
+            "EXISTS (SELECT FROM pg_trigger WHERE tgrelid = {}::regclass AND tgname = 'banyan_guard' AND tgenabled = 'A')",
+            sql::value(&table.log)
+        );
+        if !connection.holds(&guarded)? {
+            faults.push(format!("nothing keeps the log of {} from being emptied", table.name));
+        }
         let wanted: Vec<String> =
             table.triggers().iter().map(|(name, _)| format!("({})", sql::value(name))).collect();
         faults.extend(connection.texts(&format!(

@@ -93,6 +93,7 @@ pub(super) fn prune(
         return Ok(0);
     }
     let seen: Vec<String> = seen.iter().map(|position| position.seen("l.xid")).collect();
+    connection.run("SET banyan.pruning = 'on'")?;
     let mut removed = 0;
     for (table, _) in stream.captured() {
         let log = log_name(&stream.name, &table);

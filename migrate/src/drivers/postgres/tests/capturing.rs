@@ -126,6 +126,25 @@ fn installing_again_changes_nothing_and_brings_back_what_was_dropped() {
 }
 
 #[test]
+fn nobody_else_empties_a_log() {
+    let world = items();
+    world.source_end().install_capture(&world.stream).unwrap();
+    world.source.run("INSERT INTO item (id) VALUES (4711)").unwrap();
+    let log = "SELECT oid::regclass FROM pg_class WHERE relname LIKE 'log\\_%' AND relkind = 'r'";
+    let log = world.source.run(log).unwrap();
+    for statement in
+        [format!("TRUNCATE {log}"), format!("SET session_replication_role = replica; DELETE FROM {log}")]
+    {
+        let error = format!("{:#}", world.source.run(&statement).unwrap_err());
+        assert!(error.contains("belongs to a copy") && error.contains("migrate capture remove"), "{error}");
+    }
+    world.source.run(&format!("DROP TRIGGER banyan_guard ON {log}")).unwrap();
+    assert_eq!(world.source_end().capture_state(&world.stream).unwrap().faults.len(), 1);
+    world.source_end().install_capture(&world.stream).unwrap();
+    assert!(world.source_end().capture_state(&world.stream).unwrap().faults.is_empty());
+}
+
+#[test]
 fn a_trigger_that_was_off_for_a_moment_is_noticed() {
     let world = items().copied();
     let trigger = world.source.run("SELECT tgname FROM pg_trigger WHERE tgname LIKE '%_new'").unwrap();
