@@ -171,13 +171,18 @@ fn nginx_answers_http2_as_it_did_when_it_was_measured() {
     let differ: Vec<_> = outcomes
         .iter()
         .filter(|(id, _)| !floods.contains(*id))
-        .filter(|(id, outcome)| measured.answers.get(**id) != Some(outcome))
+        .filter(|(id, outcome)| measured.answers.get(**id).map(|was| answer(was)) != Some(answer(outcome)))
         .map(|(id, outcome)| format!("{id}: {outcome}, and not {:?}", measured.answers.get(*id)))
         .collect();
     if measured.version != nginx.version {
         return eprintln!("{} was measured; {} differs: {differ:#?}", measured.version, nginx.version);
     }
     assert!(differ.is_empty(), "{differ:#?}");
+}
+
+/// Without what nginx had passed on by the time that it gave up: that is a matter of time, too.
+fn answer(outcome: &str) -> &str {
+    outcome.trim_end_matches(", disagrees with the upstream")
 }
 
 fn rewrite(version: &str, nginx: &BTreeMap<&'static str, String>) {
