@@ -69,15 +69,26 @@ pub(super) fn check_reader(connection: &mut Connection, stream: &Stream) -> Resu
     refuse(connection, &missing)
 }
 
-/// Loading drops indexes and builds them again, which is an owner's right.
+/// Refused unless the target permits what loading needs.
 pub(super) fn check_loader(connection: &mut Connection, tables: &[&str]) -> Result<(), MigrateError> {
-    let tables: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
-    let missing = connection.texts(&format!(
-        "SELECT DISTINCT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) FROM pg_class c \
-           WHERE c.oid = ANY (ARRAY[{}]::regclass[]) AND NOT pg_has_role(c.relowner, 'USAGE')",
-        tables.join(", ")
-    ))?;
+    let missing = missing_for_loading(connection, tables)?;
     refuse(connection, &missing)
+}
+
+/// Loading drops indexes and builds them again: the first is an owner's right, the second takes room in the schema.
+pub(super) fn missing_for_loading(
+    connection: &mut Connection,
+    tables: &[&str],
+) -> Result<Vec<String>, MigrateError> {
+    let tables: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
+    connection.texts(&format!(
+        "WITH wanted AS (SELECT * FROM pg_class WHERE oid = ANY (ARRAY[{}]::regclass[])) \
+         SELECT DISTINCT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) FROM wanted c \
+           WHERE NOT pg_has_role(c.relowner, 'USAGE') \
+         UNION ALL SELECT DISTINCT format('GRANT CREATE ON SCHEMA %I TO %I', n.nspname, current_user) \
+           FROM wanted c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT has_schema_privilege(n.oid, 'CREATE')",
+        tables.join(", ")
+    ))
 }
 
 /// Rows are written with triggers and foreign-key actions off.

@@ -12,7 +12,10 @@ use crate::error::MigrateError;
 impl Surveyor {
     pub(super) fn standing(&mut self, whole: Duration) -> Result<(), MigrateError> {
         let at_source = privileges::missing_at_source(&mut self.source, &self.stream)?;
-        let at_target = privileges::missing_at_target(&mut self.target, &self.stream)?;
+        let mut at_target = privileges::missing_at_target(&mut self.target, &self.stream)?;
+        if at_target.is_empty() {
+            at_target = self.missing_for_loading()?;
+        }
         for (role, mut missing) in [(Role::Source, at_source), (Role::Target, at_target)] {
             missing.dedup();
             if missing.is_empty() {
@@ -26,6 +29,20 @@ impl Surveyor {
         self.capture()?;
         self.timeouts(whole)?;
         self.publications_of_all()
+    }
+
+    /// Only an empty target is loaded without its indexes.
+    fn missing_for_loading(&mut self) -> Result<Vec<String>, MigrateError> {
+        let mut tables = Vec::new();
+        for mapping in &self.stream.mappings {
+            let table = self.target.qualified(&mapping.table)?;
+            if self.target.holds(&format!("EXISTS (SELECT FROM {table})"))? {
+                return Ok(Vec::new());
+            }
+            tables.push(table);
+        }
+        let tables: Vec<&str> = tables.iter().map(String::as_str).collect();
+        privileges::missing_for_loading(&mut self.target, &tables)
     }
 
     fn capture(&mut self) -> Result<(), MigrateError> {
