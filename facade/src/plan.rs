@@ -2,11 +2,12 @@
 //!
 //! Invariant: whoever holds a [`Plan`] need not ask whether a name in it exists.
 
+mod listeners;
 mod routes;
 
 pub(crate) use routes::path_of;
 
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use control::DataMode;
 use http::header::HeaderName;
 use http::uri::{Authority, PathAndQuery};
 use http::{HeaderMap, StatusCode, Uri};
-use platform::settings::{Secret, shortened};
+use platform::settings::shortened;
 
 use crate::access_log::AccessLogPlan;
 use crate::admin::{RouteView, views};
@@ -30,8 +31,6 @@ use crate::upstream::members::literal;
 use crate::upstream::plan::instances;
 use crate::upstream::{Policy, Shared};
 
-/// Worker threads that a facade may be told to start.
-const MOST_WORKERS: usize = 512;
 /// Contexts that may be added while a facade runs.
 const SPARE_CONTEXTS: usize = 32;
 
@@ -198,8 +197,7 @@ impl Plan {
         let protection = Protection::new(settings, names, known, &mut errors);
         let reserved = protection.reserved_headers();
         let forwarded = ForwardedPlan::new(&settings.forwarded, reserved, &mut errors);
-        check_listeners(settings, &mut errors);
-        check_apart(settings, &mut errors);
+        listeners::check(settings, &mut errors);
         let of_control = |reason| match settings.control.url.expose() {
             "" => format!("setting `control`: {reason}"),
             _ => format!("setting `control.url`: {reason}"),
@@ -445,60 +443,6 @@ fn fallback(settings: &Settings, errors: &mut Vec<String>) -> FallbackPlan {
     }
     let hold = Duration::from_millis(settings.fallback.hold_ms);
     FallbackPlan { statuses, hold_bytes: settings.fallback.hold_bytes, hold }
-}
-
-/// An admin API that anybody can reach would let anybody move traffic.
-fn check_listeners(settings: &Settings, errors: &mut Vec<String>) {
-    if settings.workers > MOST_WORKERS {
-        errors.push(format!(
-            "setting `workers` is {}; at most {MOST_WORKERS}, and more than cores does not help",
-            settings.workers
-        ));
-    }
-    let listen = &settings.admin_listen;
-    let Some(address) = first_address(listen) else {
-        return errors.push(format!(
-            "setting `admin_listen`: `{listen}` is not an address to listen on; write it as 127.0.0.1:8080"
-        ));
-    };
-    if !address.ip().is_loopback() && settings.admin_token == Secret::default() {
-        errors.push(format!(
-            "setting `admin_listen`: {listen} can be reached from outside; set `admin_token`, or listen on 127.0.0.1"
-        ));
-    }
-}
-
-/// Two listeners at one place: the second one would find it taken by the first.
-fn check_apart(settings: &Settings, errors: &mut Vec<String>) {
-    let listens = [
-        ("listen", &settings.listen),
-        ("tls.listen", &settings.tls.listen),
-        ("admin_listen", &settings.admin_listen),
-    ];
-    let found = listens.map(|(name, listen)| first_address(listen).map(|address| (name, address)));
-    let mut before: Vec<(&str, SocketAddr)> = Vec::new();
-    for (name, address) in found.into_iter().flatten() {
-        if let Some((first, _)) = before.iter().find(|(_, other)| is_same_place(*other, address)) {
-            errors.push(format!(
-                "setting `{name}`: {address} is taken by `{first}`; give each a port of its own"
-            ));
-        }
-        before.push((name, address));
-    }
-}
-
-/// `0.0.0.0` is every address of its family, and `::` every one there is.
-fn is_same_place(one: SocketAddr, other: SocketAddr) -> bool {
-    let holds = |all: SocketAddr, one: SocketAddr| {
-        all.ip().is_unspecified() && (all.is_ipv6() || all.is_ipv4() == one.is_ipv4())
-    };
-    one.port() == other.port()
-        && one.port() != 0
-        && (one.ip() == other.ip() || holds(one, other) || holds(other, one))
-}
-
-fn first_address(listen: &str) -> Option<SocketAddr> {
-    listen.to_socket_addrs().ok().and_then(|mut addresses| addresses.next())
 }
 
 #[cfg(test)]
