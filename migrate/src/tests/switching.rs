@@ -17,7 +17,7 @@ use crate::tests::world::{World, who};
 use crate::verify::VerifyOptions;
 use crate::{dual_write, status};
 
-const BEFORE_FLIP: [&str; 7] = [
+pub(super) const BEFORE_FLIP: [&str; 7] = [
     "switch_verified",
     "switch_held",
     "switch_acknowledged",
@@ -26,9 +26,10 @@ const BEFORE_FLIP: [&str; 7] = [
     "switch_compared",
     "switch_prepared",
 ];
-const AFTER_FLIP: [&str; 4] = ["switch_flipped", "switch_opened", "switch_retired", "switch_finished"];
+pub(super) const AFTER_FLIP: [&str; 4] =
+    ["switch_flipped", "switch_opened", "switch_retired", "switch_finished"];
 
-fn to(world: &World, side: Side) -> Result<SwitchReport, MigrateError> {
+pub(super) fn to(world: &World, side: Side) -> Result<SwitchReport, MigrateError> {
     let options = VerifyOptions { patience: Duration::ZERO, ..VerifyOptions::default() };
     switch::run(&world.extraction, side, &who(), options, &mut Meter::silent())
 }

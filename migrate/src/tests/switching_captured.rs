@@ -15,30 +15,13 @@ use crate::engine::{Driver as _, Phase, RunOptions, Source as _, Stop, Target as
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 use crate::flow::{End, Flow};
-use crate::meter::Meter;
 use crate::status;
-use crate::switch::{self, SwitchReport};
 use crate::tests::application::Application;
+use crate::tests::switching::{AFTER_FLIP, BEFORE_FLIP, to};
 use crate::tests::world::{World, who};
-use crate::verify::VerifyOptions;
 
-const BEFORE_FLIP: [&str; 7] = [
-    "switch_verified",
-    "switch_held",
-    "switch_acknowledged",
-    "switch_fenced",
-    "switch_drained",
-    "switch_compared",
-    "switch_prepared",
-];
-const AFTER_FLIP: [&str; 4] = ["switch_flipped", "switch_opened", "switch_retired", "switch_finished"];
 const THERE: Flow = Flow { from: End::Source, to: End::Target };
 const BACK: Flow = Flow { from: End::Target, to: End::Source };
-
-fn to(world: &World, side: Side) -> Result<SwitchReport, MigrateError> {
-    let options = VerifyOptions { patience: Duration::ZERO, ..VerifyOptions::default() };
-    switch::run(&world.extraction, side, &who(), options, &mut Meter::silent())
-}
 
 /// Capture installed, and everything copied.
 fn captured(count: i64) -> World {

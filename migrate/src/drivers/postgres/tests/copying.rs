@@ -162,14 +162,9 @@ fn a_row_that_leaves_the_filter_leaves_the_target() {
 fn a_chunk_leaves_what_catch_up_brought_further_since_it_was_read() {
     let mut world = items();
     world.begin(Phase::Following).unwrap();
-    let (driver, stream, url) = (world.driver.clone(), world.stream.clone(), world.source.url().to_owned());
-    let once = std::cell::Cell::new(true);
+    let (driver, stream) = (world.driver.clone(), world.stream.clone());
     world.chunk = 100;
-    world.points = FailPoints::watched(move |point| {
-        if point != "chunk_read" || !once.replace(false) {
-            return;
-        }
-        let mut writer = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    world.behind_first_read(move |writer| {
         writer
             .batch_execute("UPDATE item SET name = 'newer' WHERE id < 5; DELETE FROM item WHERE id = 7; UPDATE item SET id = 900 WHERE id = 8")
             .unwrap();
@@ -221,14 +216,9 @@ fn a_chunk_leaves_what_a_batch_under_way_brought_further_since_it_was_read() {
 fn the_log_behind_a_chunk_under_way_is_kept_although_catch_up_has_passed_it() {
     let mut world = items();
     world.begin(Phase::Following).unwrap();
-    let (driver, stream, url) = (world.driver.clone(), world.stream.clone(), world.source.url().to_owned());
-    let once = std::cell::Cell::new(true);
+    let (driver, stream) = (world.driver.clone(), world.stream.clone());
     world.chunk = 100;
-    world.points = FailPoints::watched(move |point| {
-        if point != "chunk_read" || !once.replace(false) {
-            return;
-        }
-        let mut writer = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+    world.behind_first_read(move |writer| {
         writer
             .batch_execute("UPDATE item SET name = 'newer' WHERE id < 5; DELETE FROM item WHERE id = 7")
             .unwrap();

@@ -4,7 +4,6 @@
 
 use super::world::{World, plain};
 use crate::engine::{Mapping, Phase, Target as _};
-use crate::fail_point::FailPoints;
 
 #[test]
 fn keys_of_text_in_any_order_are_copied_and_followed() {
@@ -59,14 +58,10 @@ fn a_key_that_moves_to_another_source_row_while_loading_is_copied_anew() {
     let mut world =
         World::new(source, "CREATE TABLE account (email text PRIMARY KEY, age int)", vec![translated()]);
     world.begin(Phase::Loading).unwrap();
-    let (url, once) = (world.source.url().to_owned(), std::cell::Cell::new(true));
     world.chunk = 3;
-    world.points = FailPoints::watched(move |point| {
-        if point == "chunk_read" && once.replace(false) {
-            let mut writer = postgres::Client::connect(&url, postgres::NoTls).unwrap();
-            let moved = "DELETE FROM person WHERE id = 1; UPDATE person SET email = 'P1' WHERE id = 9";
-            writer.batch_execute(moved).unwrap();
-        }
+    world.behind_first_read(|writer| {
+        let moved = "DELETE FROM person WHERE id = 1; UPDATE person SET email = 'P1' WHERE id = 9";
+        writer.batch_execute(moved).unwrap();
     });
     world.copy();
     world.target_end().finish_loading(&world.stream).unwrap();

@@ -42,6 +42,16 @@ impl World {
         Self { source: one, target: other, driver, stream, points, chunk: 7 }
     }
 
+    /// Has this done once, when the first chunk has been read and not yet written, with a connection to the source.
+    pub(super) fn behind_first_read(&mut self, act: impl Fn(&mut postgres::Client) + Send + 'static) {
+        let (url, once) = (self.source.url().to_owned(), std::cell::Cell::new(true));
+        self.points = FailPoints::watched(move |point| {
+            if point == "chunk_read" && once.replace(false) {
+                act(&mut postgres::Client::connect(&url, postgres::NoTls).unwrap());
+            }
+        });
+    }
+
     pub(super) fn source_end(&self) -> PostgresSource {
         self.driver.source().unwrap()
     }
