@@ -2,7 +2,7 @@
 //!
 //! Invariant: progress goes to standard error; standard output carries results only.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
@@ -97,8 +97,7 @@ impl Meter {
             return;
         }
         self.printed = Some(Instant::now());
-        // Progress that nobody reads any more is no reason to stop.
-        let _ = writeln!(io::stderr(), "{}", self.text(done));
+        platform::table::print_error_line(&self.text(done));
     }
 
     fn text(&self, done: u64) -> String {

@@ -6,8 +6,6 @@ mod copying;
 mod html;
 mod planning;
 
-use std::io::Write;
-
 use platform::table::{print, print_line};
 use serde::Serialize;
 
@@ -32,8 +30,7 @@ const UNREACHABLE: u8 = 4;
 
 /// The error and its causes in one line.
 pub(crate) fn print_error(error: &MigrateError) {
-    // With standard error gone there is nobody left to tell.
-    let _ = writeln!(std::io::stderr(), "error: {}", platform::error::chain(error));
+    platform::table::print_error_line(&format!("error: {}", platform::error::chain(error)));
 }
 
 /// Prints a value as JSON.

@@ -98,7 +98,8 @@ pub(super) fn create(connection: &mut Connection, name: &str, row: &StreamRow) -
     Ok(())
 }
 
-/// Forgets the stream, all but the token behind its last one, so that no process that followed it has one of the next. Indexes that loading dropped must stand again first.
+/// Forgets the stream, all but the token behind its last one, so that no process that followed it has one of the next. Indexes
+/// that loading dropped must stand again first.
 pub(super) fn forget(
     connection: &mut Connection,
     stream: &Stream,

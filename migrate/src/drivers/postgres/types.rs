@@ -92,15 +92,7 @@ impl Type {
     pub(super) fn hashed(&self, expression: &str) -> String {
         let base = &self.base;
         match base.as_str() {
-            "smallint"
-            | "integer"
-            | "bigint"
-            | "boolean"
-            | "uuid"
-            | "bytea"
-            | "date"
-            | "timestamp without time zone"
-            | "timestamp with time zone" => format!("({expression})::{base}"),
+            _ if self.is_exact() => format!("({expression})::{base}"),
             "text" | "character varying" => format!("({expression})::text COLLATE \"C\""),
             "real" => format!("float4send(({expression})::real)"),
             "double precision" => format!("float8send(({expression})::double precision)"),

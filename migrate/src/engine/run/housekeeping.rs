@@ -183,8 +183,7 @@ impl<'a> Housekeeper<'a> {
         let (copied, last) = (self.shared.copied_at(), self.shared.last_batch());
         let is_passed = copied.zip(last).is_some_and(|(copied_at, last)| last.begun > copied_at);
         let follows = self.options.parts != Parts::Backfill && self.shared.phase() == Phase::Following;
-        let is_done = self.broken.as_ref().is_some_and(Vec::is_empty);
-        if is_passed && follows && !is_done && due(&mut self.checked, CHECK) {
+        if is_passed && follows && !self.is_whole() && due(&mut self.checked, CHECK) {
             let broken = target.check_loaded(self.stream)?;
             self.checks = self.checks.saturating_add(1);
             if self.checks == CHECKS {
@@ -193,6 +192,11 @@ impl<'a> Housekeeper<'a> {
             self.broken = Some(broken);
         }
         Ok(())
+    }
+
+    /// Whether all that loading left unchecked was found to hold.
+    fn is_whole(&self) -> bool {
+        self.broken.as_ref().is_some_and(Vec::is_empty)
     }
 
     fn is_over(&self) -> bool {
@@ -206,7 +210,7 @@ impl<'a> Housekeeper<'a> {
         let close = |last: super::shared::LastBatch| {
             last.begun > copied_at && last.ended.duration_since(last.begun) < CLOSE
         };
-        let is_checked = self.checks >= CHECKS || self.broken.as_ref().is_some_and(Vec::is_empty);
+        let is_checked = self.checks >= CHECKS || self.is_whole();
         self.options.until == Until::CaughtUp && is_checked && self.shared.last_batch().is_some_and(close)
     }
 
