@@ -4,26 +4,25 @@
 
 use std::collections::VecDeque;
 use std::error::Error;
-use std::fmt;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
+use std::{fmt, io};
 
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Sleep, sleep};
 
 use crate::answer::Refusal;
-use crate::client::expect::{Asked, Gate};
+use crate::client::expect::Gate;
 use crate::client::measure::Measure;
 use crate::client::plan::BodyLimits;
 use crate::phases::record::Ticket;
 use crate::trailers::Announced;
 use crate::upload::Upload;
+use crate::upstream::incoming::Incoming;
 use crate::upstream::pool::Lease;
 
 /// Bytes of an answer's body that are looked at before its head goes on.
@@ -123,12 +122,16 @@ impl RequestBody {
         })
     }
 
-    /// Opens the gate in front of a body that is waited for.
-    pub(crate) fn asked(&self) -> Option<Arc<Asked>> {
-        match self {
-            Self::Client(body) => body.gate.as_ref().map(Gate::asked),
-            Self::Empty => None,
+    /// The upstream asks for the body.
+    pub(crate) fn open_gate(&mut self) {
+        if let Self::Client(body) = self {
+            body.gate = None;
         }
+    }
+
+    /// Whether it waits to be asked for.
+    pub(crate) fn is_gated(&self) -> bool {
+        matches!(self, Self::Client(body) if body.gate.is_some())
     }
 
     /// What knows when the body last moved.
@@ -185,41 +188,42 @@ impl Body for RequestBody {
 #[derive(Debug)]
 pub(crate) struct UpstreamBody {
     incoming: Incoming,
+    /// A body that came without goes on without, even if all of it is there: it may have trailers.
+    has_length: bool,
     /// What came with the head: one piece, mostly.
     first: Option<Frame<Bytes>>,
     more: VecDeque<Frame<Bytes>>,
+    /// A connection whose answer is not read to its end is of no use to the next request: it closes with this.
     lease: Option<Lease>,
     announced: Announced,
     idle: Duration,
     patience: Patience,
-    ended: bool,
 }
 
 impl UpstreamBody {
     pub(crate) fn new(incoming: Incoming, headers: &HeaderMap, lease: Lease, idle: Duration) -> Self {
-        // What has a length has no trailers.
-        let announced = match incoming.size_hint().exact() {
-            Some(_) => Announced::default(),
-            None => Announced::read(headers),
+        let announced = match incoming {
+            Incoming::Chunked(_) => Announced::read(headers),
+            _ => Announced::default(),
         };
+        let has_length = matches!(incoming, Incoming::Nothing | Incoming::Length(_));
         Self {
             incoming,
             first: None,
             more: VecDeque::new(),
+            has_length,
             lease: Some(lease),
             announced,
             idle,
             patience: Patience::default(),
-            ended: false,
         }
     }
 
     /// Looks at what came with the head, without waiting for more: if that is broken already, the client can still be
     /// told. What comes later cannot be waited for, or an event stream's head would be late.
-    pub(crate) fn look(&mut self, cx: &mut Context<'_>) -> Result<(), hyper::Error> {
+    pub(crate) fn look(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
         let mut size = 0;
-        while let Poll::Ready(frame) = self.poll_incoming(cx) {
-            let Some(frame) = frame.transpose()? else { break };
+        while let Poll::Ready(Some(frame)) = self.poll_incoming(cx)? {
             size += frame.data_ref().map_or(0, Bytes::len);
             match self.first {
                 None => self.first = Some(frame),
@@ -232,15 +236,20 @@ impl UpstreamBody {
         Ok(())
     }
 
-    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        let frame = ready!(match &mut self.lease {
-            Some(lease) => lease.connection.driver.poll_frame(&mut self.incoming, cx),
-            None => Pin::new(&mut self.incoming).poll_frame(cx),
-        });
-        let frame = frame.and_then(|frame| frame.map(|frame| self.announced.pass(frame)).transpose());
-        // Remembered because a chunked body does not know afterwards that it has ended.
-        self.ended = frame.is_none();
-        Poll::Ready(frame)
+    fn poll_incoming(&mut self, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        let Some(lease) = &mut self.lease else { return Poll::Ready(None) };
+        let frame = ready!(self.incoming.poll_frame(&mut lease.connection, cx));
+        if self.is_read() {
+            self.give_back();
+        }
+        Poll::Ready(frame.and_then(|frame| frame.map(|frame| self.announced.pass(frame)).transpose()))
+    }
+
+    /// Nothing more comes, so the connection is free for others.
+    fn give_back(&mut self) {
+        if let Some(lease) = self.lease.take() {
+            lease.give_back();
+        }
     }
 
     pub(crate) fn poll_frame(
@@ -264,7 +273,8 @@ impl UpstreamBody {
 
     pub(crate) fn size_hint(&self) -> SizeHint {
         let held = self.first.iter().chain(&self.more).filter_map(Frame::data_ref).map(Bytes::len).sum();
-        plus(&self.incoming.size_hint(), held)
+        let hint = plus(&self.incoming.size_hint(), held);
+        if self.has_length { hint } else { open(&hint) }
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
@@ -273,7 +283,7 @@ impl UpstreamBody {
 
     /// Whether nothing more comes over the connection.
     pub(crate) fn is_read(&self) -> bool {
-        self.ended || self.incoming.is_end_stream()
+        self.incoming.is_read()
     }
 }
 
@@ -288,15 +298,11 @@ fn plus(rest: &SizeHint, held: usize) -> SizeHint {
     hint
 }
 
-impl Drop for UpstreamBody {
-    fn drop(&mut self) {
-        // A connection whose answer was not read to its end is of no use to the next request: it closes here.
-        if let Some(lease) = self.lease.take()
-            && self.is_read()
-        {
-            lease.give_back();
-        }
-    }
+/// At least as much.
+fn open(hint: &SizeHint) -> SizeHint {
+    let mut open = SizeHint::new();
+    open.set_lower(hint.lower());
+    open
 }
 
 /// An answer's body on its way to the client; the exchange is recorded when it ends, one way or the other.
@@ -343,11 +349,6 @@ impl Body for ResponseBody {
         let held: usize = self.held.iter().filter_map(Frame::data_ref).map(Bytes::len).sum();
         let hint = plus(&rest, held);
         // A length that is known goes out as Content-Length, and then there is no place for trailers.
-        if !self.held.iter().any(Frame::is_trailers) {
-            return hint;
-        }
-        let mut open = SizeHint::new();
-        open.set_lower(hint.lower());
-        open
+        if self.held.iter().any(Frame::is_trailers) { open(&hint) } else { hint }
     }
 }

@@ -26,7 +26,7 @@ use crate::client::Client;
 use crate::client::websocket::Tunnel;
 use crate::client::{expect, limits, upgrade};
 use crate::headers;
-use crate::outgoing::{Outgoing, Spare};
+use crate::outgoing::Outgoing;
 use crate::protect::marks::Marks;
 use crate::upload::Upload;
 use crate::worker::Worker;
@@ -148,19 +148,20 @@ async fn through(
     let hints = (parts.version == Version::HTTP_11).then_some(&*client.door);
     ticket.takes_trailers =
         headers::to_upstream(&mut parts, &worker.plan.forwarded, &client.hop, claims.as_ref());
-    if let Some(protocols) = protocols {
-        upgrade::ask(&mut parts.headers, protocols);
+    if let Some(protocols) = &protocols {
+        upgrade::ask(&mut parts.headers, protocols.clone());
     }
     parts.uri = origin_form(parts.uri);
     let body = RequestBody::new(upload, &worker.plan.clients.body);
-    let request = Outgoing { parts, body };
-    let spare = Spare::of(&request);
+    let mut request = Outgoing::new(&parts, protocols, body);
+    drop(parts);
+    let falls_back = canary && request.is_repeatable();
     let limits = &worker.plan.limits;
-    let limit = if canary && spare.is_some() { limits.canary_header } else { limits.header };
-    let sent = forward::forward(worker, upstream, request, spare.as_ref(), hints, limit).await;
-    let answer = match (ticket.context, &spare) {
-        (Some(context), Some(spare)) if canary => {
-            fallback::settle(worker, context, sent, spare, hints, ticket).await
+    let limit = if falls_back { limits.canary_header } else { limits.header };
+    let sent = forward::forward(worker, upstream, &mut request, hints, limit).await;
+    let answer = match ticket.context {
+        Some(context) if falls_back => {
+            fallback::settle(worker, context, sent, &mut request, hints, ticket).await
         }
         _ => sent.map_err(|failure| failure.refusal(worker, upstream)),
     };

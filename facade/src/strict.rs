@@ -1,4 +1,4 @@
-//! Our own reading of what arrives, before hyper's parser (requests) and behind it (answers of upstreams).
+//! Our own reading of what arrives: requests, before hyper's parser, and answers of upstreams, which no library parses.
 //!
 //! hyper is made to get along with many peers; a proxy must be sure that the next server reads the same messages. So
 //! every head and every piece of chunked framing is read here first, by RFC 9112 to the letter, and hyper gets only
@@ -10,12 +10,12 @@
 
 pub(crate) mod answers;
 mod asked;
+pub(crate) mod chunks;
 pub(crate) mod grammar;
 
 mod guarded;
 mod head;
 pub(crate) mod http2;
-mod interim;
 mod relay;
 mod scanner;
 
@@ -28,10 +28,9 @@ use http::uri::Uri;
 
 pub(crate) use asked::Asked;
 pub(crate) use guarded::Guarded;
-pub(crate) use interim::Interim;
-pub(crate) use relay::Relay;
 
 use crate::answer::Refusal;
+use relay::Relay;
 
 /// The target of the stand-in. No client can send it: a target of this form is refused here.
 const STAND_IN: &str = "refused";

@@ -10,6 +10,7 @@ pub(crate) mod chance;
 pub(crate) mod connection;
 pub(crate) mod era;
 pub(crate) mod health;
+pub(crate) mod incoming;
 pub(crate) mod instance;
 pub(crate) mod members;
 pub(crate) mod names;

@@ -5,18 +5,14 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use futures_util::task::AtomicWaker;
 use http::header::{EXPECT, HeaderValue};
-use http::{Request, StatusCode, Version, request};
+use http::{StatusCode, Version, request};
 use tokio::time::{Sleep, sleep};
 
 use crate::answer::Refusal;
-use crate::body::RequestBody;
 use crate::upload::Upload;
 
 /// Refuses an expectation that nobody here knows how to meet, and forgets one that is none any more: without a body, of
@@ -45,45 +41,16 @@ fn is_continue(expectations: &HeaderValue) -> bool {
     each.all(|one| one.is_empty() || one.eq_ignore_ascii_case(b"100-continue"))
 }
 
-/// Whether the upstream has asked for the body.
-#[derive(Debug, Default)]
-pub(crate) struct Asked {
-    is: AtomicBool,
-    task: AtomicWaker,
-}
-
-/// Stands in front of a body that is waited for.
+/// Stands in front of a body that is waited for, until the upstream asks for it, or has been silent for a while.
 #[derive(Debug)]
-pub(crate) struct Gate {
-    asked: Arc<Asked>,
-    timer: Pin<Box<Sleep>>,
-}
+pub(crate) struct Gate(Pin<Box<Sleep>>);
 
 impl Gate {
     pub(crate) fn new(wait: Duration) -> Self {
-        Self { asked: Arc::default(), timer: Box::pin(sleep(wait)) }
-    }
-
-    pub(crate) fn asked(&self) -> Arc<Asked> {
-        Arc::clone(&self.asked)
+        Self(Box::pin(sleep(wait)))
     }
 
     pub(crate) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        self.asked.task.register(cx.waker());
-        if self.asked.is.load(Relaxed) {
-            return Poll::Ready(());
-        }
-        self.timer.as_mut().poll(cx)
+        self.0.as_mut().poll(cx)
     }
-}
-
-/// Has an upstream's 100 open the gate. Other interim answers are not passed on.
-pub(crate) fn listen(request: &mut Request<RequestBody>) {
-    let Some(asked) = request.body().asked() else { return };
-    hyper::ext::on_informational(request, move |interim| {
-        if interim.status() == StatusCode::CONTINUE {
-            asked.is.store(true, Relaxed);
-            asked.task.wake();
-        }
-    });
 }

@@ -4,18 +4,21 @@
 //! upstream switches only to what the client asked for.
 
 use std::collections::VecDeque;
-use std::io;
+use std::io::{self, Cursor};
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, HeaderMap, HeaderName, HeaderValue, UPGRADE};
 use http::{Response, Version, request, response};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf, copy_bidirectional};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf, copy_bidirectional, join};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::watch;
 use tokio::time::sleep;
 
@@ -25,6 +28,7 @@ use crate::client::stats::count;
 use crate::client::websocket::Tunnel;
 use crate::headers;
 use crate::protect::forwarded::ForwardedPlan;
+use crate::upstream::pool::Lease;
 
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const UPGRADE_OPTION: HeaderValue = HeaderValue::from_static("upgrade");
@@ -53,13 +57,29 @@ pub(crate) fn ask(headers: &mut HeaderMap, protocols: HeaderValue) {
     headers.insert(UPGRADE, protocols);
 }
 
+/// An upstream's connection after its 101, on its way to the tunnel. An answer's extensions have to be able to go to
+/// another thread, although this one never does.
+#[derive(Debug, Clone)]
+pub(crate) struct Far(Arc<Mutex<Option<(OwnedReadHalf, OwnedWriteHalf, BytesMut)>>>);
+
+impl Far {
+    /// What came behind the 101 first, then what the connection brings.
+    fn open(self) -> Option<impl AsyncRead + AsyncWrite + Unpin> {
+        let (reader, writer, first) = self.0.lock().unwrap_or_else(PoisonError::into_inner).take()?;
+        Some(join(Cursor::new(first).chain(reader), writer))
+    }
+}
+
 /// An upstream's 101, made into ours; none if it switches to anything but what it was asked for.
 pub(crate) fn switched(
     mut parts: response::Parts,
+    lease: Lease,
     asked: Option<&HeaderValue>,
     plan: &ForwardedPlan,
 ) -> Option<Box<Answer>> {
     let protocol = granted(asked?, &parts.headers)?;
+    let (reader, writer, first) = lease.into_connection().into_parts();
+    parts.extensions.insert(Far(Arc::new(Mutex::new(Some((reader, writer?, first))))));
     headers::to_client(&mut parts, plan);
     parts.headers.insert(CONNECTION, UPGRADE_OPTION);
     parts.headers.insert(UPGRADE, protocol);
@@ -94,11 +114,11 @@ pub(crate) fn start<B>(
     response: &mut Response<B>,
     kept: impl Sized + 'static,
 ) {
-    let of_upstream = hyper::upgrade::on(response);
+    let Some(far) = response.extensions_mut().remove::<Far>().and_then(Far::open) else { return };
     let reception = Rc::clone(reception);
     tokio::task::spawn_local(async move {
-        let (near, far) = match tokio::try_join!(of_client, of_upstream) {
-            Ok(both) => both,
+        let near = match of_client.await {
+            Ok(near) => near,
             Err(error) => return tracing::debug!(%error, "an upgrade failed: {error}"),
         };
         let _open = Open::new(&reception);
@@ -128,10 +148,10 @@ impl Drop for Open {
 }
 
 /// Passes bytes both ways until both sides have ended, or nothing has passed for `idle`.
-async fn tunnel(near: Upgraded, far: Upgraded, idle: Duration) {
+async fn tunnel(near: Upgraded, far: impl AsyncRead + AsyncWrite + Unpin, idle: Duration) {
     let pulse = Pulse::default();
     let mut near = Felt { stream: TokioIo::new(near), pulse: &pulse };
-    let mut far = Felt { stream: TokioIo::new(far), pulse: &pulse };
+    let mut far = Felt { stream: far, pulse: &pulse };
     let copy = copy_bidirectional(&mut near, &mut far);
     tokio::pin!(copy);
     loop {

@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{BoxError, UpstreamBody};
-use crate::outgoing::Spare;
+use crate::outgoing::Outgoing;
 use crate::phases::forward::{Failure, forward};
 use crate::phases::record::Ticket;
 use crate::plan::{ContextId, FallbackPlan};
@@ -23,7 +23,7 @@ pub(crate) async fn settle(
     worker: &Worker,
     context: ContextId,
     sent: Result<Box<Answer>, Failure>,
-    spare: &Spare,
+    request: &mut Outgoing,
     hints: Option<&Door>,
     ticket: &mut Ticket,
 ) -> Result<Box<Answer>, Refusal> {
@@ -44,9 +44,8 @@ pub(crate) async fn settle(
     worker.stats.fell_back(context);
     (ticket.side, ticket.fell_back) = (Side::Monolith, true);
     let monolith = worker.plan.monolith;
-    let request = spare.outgoing();
     let limit = worker.plan.limits.header;
-    let answer = Box::pin(forward(worker, monolith, request, Some(spare), hints, limit)).await;
+    let answer = Box::pin(forward(worker, monolith, request, hints, limit)).await;
     answer.map_err(|failure| failure.refusal(worker, monolith))
 }
 

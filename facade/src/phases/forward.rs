@@ -3,33 +3,28 @@
 //! Invariant: a request is sent again only if it was provably not sent, or if it is safe and the connection it was
 //! sent on had served others before (RFC 9110 §9.2.2: end of file on such a connection proves nothing either way).
 
-use std::error::Error;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Poll, ready};
+use std::task::{Context, Poll, ready};
 use std::time::{Duration, Instant};
 
-use http::header::{HOST, HeaderValue, UPGRADE};
-use http::{Request, Response, StatusCode};
-use hyper::body::Incoming;
-use hyper::client::conn::TrySendError;
-use tokio::time::{sleep, timeout_at};
+use http::{StatusCode, response};
+use tokio::time::{sleep, timeout, timeout_at};
 
 use crate::answer::{Answer, Refusal};
 use crate::body::{BodyFault, RequestBody, UpstreamBody};
-use crate::client::hints::Hints;
-use crate::client::upgrade;
+use crate::client::{hints, upgrade};
 use crate::headers;
-use crate::outgoing::{Outgoing, Spare};
+use crate::outgoing::{Outgoing, SendError};
 use crate::plan::UpstreamId;
-use crate::strict::{self, Door};
-use crate::upload::Upload;
+use crate::strict::{Door, answers};
 use crate::upstream::Balancer;
 use crate::upstream::balance::Chosen;
 use crate::upstream::chance::jitter;
 use crate::upstream::connection::Connection;
+use crate::upstream::incoming::Incoming;
 use crate::upstream::instance::{Kind, add};
 use crate::upstream::pool::{ConnectError, Lease};
 use crate::upstream::shared::{Closed, Place};
@@ -55,7 +50,6 @@ pub(crate) enum Failure {
 struct Trip<'a> {
     worker: &'a Worker,
     balancer: &'a Balancer,
-    spare: Option<&'a Spare>,
     /// Where interim answers go.
     hints: Option<&'a Door>,
     limit: Duration,
@@ -65,8 +59,7 @@ struct Trip<'a> {
 pub(crate) async fn forward(
     worker: &Worker,
     upstream: UpstreamId,
-    request: Outgoing,
-    spare: Option<&Spare>,
+    request: &mut Outgoing,
     hints: Option<&Door>,
     limit: Duration,
 ) -> Result<Box<Answer>, Failure> {
@@ -75,7 +68,7 @@ pub(crate) async fn forward(
     };
     // How long a client takes to send its body says nothing of the upstream.
     let tells = matches!(request.body, RequestBody::Empty);
-    let sent = send(worker, upstream, request, spare, hints, limit).await;
+    let sent = send(worker, upstream, request, hints, limit).await;
     match &sent {
         Ok(_) if tells => permit.answered(),
         Err(Failure::Silent | Failure::Connect(ConnectError::TimedOut)) => permit.timed_out(),
@@ -87,8 +80,7 @@ pub(crate) async fn forward(
 async fn send(
     worker: &Worker,
     upstream: UpstreamId,
-    mut request: Outgoing,
-    spare: Option<&Spare>,
+    request: &mut Outgoing,
     hints: Option<&Door>,
     limit: Duration,
 ) -> Result<Box<Answer>, Failure> {
@@ -104,17 +96,13 @@ async fn send(
         return Err(Failure::Closed(balancer.shared.none_healthy()));
     };
     balancer.budget.earn();
-    if !request.parts.headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(chosen.pool.instance.authority.as_str())
-    {
-        request.parts.headers.insert(HOST, host);
-    }
+    request.name_host(chosen.pool.instance.authority.as_str());
     let deadline = worker.plan.limits.total.map(|total| Instant::now() + total);
-    let trip = Trip { worker, balancer, spare, hints, limit, deadline };
+    let trip = Trip { worker, balancer, hints, limit, deadline };
     let done = match chosen.pool.take_idle(&mut place) {
         Some(lease) => match trip.exchange(&chosen, lease, request).await {
             Ok(answer) => Ok(answer),
-            Err(attempt) => Box::pin(trip.again(chosen, attempt)).await,
+            Err(attempt) => Box::pin(trip.again(chosen, attempt, request)).await,
         },
         None => Box::pin(trip.anew(chosen, request, place, 1)).await,
     };
@@ -131,23 +119,29 @@ async fn send(
 
 impl Trip<'_> {
     /// A connection that had served others before failed. If it broke, that proves nothing of the instance.
-    async fn again(&self, chosen: Chosen, attempt: Attempt) -> Result<Box<Answer>, Failure> {
-        let (request, next) = match (attempt, self.spare) {
+    async fn again(
+        &self,
+        chosen: Chosen,
+        attempt: Attempt,
+        request: &mut Outgoing,
+    ) -> Result<Box<Answer>, Failure> {
+        let next = match attempt {
             // Nothing of it reached anybody, so the upstream is not asked twice: there is nothing to pay for, and what
             // follows goes over a new connection, so that this happens once at most.
-            (Attempt::Unsent(unsent), _) => (unsent, self.other(chosen)),
-            (Attempt::Failed(failure @ Failure::Broken(_)), Some(spare)) => {
+            Attempt::Unsent => self.other(chosen),
+            Attempt::Failed(failure @ Failure::Broken(_)) if request.is_repeatable() => {
                 if !self.may_repeat(1) || !self.pay() {
                     return Err(failure);
                 }
-                (spare.outgoing(), self.other(chosen))
+                self.other(chosen)
             }
-            (Attempt::Failed(failure), spare) => {
+            Attempt::Failed(failure) => {
                 self.failed(&chosen, &failure);
-                let is_silent = matches!(failure, Failure::Silent);
-                let Some(spare) = spare.filter(|_| is_silent) else { return Err(failure) };
+                if !matches!(failure, Failure::Silent) || !request.is_repeatable() {
+                    return Err(failure);
+                }
                 let Some(next) = self.next(&chosen, &failure, 1).await else { return Err(failure) };
-                (spare.outgoing(), next)
+                next
             }
         };
         add(&next.pool.cells.retries);
@@ -164,29 +158,31 @@ impl Trip<'_> {
     async fn anew(
         &self,
         mut chosen: Chosen,
-        mut request: Outgoing,
+        request: &mut Outgoing,
         mut place: Place,
         mut attempt: u32,
     ) -> Result<Box<Answer>, Failure> {
         loop {
-            let (failure, unsent) = match self.connect(&chosen, &mut place).await {
-                Err(error) => (Failure::Connect(error), Some(request)),
+            let (failure, is_unsent) = match self.connect(&chosen, &mut place).await {
+                Err(error) => (Failure::Connect(error), true),
                 Ok(lease) => match self.exchange(&chosen, lease, request).await {
                     Ok(answer) => return Ok(answer),
-                    Err(Attempt::Unsent(unsent)) => {
+                    Err(Attempt::Unsent) => {
                         let reason = "the connection closed before the request was sent".to_owned();
-                        (Failure::Broken(reason), Some(unsent))
+                        (Failure::Broken(reason), true)
                     }
-                    Err(Attempt::Failed(failure)) => (failure, None),
+                    Err(Attempt::Failed(failure)) => (failure, false),
                 },
             };
             self.failed(&chosen, &failure);
-            let may_repeat = matches!(failure, Failure::Broken(_) | Failure::Silent);
-            let spare = || self.spare.filter(|_| may_repeat).map(Spare::outgoing);
-            let Some(again) = unsent.or_else(spare) else { return Err(failure) };
+            let may_repeat =
+                request.is_repeatable() && matches!(failure, Failure::Broken(_) | Failure::Silent);
+            if !is_unsent && !may_repeat {
+                return Err(failure);
+            }
             let Some(next) = self.next(&chosen, &failure, attempt).await else { return Err(failure) };
             add(&next.pool.cells.retries);
-            (chosen, request, attempt) = (next, again, attempt + 1);
+            (chosen, attempt) = (next, attempt + 1);
             if place.is_none() {
                 place = self.place().await?;
             }
@@ -243,7 +239,7 @@ impl Trip<'_> {
         &self,
         chosen: &Chosen,
         lease: Lease,
-        request: Outgoing,
+        request: &mut Outgoing,
     ) -> Result<Box<Answer>, Attempt> {
         let answer = exchange(self.worker, lease, request, self.hints, self.limit, self.deadline).await?;
         match self.balancer.shared.counts(answer.parts.status.as_u16()) {
@@ -265,120 +261,120 @@ impl Trip<'_> {
 }
 
 enum Attempt {
-    /// Nothing of it was written; here it is again.
-    Unsent(Outgoing),
+    /// Nothing of the request was written.
+    Unsent,
     Failed(Failure),
 }
-
-type Sent = Result<Response<Incoming>, TrySendError<Request<RequestBody>>>;
 
 async fn exchange(
     worker: &Worker,
     mut lease: Lease,
-    request: Outgoing,
+    request: &mut Outgoing,
     hints: Option<&Door>,
     limit: Duration,
     deadline: Option<Instant>,
 ) -> Result<Box<Answer>, Attempt> {
+    request.begin();
     let upload = request.body.upload();
-    let protocols = request.parts.headers.get(UPGRADE).cloned();
-    let Connection { sender, relay, driver, alarm } = &mut lease.connection;
-    if upload.is_some() || protocols.is_some() {
-        driver.detach();
-    }
-    let mut hints = hints.map(|door| Hints::new(relay, door, &worker.plan.forwarded));
-    relay.begin();
-    let mut sending = pin!(sender.try_send_request(request.into_request()));
-    let sending = poll_fn(|cx| {
-        let sent = driver.poll(cx, |cx| sending.as_mut().poll(cx));
-        if let Some(hints) = &mut hints {
-            hints.pass_on();
-            if driver.is_detached() {
-                hints.listen(cx);
-            }
+    let begun = Instant::now();
+    let connection = &mut lease.connection;
+    let head = poll_fn(|cx| {
+        if let Poll::Ready(done) = poll_answer(worker, connection, request, hints, cx) {
+            return Poll::Ready(done);
         }
-        sent
+        // The wait begins anew with each piece of the request's body, and stands still while the client has yet to send
+        // one: how long it may take for that is the body's to know.
+        let since = upload.as_ref().map_or(Some(begun), |upload| upload.answer_is_due_since());
+        let due = since.map(|since| since + limit);
+        let Some(end) = due.into_iter().chain(deadline).min() else { return Poll::Pending };
+        ready!(connection.alarm.poll(end.into(), cx));
+        let failure = due.map_or(Failure::Client(BodyFault::Stalled), |_| Failure::Silent);
+        Poll::Ready(Err(Attempt::Failed(failure)))
     });
-    let sent = match upload {
-        None => {
-            let (mut sending, late) = (pin!(sending), Instant::now() + limit);
-            let late = deadline.map_or(late, |deadline| deadline.min(late)).into();
-            poll_fn(|cx| match sending.as_mut().poll(cx) {
-                Poll::Ready(sent) => Poll::Ready(Ok(sent)),
-                Poll::Pending => alarm.poll(late, cx).map(|()| Err(Failure::Silent)),
-            })
-            .await
-        }
-        Some(upload) => Box::pin(while_it_moves(limit, deadline, &upload, sending)).await,
-    };
-    match sent {
-        Err(failure) => Err(Attempt::Failed(failure)),
-        Ok(Ok(response)) => {
-            let mut answer = receive(worker, lease, response, protocols.as_ref()).map_err(Attempt::Failed)?;
-            if let Some(body) = answer.rest.as_mut().filter(|body| !body.is_end_stream()) {
-                let seen = poll_fn(|cx| Poll::Ready(body.look(cx))).await;
-                seen.map_err(|error| Attempt::Failed(broken(&error)))?;
-            }
-            if answer.parts.status == StatusCode::RESET_CONTENT {
-                answer.drop_content();
-            }
-            Ok(answer)
-        }
-        Ok(Err(mut error)) => Err(match error.take_message() {
-            Some(request) => Attempt::Unsent(request.into()),
-            None => Attempt::Failed(broken(&error.into_error())),
-        }),
+    let parts = head.await?;
+    let mut answer = receive(worker, lease, parts, request).map_err(Attempt::Failed)?;
+    if let Some(body) = answer.rest.as_mut().filter(|body| !body.is_end_stream()) {
+        let seen = poll_fn(|cx| Poll::Ready(body.look(cx))).await;
+        seen.map_err(|error| Attempt::Failed(Failure::Broken(error.to_string())))?;
     }
+    if answer.parts.status == StatusCode::RESET_CONTENT {
+        answer.drop_content();
+    }
+    Ok(answer)
 }
 
-/// The wait for the answer begins anew with each piece of the request's body, and stands still while the client has yet
-/// to send one: how long it may take for that is the body's to know.
-async fn while_it_moves(
-    limit: Duration,
-    total: Option<Instant>,
-    upload: &Upload,
-    sending: impl Future<Output = Sent>,
-) -> Result<Sent, Failure> {
-    let (mut sending, mut timer) = (pin!(sending), pin!(sleep(limit)));
-    poll_fn(|cx| {
-        if let Poll::Ready(sent) = sending.as_mut().poll(cx) {
-            return Poll::Ready(Ok(sent));
+/// Sends, and reads up to the head of the final answer, which may come before the request is sent.
+fn poll_answer(
+    worker: &Worker,
+    connection: &mut Connection,
+    request: &mut Outgoing,
+    hints: Option<&Door>,
+    cx: &mut Context<'_>,
+) -> Poll<Result<response::Parts, Attempt>> {
+    loop {
+        if let Some(writer) = &mut connection.writer
+            && let Poll::Ready(Err(error)) = request.poll_send(writer, cx)
+        {
+            match error {
+                SendError::Client(fault) => return Poll::Ready(Err(Attempt::Failed(Failure::Client(fault)))),
+                SendError::Upstream if request.is_unsent() => return Poll::Ready(Err(Attempt::Unsent)),
+                // Who closes early may have said why.
+                SendError::Upstream => connection.writer = None,
+            }
         }
-        let due = upload.answer_is_due_since();
-        let Some(deadline) = due.map(|since| since + limit).into_iter().chain(total).min() else {
-            return Poll::Pending;
-        };
-        if timer.deadline() != deadline.into() {
-            timer.as_mut().reset(deadline.into());
+        let broken = |error: io::Error| Attempt::Failed(Failure::Broken(error.to_string()));
+        let parts = ready!(connection.poll_head(cx)).map_err(broken)?;
+        if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Poll::Ready(Ok(parts));
         }
-        ready!(timer.as_mut().poll(cx));
-        Poll::Ready(Err(due.map_or(Failure::Client(BodyFault::Stalled), |_| Failure::Silent)))
-    })
-    .await
+        // A 100 is for whoever waits to send a body; it goes no further.
+        if parts.status == StatusCode::CONTINUE {
+            request.body.open_gate();
+        } else if let Some(door) = hints {
+            hints::pass_on(parts, door, &worker.plan.forwarded);
+        }
+    }
 }
 
 fn receive(
     worker: &Worker,
-    lease: Lease,
-    response: Response<Incoming>,
-    protocols: Option<&HeaderValue>,
+    mut lease: Lease,
+    mut parts: response::Parts,
+    request: &mut Outgoing,
 ) -> Result<Box<Answer>, Failure> {
-    let (mut parts, incoming) = response.into_parts();
+    let broken = |fault: &str| Failure::Broken(fault.to_owned());
     if parts.status == StatusCode::SWITCHING_PROTOCOLS {
-        return upgrade::switched(parts, protocols, &worker.plan.forwarded)
-            .ok_or_else(|| Failure::Broken("it switched protocols unasked".to_owned()));
+        let switched = upgrade::switched(parts, lease, request.protocols.as_ref(), &worker.plan.forwarded);
+        return switched.ok_or_else(|| broken("it switched protocols unasked"));
     }
-    strict::answers::check(&parts).map_err(|fault| Failure::Broken(fault.to_owned()))?;
+    let framing = answers::framing(&parts).map_err(broken)?;
+    let has_none = matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    let incoming = if request.is_head || has_none { Incoming::Nothing } else { framing.into() };
+    lease.connection.keeps = answers::keeps_alive(&parts) && !matches!(incoming, Incoming::UntilClose);
+    if !request.is_sent() {
+        go_on(&mut lease.connection, request, worker.plan.limits.body_idle);
+    }
     headers::to_client(&mut parts, &worker.plan.forwarded);
     let body = UpstreamBody::new(incoming, &parts.headers, lease, worker.plan.limits.body_idle);
     Ok(Answer::streaming(parts, body))
 }
 
-fn broken(error: &hyper::Error) -> Failure {
-    match error.source().and_then(|source| source.downcast_ref::<BodyFault>()) {
-        Some(fault) => Failure::Client(*fault),
-        None => Failure::Broken(platform::error::chain(error)),
+/// The answer came before the request was sent: the rest goes on beside it, because a client may read no answer before it
+/// has sent all, and the upstream may want all although it has answered. A body that nobody asked for stays unsent.
+fn go_on(connection: &mut Connection, request: &mut Outgoing, patience: Duration) {
+    let Some(mut writer) = connection.writer.take() else { return };
+    if request.body.is_gated() {
+        return;
     }
+    let mut rest = request.take_rest();
+    tokio::task::spawn_local(async move {
+        while let Ok(Ok(())) = timeout(patience, poll_fn(|cx| rest.poll_step(&mut writer, cx))).await {
+            if rest.is_sent() {
+                // The upstream hears the end by the framing; it has to see no end of the stream before its answer is out.
+                return writer.forget();
+            }
+        }
+    });
 }
 
 impl Failure {

@@ -83,11 +83,6 @@ pub(crate) fn is_field_text(bytes: &[u8]) -> bool {
     bytes.iter().fold(0, |bad, byte| bad | is_bad(*byte)) == 0
 }
 
-/// Where a piece begins.
-pub(crate) fn find(bytes: &[u8], piece: &[u8]) -> Option<usize> {
-    memchr::memmem::find(bytes, piece)
-}
-
 /// Spaces and tabs taken off both ends (`OWS`).
 pub(crate) fn trim(mut bytes: &[u8]) -> &[u8] {
     while let [b' ' | b'\t', rest @ ..] = bytes {

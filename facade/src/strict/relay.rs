@@ -1,7 +1,7 @@
-//! Interim answers (RFC 9110 §15.2) on their way from an upstream's connection to the client's.
+//! Interim answers (RFC 9110 §15.2) on their way to the client.
 //!
-//! hyper passes them to nobody, on either side. So the upstream's stream copies them out as they come by, the exchange
-//! takes them over, and the client's stream writes them between two flushes of hyper, when hyper holds nothing back.
+//! hyper has no way to send them. So the exchange leaves them here, and the client's stream writes them between two
+//! flushes of hyper, when hyper holds nothing back.
 //!
 //! Invariant: an interim answer stands before the head of its final one and behind the last byte of the answer before.
 
@@ -19,27 +19,11 @@ const MOST_WAITING: usize = 16 * 1024;
 pub(crate) struct Relay {
     /// The only thing that is looked at as long as there are none.
     is_filled: AtomicBool,
-    /// A request is about to be sent.
-    begins: AtomicBool,
     heads: Mutex<Vec<u8>>,
     task: AtomicWaker,
 }
 
 impl Relay {
-    /// Says that what the upstream sends next is the head of an answer.
-    pub(crate) fn begin(&self) {
-        self.begins.store(true, Relaxed);
-    }
-
-    /// Whether an exchange has begun since this was asked last.
-    pub(crate) fn has_begun(&self) -> bool {
-        let has_begun = self.begins.load(Relaxed);
-        if has_begun {
-            self.begins.store(false, Relaxed);
-        }
-        has_begun
-    }
-
     pub(crate) fn is_filled(&self) -> bool {
         self.is_filled.load(Relaxed)
     }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: it looks at each byte of a head or of chunked framing once, at no byte of a body, and copies nothing.
 
+use crate::strict::chunks::{self, BARE_LF, Chunks, within};
 use crate::strict::head::{Framing, Head, Message};
-use crate::strict::{Fault, Limits, grammar};
+use crate::strict::{Fault, Limits};
 
 /// Follows the bytes of a connection. A unit is a head, a piece of a body, a chunk's size line, or a trailer line.
 #[derive(Debug)]
@@ -11,12 +12,11 @@ pub(crate) struct Scanner {
     limits: Limits,
     state: State,
     head: Head,
-    /// Of the unit that is not complete: where its last line begins, and how far its end has been looked for.
+    /// Of a body in chunks.
+    chunks: Chunks,
+    /// Of the head that is not complete: where its last line begins, and how far its end has been looked for.
     line: usize,
     searched: usize,
-    /// Size lines and trailers of this body so far, in bytes and in lines of trailers.
-    framing: usize,
-    trailers: usize,
     heads: u64,
     /// Of the request that is being read.
     asks_to_upgrade: bool,
@@ -26,10 +26,7 @@ pub(crate) struct Scanner {
 enum State {
     Head,
     Body(u64),
-    ChunkSize,
-    Chunk(u64),
-    ChunkEnd,
-    Trailers,
+    Chunks,
 }
 
 /// Why the reading stops.
@@ -54,10 +51,9 @@ impl Scanner {
             limits,
             state: State::Head,
             head: Head::default(),
+            chunks: Chunks::default(),
             line: 0,
             searched: 0,
-            framing: 0,
-            trailers: 0,
             heads: 0,
             asks_to_upgrade: false,
         }
@@ -93,19 +89,31 @@ impl Scanner {
     fn unit(&mut self, bytes: &[u8]) -> Result<Unit, Stop> {
         match self.state {
             State::Head => self.read_head(bytes),
-            State::Body(left) => Ok(self.skip(bytes, left, State::Body, State::Head)),
-            State::Chunk(left) => Ok(self.skip(bytes, left, State::Chunk, State::ChunkEnd)),
-            State::ChunkSize => self.framing_line(bytes, Self::chunk_size),
-            State::ChunkEnd => self.chunk_end(bytes),
-            State::Trailers => self.framing_line(bytes, Self::trailer),
+            State::Body(left) => Ok(self.body(bytes, left)),
+            State::Chunks => self.chunks(bytes).map_err(Stop::Body),
         }
     }
 
-    fn skip(&mut self, bytes: &[u8], left: u64, more: fn(u64) -> State, next: State) -> Unit {
-        let size = usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()));
+    fn body(&mut self, bytes: &[u8], left: u64) -> Unit {
+        let size = within(bytes, left);
         let left = left.saturating_sub(u64::try_from(size).unwrap_or(left));
-        self.state = if left == 0 { next } else { more(left) };
+        self.state = if left == 0 { State::Head } else { State::Body(left) };
         Unit::Complete(size)
+    }
+
+    fn chunks(&mut self, bytes: &[u8]) -> Result<Unit, Fault> {
+        Ok(match self.chunks.next(bytes, &self.limits)? {
+            chunks::Unit::Incomplete => Unit::Incomplete,
+            chunks::Unit::Framing(size) | chunks::Unit::Data(size) => Unit::Complete(size),
+            chunks::Unit::Trailer(size) => {
+                check_trailer(bytes.get(..size).unwrap_or_default())?;
+                Unit::Complete(size)
+            }
+            chunks::Unit::End(size) => {
+                self.state = State::Head;
+                Unit::Complete(size)
+            }
+        })
     }
 
     fn read_head(&mut self, bytes: &[u8]) -> Result<Unit, Stop> {
@@ -131,11 +139,13 @@ impl Scanner {
     fn begin(&mut self, message: Message) -> Unit {
         let size = self.line;
         (self.line, self.searched, self.head) = (0, 0, Head::default());
-        (self.framing, self.trailers) = (0, 0);
         self.state = match message.body {
             Framing::Length(0) => State::Head,
             Framing::Length(length) => State::Body(length),
-            Framing::Chunked => State::ChunkSize,
+            Framing::Chunked => {
+                self.chunks = Chunks::default();
+                State::Chunks
+            }
         };
         self.asks_to_upgrade = message.asks_to_upgrade;
         self.heads = self.heads.wrapping_add(1);
@@ -152,69 +162,18 @@ impl Scanner {
         let end = self.searched + found;
         let line = bytes.get(self.line..end).unwrap_or_default();
         (self.line, self.searched) = (end + 1, end + 1);
-        line.strip_suffix(b"\r").map(Some).ok_or(Fault::bad("a line does not end with CR and LF"))
+        line.strip_suffix(b"\r").map(Some).ok_or(BARE_LF)
     }
+}
 
-    fn framing_line(
-        &mut self,
-        bytes: &[u8],
-        read: fn(&mut Self, &[u8]) -> Result<State, Fault>,
-    ) -> Result<Unit, Stop> {
-        let Some(line) = self.next_line(bytes).map_err(Stop::Body)? else {
-            if self.framing + bytes.len() > self.limits.head {
-                return Err(Stop::Body(Fault::bad("a chunk's size line or a trailer is too long")));
-            }
-            return Ok(Unit::Incomplete);
-        };
-        let size = self.line;
-        (self.line, self.searched) = (0, 0);
-        self.state = read(self, line).map_err(Stop::Body)?;
-        // Plain size lines do not count: a body may have any number of chunks.
-        self.framing += line.len().saturating_sub(16);
-        if self.framing > self.limits.head {
-            return Err(Stop::Body(Fault::bad("the chunk extensions and trailers are too long")));
-        }
-        Ok(Unit::Complete(size))
+/// What upstreams may merge into the headers; of an answer such trailers are dropped.
+fn check_trailer(line: &[u8]) -> Result<(), Fault> {
+    let (name, _) = line.split_at(memchr::memchr(b':', line).unwrap_or(line.len()));
+    let forbidden: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
+    if forbidden.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
+        return Err(Fault::bad("a trailer says how the message is framed or routed"));
     }
-
-    fn chunk_size(&mut self, line: &[u8]) -> Result<State, Fault> {
-        match grammar::chunk_size(line) {
-            None => Err(Fault::bad("a chunk's size is not a hexadecimal number")),
-            Some(0) => Ok(State::Trailers),
-            Some(size) => Ok(State::Chunk(size)),
-        }
-    }
-
-    fn chunk_end(&mut self, bytes: &[u8]) -> Result<Unit, Stop> {
-        match bytes {
-            [b'\r', b'\n', ..] => {
-                self.state = State::ChunkSize;
-                Ok(Unit::Complete(2))
-            }
-            [b'\r'] => Ok(Unit::Incomplete),
-            _ => Err(Stop::Body(Fault::bad("a chunk is longer than its size"))),
-        }
-    }
-
-    fn trailer(&mut self, line: &[u8]) -> Result<State, Fault> {
-        if line.is_empty() {
-            return Ok(State::Head);
-        }
-        self.trailers += 1;
-        if self.trailers > self.limits.fields {
-            return Err(Fault::bad("there are too many trailers"));
-        }
-        let (name, value) =
-            grammar::split_field(line).ok_or(Fault::bad("a trailer is not name and value"))?;
-        if !grammar::is_field_text(value) {
-            return Err(Fault::bad("a trailer's value has a control character"));
-        }
-        let forbidden: [&[u8]; 3] = [b"content-length", b"transfer-encoding", b"host"];
-        if forbidden.iter().any(|forbidden| name.eq_ignore_ascii_case(forbidden)) {
-            return Err(Fault::bad("a trailer says how the message is framed or routed"));
-        }
-        Ok(State::Trailers)
-    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -1,113 +1,107 @@
-//! One connection to an upstream, and what drives it.
+//! One connection to an upstream.
 //!
-//! The task that waits for an answer drives the connection itself: a task of its own would be woken for each request and
-//! each answer, and a burst of requests would wait for two turns of the scheduler where one does.
+//! There is no client library behind it: the task that waits for an answer writes the request and reads the answer itself
+//! (`outgoing.rs`, `incoming.rs`). A task per connection would be woken for each request and each answer, and channels
+//! between the two cost as much as the parsing.
 //!
-//! Invariant: what the client sends beside reading its answer (a body, an upgraded stream) never waits for that reading,
-//! so a connection gets a task of its own before it carries such a request, and keeps it.
+//! Invariant: what was read and is no part of an answer yet stays in the inbox; a connection whose inbox is not empty
+//! between two exchanges, or that has something to read then, serves no other.
 
-use std::pin::Pin;
-use std::sync::Arc;
-use std::task::{Context, Poll, Waker};
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker, ready};
 
-use http_body::{Body, Frame};
-use hyper::body::{Bytes, Incoming};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use bytes::BytesMut;
+use http::response;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::task::coop::has_budget_remaining;
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::body::RequestBody;
-use crate::strict::{Interim, Relay};
+use crate::strict::answers::Heads;
 
-type Driven = http1::Connection<TokioIo<Interim<TcpStream>>, RequestBody>;
+/// Bytes that are asked for at once: at first, and when answers are long.
+const FIRST_READ: usize = 8 * 1024;
+const LARGEST_READ: usize = 64 * 1024;
+/// With less room than this, a read waits until there is more.
+const LEAST_ROOM: usize = 1024;
 
 /// A connection on which requests are sent one after the other.
 #[derive(Debug)]
 pub(crate) struct Connection {
-    pub(crate) sender: SendRequest<RequestBody>,
-    /// Where its interim answers come out.
-    pub(crate) relay: Arc<Relay>,
-    pub(crate) driver: Driver,
+    reader: OwnedReadHalf,
+    /// None once a task of its own sends what the client still sends.
+    pub(crate) writer: Option<OwnedWriteHalf>,
+    pub(crate) inbox: BytesMut,
+    pub(crate) heads: Heads,
+    /// Bytes that the next read asks for.
+    appetite: usize,
+    /// Whether it may serve another exchange after this one.
+    pub(crate) keeps: bool,
     pub(crate) alarm: Alarm,
 }
 
-/// What moves a connection's bytes; nothing once it has a task of its own, or has ended.
-#[derive(Debug)]
-pub(crate) struct Driver(Option<Box<Driven>>);
-
 impl Connection {
-    pub(crate) async fn open(stream: TcpStream) -> hyper::Result<Self> {
-        let relay = Arc::<Relay>::default();
-        let stream = TokioIo::new(Interim::new(stream, Arc::clone(&relay)));
-        let (sender, driver) = http1::Builder::new().handshake(stream).await?;
-        Ok(Self { sender, relay, driver: Driver(Some(Box::new(driver))), alarm: Alarm::default() })
+    pub(crate) fn new(stream: TcpStream) -> Self {
+        let (reader, writer) = stream.into_split();
+        Self {
+            reader,
+            writer: Some(writer),
+            inbox: BytesMut::new(),
+            heads: Heads::default(),
+            appetite: FIRST_READ,
+            keeps: true,
+            alarm: Alarm::default(),
+        }
+    }
+
+    /// Whether the last exchange has left it as it was before.
+    pub(crate) fn is_reusable(&self) -> bool {
+        self.keeps && self.writer.is_some() && self.inbox.is_empty()
+    }
+
+    /// Whether the other end has neither closed nor said anything unasked.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        self.poll_fill(&mut Context::from_waker(Waker::noop())).is_pending()
+    }
+
+    /// The next head of an answer, interim or final.
+    pub(crate) fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<response::Parts>> {
+        loop {
+            if let Some(parts) = self.heads.read(&mut self.inbox).map_err(invalid)? {
+                return Poll::Ready(Ok(parts));
+            }
+            if ready!(self.poll_fill(cx))? == 0 {
+                let reason = "it closed the connection before its answer was complete";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, reason)));
+            }
+        }
+    }
+
+    /// Reads what is there into the inbox; nothing at the end.
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        if self.inbox.capacity() - self.inbox.len() < LEAST_ROOM {
+            self.inbox.reserve(self.appetite);
+        }
+        let room = self.inbox.capacity() - self.inbox.len();
+        let read = ready!(pin!(self.reader.read_buf(&mut self.inbox)).poll(cx))?;
+        self.appetite = match read {
+            _ if read == room => LARGEST_READ.min(self.appetite * 2),
+            _ if read < self.appetite / 4 => FIRST_READ.max(self.appetite / 2),
+            _ => self.appetite,
+        };
+        Poll::Ready(Ok(read))
+    }
+
+    /// Both halves, and what was read in advance.
+    pub(crate) fn into_parts(self) -> (OwnedReadHalf, Option<OwnedWriteHalf>, BytesMut) {
+        (self.reader, self.writer, self.inbox)
     }
 }
 
-impl Driver {
-    /// Whether a task of its own drives it, or nobody any more.
-    pub(crate) fn is_detached(&self) -> bool {
-        self.0.is_none()
-    }
-
-    /// Gives it a task of its own.
-    pub(crate) fn detach(&mut self) {
-        let Some(driven) = self.0.take() else { return };
-        tokio::task::spawn_local(async move {
-            // Its failure reaches the exchange that it serves; an idle one simply closes.
-            let _ = driven.with_upgrades().await;
-        });
-    }
-
-    /// Drives it, then polls what it feeds. Who polls is not woken by its own doing: whatever the connection brings, it
-    /// brings while it is driven here.
-    pub(crate) fn poll<T>(
-        &mut self,
-        cx: &mut Context<'_>,
-        mut fed: impl FnMut(&mut Context<'_>) -> Poll<T>,
-    ) -> Poll<T> {
-        if self.0.is_none() {
-            return fed(cx);
-        }
-        self.drive(cx);
-        let polled = fed(&mut Context::from_waker(Waker::noop()));
-        if polled.is_pending() && !has_budget_remaining() {
-            // It may be pending for no other reason, and has asked nobody to come back.
-            cx.waker().wake_by_ref();
-        }
-        polled
-    }
-
-    /// The next piece of an answer's body.
-    pub(crate) fn poll_frame(
-        &mut self,
-        incoming: &mut Incoming,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        if self.0.is_some() {
-            // What is there already makes room for what follows.
-            let there = Pin::new(&mut *incoming).poll_frame(&mut Context::from_waker(Waker::noop()));
-            if there.is_ready() {
-                return there;
-            }
-        }
-        self.poll(cx, |cx| Pin::new(&mut *incoming).poll_frame(cx))
-    }
-
-    /// Lets it see that an answer was read, and whether the other end has closed; nobody waits for it any more.
-    pub(crate) fn settle(&mut self) {
-        self.drive(&mut Context::from_waker(Waker::noop()));
-    }
-
-    fn drive(&mut self, cx: &mut Context<'_>) {
-        if let Some(driven) = &mut self.0
-            && Pin::new(driven).poll(cx).is_ready()
-        {
-            self.0 = None;
-        }
-    }
+/// What an upstream sends and is no HTTP.
+pub(crate) fn invalid(fault: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, fault)
 }
 
 /// Rings once an exchange takes too long. It is set anew only where it would ring too late, or has rung too early: most

@@ -13,6 +13,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use crate::strict::answers::Heads;
 use crate::upstream::connection::Connection;
 use crate::upstream::instance::{Cells, Instance, add};
 use crate::upstream::shared::Place;
@@ -95,17 +96,12 @@ impl Pool {
         while let Some(before) = position.checked_sub(1) {
             position = before;
             let found = idle.get_mut(position)?;
-            if !found.connection.sender.is_ready() {
-                found.connection.driver.settle();
-            }
-            if found.connection.sender.is_closed() {
-                idle.remove(position);
-            } else if found.connection.sender.is_ready() {
-                let Idle { connection, .. } = idle.remove(position)?;
+            let is_quiet = found.connection.is_quiet();
+            let Idle { connection, .. } = idle.remove(position)?;
+            if is_quiet {
                 self.count_idle(idle.len());
                 return Some(Lease { connection, flight: Flight::begin(self), _place: place.take() });
             }
-            // One that is neither has just been given back, and its task has yet to run.
         }
         None
     }
@@ -118,10 +114,8 @@ impl Pool {
                 Err(_) => return Err(ConnectError::TimedOut),
             };
         stream.set_nodelay(true).map_err(ConnectError::Failed)?;
-        let connection =
-            Connection::open(stream).await.map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         add(&self.cells.connections);
-        Ok(Lease { connection, flight, _place: place.take() })
+        Ok(Lease { connection: Connection::new(stream), flight, _place: place.take() })
     }
 
     /// Serves on under other settings.
@@ -142,10 +136,7 @@ impl Pool {
         let now = self.sweep.get().wrapping_add(1);
         self.sweep.set(now);
         let mut idle = self.idle.borrow_mut();
-        idle.retain_mut(|idle| {
-            idle.connection.driver.settle();
-            !idle.connection.sender.is_closed() && now.wrapping_sub(idle.since) < IDLE_SWEEPS
-        });
+        idle.retain_mut(|idle| idle.connection.is_quiet() && now.wrapping_sub(idle.since) < IDLE_SWEEPS);
         self.count_idle(idle.len());
     }
 
@@ -160,15 +151,18 @@ impl Pool {
 }
 
 impl Lease {
+    /// The connection goes on as another protocol's; the exchange counts as ended.
+    pub(crate) fn into_connection(self) -> Connection {
+        self.connection
+    }
+
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
         let Self { mut connection, flight, .. } = self;
-        if !connection.sender.is_ready() {
-            connection.driver.settle();
-        }
+        connection.heads = Heads::default();
         let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
-        if pool.keeps.get() && !connection.sender.is_closed() && idle.len() < MOST_IDLE {
+        if pool.keeps.get() && connection.is_reusable() && idle.len() < MOST_IDLE {
             idle.push_back(Idle { connection, since: pool.sweep.get() });
             pool.count_idle(idle.len());
         }

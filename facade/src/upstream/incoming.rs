@@ -1,0 +1,136 @@
+//! An answer's body as it comes over an upstream's connection.
+//!
+//! Invariant: a body that breaks off, or is framed wrongly, ends with an error and never looks whole.
+
+use std::io;
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use http::header::{HeaderMap, HeaderName, HeaderValue};
+use http_body::{Frame, SizeHint};
+
+use crate::strict::Limits;
+use crate::strict::answers::Framing;
+use crate::strict::chunks::{Chunks, Unit, within};
+use crate::strict::grammar;
+use crate::upstream::connection::{Connection, invalid};
+
+/// Of a body in chunks: bytes of all extensions and trailers, and lines of trailers.
+const LIMITS: Limits = Limits { target: 0, head: 16 * 1024, fields: 100 };
+
+/// What is still to come.
+#[derive(Debug)]
+pub(crate) enum Incoming {
+    Nothing,
+    Length(u64),
+    Chunked(Box<(Chunks, HeaderMap)>),
+    UntilClose,
+}
+
+impl From<Framing> for Incoming {
+    fn from(framing: Framing) -> Self {
+        match framing {
+            Framing::Length(0) => Self::Nothing,
+            Framing::Length(length) => Self::Length(length),
+            Framing::Chunked => Self::Chunked(Box::default()),
+            Framing::Close => Self::UntilClose,
+        }
+    }
+}
+
+impl Incoming {
+    pub(crate) fn is_read(&self) -> bool {
+        matches!(self, Self::Nothing)
+    }
+
+    pub(crate) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Nothing => SizeHint::with_exact(0),
+            Self::Length(left) => SizeHint::with_exact(*left),
+            Self::Chunked(_) | Self::UntilClose => SizeHint::default(),
+        }
+    }
+
+    /// The next piece.
+    pub(crate) fn poll_frame(
+        &mut self,
+        connection: &mut Connection,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        loop {
+            if let Some(frame) = self.take(&mut connection.inbox)? {
+                return Poll::Ready(Some(Ok(frame)));
+            }
+            if self.is_read() {
+                return Poll::Ready(None);
+            }
+            if ready!(connection.poll_fill(cx))? == 0 {
+                let broke_off = !matches!(self, Self::UntilClose);
+                *self = Self::Nothing;
+                let error = || io::Error::new(io::ErrorKind::UnexpectedEof, "the answer's body broke off");
+                return Poll::Ready(broke_off.then(|| Err(error())));
+            }
+        }
+    }
+
+    fn take(&mut self, inbox: &mut BytesMut) -> io::Result<Option<Frame<Bytes>>> {
+        if inbox.is_empty() {
+            return Ok(None);
+        }
+        let size = match self {
+            Self::Nothing => return Ok(None),
+            Self::UntilClose => inbox.len(),
+            Self::Length(left) => {
+                let size = within(inbox, *left);
+                *left = left.saturating_sub(u64::try_from(size).unwrap_or(*left));
+                if *left == 0 {
+                    *self = Self::Nothing;
+                }
+                size
+            }
+            Self::Chunked(body) => {
+                let (chunks, trailers) = &mut **body;
+                let taken = chunk(chunks, trailers, inbox)?;
+                if let Taken::End = taken {
+                    let trailers = std::mem::take(trailers);
+                    *self = Self::Nothing;
+                    return Ok((!trailers.is_empty()).then(|| Frame::trailers(trailers)));
+                }
+                let Taken::Data(size) = taken else { return Ok(None) };
+                size
+            }
+        };
+        Ok(Some(Frame::data(inbox.split_to(size).freeze())))
+    }
+}
+
+enum Taken {
+    Nothing,
+    Data(usize),
+    End,
+}
+
+/// Passes over framing, up to the next data.
+fn chunk(chunks: &mut Chunks, trailers: &mut HeaderMap, inbox: &mut BytesMut) -> io::Result<Taken> {
+    loop {
+        match chunks.next(inbox, &LIMITS).map_err(|fault| invalid(fault.detail))? {
+            Unit::Incomplete => return Ok(Taken::Nothing),
+            Unit::Data(size) => return Ok(Taken::Data(size)),
+            Unit::Framing(size) => drop(inbox.split_to(size)),
+            Unit::Trailer(size) => {
+                let line = inbox.split_to(size);
+                let (name, value) = field(&line).ok_or_else(|| invalid("a trailer is not name and value"))?;
+                trailers.append(name, value);
+            }
+            Unit::End(size) => {
+                drop(inbox.split_to(size));
+                return Ok(Taken::End);
+            }
+        }
+    }
+}
+
+fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
+    let (name, value) = grammar::split_field(line.strip_suffix(b"\r\n")?)?;
+    Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(grammar::trim(value)).ok()?))
+}
