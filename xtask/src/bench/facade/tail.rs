@@ -1,4 +1,4 @@
-//! The 99th percentile of the latency, under a rate that leaves both servers half idle.
+//! The 99th percentile of the latency, under half the rate that the slowest of facade, nginx and Envoy manages.
 //!
 //! Invariant: who is measured has a core for itself, and load and upstream are one thread on another. Where they share
 //! cores, the latency is that of the kernel's turns, which are of milliseconds, and tells nothing of a proxy.
@@ -12,7 +12,7 @@ use harness::Binaries;
 use harness::load::open_loop::{OpenLoop, Upstream, percentile};
 use rustix::thread::{CpuSet, Pid, sched_getaffinity, sched_setaffinity};
 
-use super::peers::{PATH, Peer, Setup, facade, nginx, upstream};
+use super::peers::{PATH, Peer, Setup, envoy, facade, nginx, upstream};
 use super::{Measured, folder, median, proxy};
 
 /// Rounds per server: 20 s of load in all. Short, because a machine that is shared stands still for milliseconds several
@@ -31,8 +31,9 @@ pub(super) fn against_nginx(binaries: &Binaries) -> Result<Measured> {
     let (bare, port) = upstream(folder.path())?;
     let theirs = nginx(folder.path(), port)?;
     let ours = facade(binaries, folder.path(), &Setup::plain(port))?;
-    let rate = f64::min(most(&ours)?, most(&theirs)?) / 2.0;
-    eprintln!("latency at {rate:.0} requests a second, half of what the slower one manages");
+    let slowest = [most(&ours)?, most(&theirs)?, most(&envoy(folder.path(), port)?)?];
+    let rate = slowest.into_iter().fold(f64::INFINITY, f64::min) / 2.0;
+    eprintln!("latency at {rate:.0} requests a second, half of what the slowest of three manages");
     drop(bare);
     let mut upstream = Upstream::listen(port, proxy::upstream_answer())?;
     // A thread of its own, because a core that it has chosen is its children's as well.
@@ -43,12 +44,20 @@ pub(super) fn against_nginx(binaries: &Binaries) -> Result<Measured> {
 fn rounds(ours: &Peer, theirs: &Peer, rate: f64, upstream: &mut Upstream) -> Result<f64> {
     give_cores(&[theirs, ours])?;
     let (mut own, mut other) = (Vec::new(), Vec::new());
-    // The first lets both find the upstream again.
-    for round in 0..=ROUNDS {
-        let pair = (p99(ours, rate, upstream)?, p99(theirs, rate, upstream)?);
-        if round > 0 {
-            own.push(pair.0);
-            other.push(pair.1);
+    // The first two let both find the upstream again.
+    for round in 0..ROUNDS + 2 {
+        let mut measure = |peer, all: &mut Vec<f64>| -> Result<()> {
+            let p99 = p99(peer, rate, upstream)?;
+            all.extend((round > 1).then_some(p99));
+            Ok(())
+        };
+        // In turns, so that neither always follows the other.
+        if round % 2 == 0 {
+            measure(ours, &mut own)?;
+            measure(theirs, &mut other)?;
+        } else {
+            measure(theirs, &mut other)?;
+            measure(ours, &mut own)?;
         }
     }
     let (own, other) = (median(own), median(other));
