@@ -364,7 +364,7 @@ fn receive(
 fn go_on(connection: &mut Connection, request: &mut Outgoing, patience: Duration) {
     let Some(mut writer) = connection.writer.take() else { return };
     if request.body.is_gated() {
-        return;
+        return writer.forget();
     }
     let mut rest = request.take_rest();
     tokio::task::spawn_local(async move {

@@ -134,3 +134,56 @@ fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     let (name, value) = grammar::split_field(line.strip_suffix(b"\r\n")?)?;
     Some((HeaderName::from_bytes(name).ok()?, HeaderValue::from_bytes(grammar::trim(value)).ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is taken of pieces that arrive one after the other, and whether the body has ended.
+    fn taken(framing: Framing, pieces: &[&[u8]]) -> io::Result<(Vec<u8>, Option<HeaderMap>, bool)> {
+        let (mut incoming, mut inbox) = (Incoming::from(framing), BytesMut::new());
+        let (mut body, mut trailers) = (Vec::new(), None);
+        for piece in pieces {
+            inbox.extend_from_slice(piece);
+            while let Some(frame) = incoming.take(&mut inbox)? {
+                match frame.into_data() {
+                    Ok(data) => body.extend_from_slice(&data),
+                    Err(frame) => trailers = frame.into_trailers().ok(),
+                }
+            }
+        }
+        Ok((body, trailers, incoming.is_read()))
+    }
+
+    #[test]
+    fn a_body_in_chunks_is_the_same_however_it_is_cut() {
+        let wire = b"5;a=b\r\nhello\r\n1\r\n \r\n00A\r\n0123456789\r\n0\r\nX-Sum: 1 \r\nx-sum:2\r\n\r\nHTTP";
+        let end = wire.len() - 4;
+        for cut in 0..wire.len() {
+            let (body, trailers, is_read) = taken(Framing::Chunked, &[&wire[..cut], &wire[cut..]]).unwrap();
+            assert_eq!((body.as_slice(), is_read), (b"hello 0123456789".as_slice(), true), "{cut}");
+            let trailers = trailers.unwrap();
+            assert_eq!(trailers.get_all("x-sum").iter().collect::<Vec<_>>(), ["1", "2"], "{cut}");
+            let (_, _, is_read) = taken(Framing::Chunked, &[&wire[..cut]]).unwrap();
+            assert_eq!(is_read, cut >= end, "{cut}");
+        }
+    }
+
+    #[test]
+    fn a_body_with_a_length_takes_no_more_than_that() {
+        let (body, _, is_read) = taken(Framing::Length(3), &[b"a", b"bcHTTP/1.1"]).unwrap();
+        assert_eq!((body.as_slice(), is_read), (b"abc".as_slice(), true));
+        let (body, _, is_read) = taken(Framing::Close, &[b"a", b"bc"]).unwrap();
+        assert_eq!((body.as_slice(), is_read), (b"abc".as_slice(), false));
+        assert!(taken(Framing::Length(0), &[b"x"]).unwrap().2);
+    }
+
+    #[test]
+    fn wrong_chunks_are_no_end() {
+        for bad in ["x\r\n", "1\r\nab\r\n", "1\na\r\n", "0\r\nno trailer\r\n\r\n", "0\r\n: x\r\n\r\n"] {
+            assert!(taken(Framing::Chunked, &[bad.as_bytes()]).is_err(), "{bad:?}");
+        }
+        let endless = vec![b'1'; LIMITS.head + 1];
+        assert!(taken(Framing::Chunked, &[&endless]).is_err());
+    }
+}

@@ -45,7 +45,7 @@ use world::{Ends, World};
 
 /// Seeds tried if nothing else is asked for.
 const SEEDS_ON_SQLITE: u64 = 20_000;
-const SEEDS_ON_POSTGRES: u64 = 600;
+const SEEDS_ON_POSTGRES: u64 = 2_000;
 
 fn number(name: &str) -> Option<u64> {
     std::env::var(name).ok().map(|text| text.parse().unwrap())

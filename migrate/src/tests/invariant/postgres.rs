@@ -54,12 +54,13 @@ impl Schemas {
         let database = shared_database().unwrap();
         database.run(schema::TABLES).unwrap();
         let url = database.url();
-        // Whoever waits for a lock waits for somebody who stands still.
+        let stream = Arc::new(stream(variant));
+        let patient = PostgresDriver::new(url, url, PostgresOptions::default()).unwrap();
+        patient.source().unwrap().install_capture(&stream).unwrap();
+        patient.target().unwrap().prepare(&stream).unwrap();
+        // From here on, whoever waits for a lock waits for somebody who stands still.
         let options = PostgresOptions { lock: Duration::from_millis(20), ..PostgresOptions::default() };
         let driver = PostgresDriver::new(url, url, options).unwrap();
-        let stream = Arc::new(stream(variant));
-        driver.source().unwrap().install_capture(&stream).unwrap();
-        driver.target().unwrap().prepare(&stream).unwrap();
         let mut checker = Client::connect(url, NoTls).unwrap();
         // Plans for tables as they are now, which are hardly ever larger.
         checker.batch_execute("SET jit = off; SET plan_cache_mode = force_generic_plan").unwrap();
