@@ -234,17 +234,28 @@ impl Connection {
 
     /// The name of a table with its schema, quoted; refused if there is none.
     pub(super) fn qualified(&mut self, table: &str) -> Result<String, MigrateError> {
-        let found = self.text(&format!(
-            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({})",
-            sql::value(table)
+        Ok(self.all_qualified(&[table])?.concat())
+    }
+
+    /// As [`Self::qualified`] for several, in their order, by one question.
+    pub(super) fn all_qualified(&mut self, tables: &[&str]) -> Result<Vec<String>, MigrateError> {
+        let values: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
+        let found = self.rows(&format!(
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+             FROM unnest(ARRAY[{}]::text[]) WITH ORDINALITY u(name, at) \
+             LEFT JOIN pg_class c ON c.oid = to_regclass(u.name) LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+             ORDER BY u.at",
+            values.join(", ")
         ))?;
-        found.ok_or_else(|| {
-            MigrateError::refused(
-                format!("{} has no table {table}", self.place.shown),
-                "bring it back, correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
-            )
-        })
+        let named = tables.iter().zip(&found).map(|(table, row)| {
+            row.get(0).map(str::to_owned).ok_or_else(|| {
+                MigrateError::refused(
+                    format!("{} has no table {table}", self.place.shown),
+                    "bring it back, correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
+                )
+            })
+        });
+        named.collect()
     }
 }
 
