@@ -8,13 +8,14 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::config::SslMode;
-use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Statement};
+use postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresOptions;
 use super::fault::{broken, fault, no_session};
 use super::rows::CopyRows;
 use super::sql;
+use super::tls::Tls;
 use crate::error::MigrateError;
 
 /// `row_security = off` makes a policy that hides rows an error; without it, hidden rows would count as deleted.
@@ -27,6 +28,7 @@ const SETTINGS: &str = "SET row_security = off; SET standard_conforming_strings 
 #[derive(Debug)]
 pub(super) struct Place {
     config: Config,
+    tls: rustls::ClientConfig,
     /// For messages: the end's role, host and database.
     pub(super) shown: String,
     /// How its connections behave.
@@ -49,18 +51,14 @@ const NO_VALUE: &str = "the server answered without a value that was asked for";
 impl Place {
     /// Reads a URL.
     pub(super) fn parse(end: &str, url: &str, options: PostgresOptions) -> Result<Self, MigrateError> {
-        let mut config: Config = url.parse().map_err(|error| {
-            MigrateError::Usage(format!(
-                "the {end}'s URL is not understood: {error}; write postgres://user@host:port/database"
-            ))
-        })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(MigrateError::Usage(format!(
-                "the {end}'s URL asks for TLS, which migrate does not speak: write postgres://…?sslmode=disable and go through a \
-                 tunnel or a private network"
-            )));
-        }
+        let wrong = |what: String| MigrateError::Usage(format!("the {end}'s URL is not understood: {what}"));
+        let tls = Tls::of_url(url).map_err(wrong)?;
+        let mut config: Config = tls
+            .url
+            .parse()
+            .map_err(|error| wrong(format!("{error}; write postgres://user@host:port/database")))?;
         config
+            .ssl_mode(tls.mode)
             .connect_timeout(options.connect)
             .keepalives(true)
             .keepalives_idle(Duration::from_secs(30))
@@ -75,14 +73,15 @@ impl Place {
         let port = config.get_ports().first().map_or_else(String::new, |port| format!(":{port}"));
         let database = config.get_dbname().unwrap_or("?");
         let shown = format!("the {end} {}{port}/{database}", host.unwrap_or_default());
-        Ok(Self { config, shown, options })
+        Ok(Self { config, tls: tls.config, shown, options })
     }
 
     /// Connects; `purpose` is what the server's list of sessions shows.
     pub(super) fn open(self: &Arc<Self>, purpose: &str) -> Result<Connection, MigrateError> {
         let mut config = self.config.clone();
         config.application_name(&format!("migrate {purpose}"));
-        let client = config.connect(NoTls).map_err(|error| no_session(&self.shown, error))?;
+        let tls = MakeRustlsConnect::new(self.tls.clone());
+        let client = config.connect(tls).map_err(|error| no_session(&self.shown, error))?;
         let mut connection = Connection { client, place: Arc::clone(self), planned: HashMap::new() };
         // An old server does not know every setting, and would say that instead.
         let version: u32 = connection.number("SHOW server_version_num")?;
