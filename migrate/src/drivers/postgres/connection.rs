@@ -45,6 +45,9 @@ pub(super) struct Connection {
     planned: HashMap<String, Statement>,
 }
 
+/// The oldest version that knows every function and column that the driver's SQL names.
+const OLDEST: u32 = 13;
+
 /// Why a row says nothing: the driver asked for another column than it reads.
 const NO_VALUE: &str = "the server answered without a value that was asked for";
 
@@ -84,14 +87,8 @@ impl Place {
         let client = config.connect(tls).map_err(|error| no_session(&self.shown, error))?;
         let mut connection = Connection { client, place: Arc::clone(self), planned: HashMap::new() };
         // An old server does not know every setting, and would say that instead.
-        let version: u32 = connection.number("SHOW server_version_num")?;
-        if version < 130_000 {
-            let version = version / 10_000;
-            return Err(MigrateError::refused(
-                format!("{} is PostgreSQL {version}", self.shown),
-                "13 is the oldest that will do; upgrade it first",
-            ));
-        }
+        let version = connection.number("SHOW server_version_num")?;
+        needs_version(&self.shown, version)?;
         let PostgresOptions { lock, statement, idle, .. } = self.options;
         let (lock, statement, idle) = (lock.as_millis(), statement.as_millis(), idle.as_millis());
         connection.run(&format!(
@@ -100,6 +97,17 @@ impl Place {
         ))?;
         Ok(connection)
     }
+}
+
+/// The functions that positions are made of came with version 13.
+fn needs_version(place: &str, version: u32) -> Result<(), MigrateError> {
+    if version >= OLDEST * 10_000 {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!("{place} is PostgreSQL {}, a version too old to copy from or to", version / 10_000),
+        format!("upgrade it to PostgreSQL {OLDEST} or newer first"),
+    ))
 }
 
 impl Connection {
@@ -275,5 +283,22 @@ fn count(message: &SimpleQueryMessage) -> Option<u64> {
     match message {
         SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_too_old_is_refused_with_the_oldest_that_will_do() {
+        let error = needs_version("the source db:5432/shop", 120_022).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        let said = error.to_string();
+        assert!(
+            said.contains("the source db:5432/shop is PostgreSQL 12") && said.contains("13 or newer"),
+            "{said}"
+        );
+        assert!(needs_version("the source", 130_000).is_ok());
     }
 }

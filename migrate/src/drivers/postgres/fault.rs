@@ -64,12 +64,17 @@ fn not_trusted(error: &postgres::Error) -> Option<(String, &'static str)> {
             format!("shows a certificate out of its time: {why}"),
             "renew it there and run SELECT pg_reload_conf(); see that the clocks are right",
         ),
+        Error::InvalidCertificate(Why::BadEncoding | Why::Other(_)) => (
+            format!("shows a certificate that cannot be checked: {why}"),
+            "make it anew there as X.509 version 3 with the host as subjectAltName; one that is an authority's own must \
+             itself stand in sslrootcert",
+        ),
         Error::InvalidCertificate(_) => (
             format!("shows a certificate that is not trusted: {why}"),
             "name the certificate of the authority that signed it: postgres://…?sslmode=verify-full&sslrootcert=FILE",
         ),
         Error::AlertReceived(_) => (
-            format!("does not accept how we speak TLS, or our certificate: {why}"),
+            format!("does not accept our TLS or our certificate: {why}"),
             "see the server's log; sslcert and sslkey must name a certificate that its ssl_ca_file has signed",
         ),
         _ => return None,

@@ -50,6 +50,7 @@ impl Encrypted {
         let (authority, other) = (Authority::new(), Authority::new());
         let (certificate, key) = authority.sign("shop.test");
         let (own, own_key) = authority.sign("client");
+        let (stranger, stranger_key) = other.sign("client");
         let cluster = Cluster::with_tls(&certificate, &key, &authority.certificate).unwrap();
         let folder = tempfile::tempdir().unwrap();
         let files = [
@@ -58,6 +59,8 @@ impl Encrypted {
             ("other.pem", other.certificate),
             ("own.pem", own),
             ("own.key", own_key),
+            ("stranger.pem", stranger),
+            ("stranger.key", stranger_key),
         ];
         for (name, text) in files {
             fs::write(folder.path().join(name), text).unwrap();
@@ -155,6 +158,9 @@ fn a_server_that_wants_a_certificate_gets_it() {
     let server = Encrypted::shared();
     let said = refusal(server.connect("with_certificate", "shop.test", "sslmode=require"));
     assert!(said.contains("sslcert=FILE"), "{said}");
+    let stranger = "sslmode=require&sslcert=@stranger.pem&sslkey=@stranger.key";
+    let said = refusal(server.connect("with_certificate", "shop.test", stranger));
+    assert!(said.contains("does not accept") && said.contains("ssl_ca_file"), "{said}");
     let own = "sslmode=require&sslcert=@own.pem&sslkey=@own.key";
     assert!(is_encrypted(&mut server.connect("with_certificate", "shop.test", own).unwrap()));
 }
