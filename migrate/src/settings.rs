@@ -39,7 +39,8 @@ pub struct Settings {
 pub struct ExtractionSettings {
     /// The manifest, `extraction.toml`.
     pub manifest: PathBuf,
-    /// The monolith's database: a SQLite file (`shop.db`, `sqlite:shop.db`) or `postgres://user:password@host:port/name`.
+    /// The monolith's database: a SQLite file (`shop.db`, `sqlite:shop.db`) or `postgres://user:password@host:port/name`,
+    /// encrypted as `sslmode`, `sslrootcert`, `sslcert` and `sslkey` behind it say.
     pub source: Place,
     /// The service's database, of the same engine as the source.
     pub target: Place,

@@ -26,6 +26,7 @@ mod sql;
 mod staging;
 mod survey;
 mod target;
+mod tls;
 mod types;
 
 #[cfg(test)]

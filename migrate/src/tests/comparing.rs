@@ -54,6 +54,20 @@ fn equal_tables_are_clean_and_all_rows_are_counted() {
 }
 
 #[test]
+fn small_parts_share_a_pair_of_snapshots() {
+    let model = copied(20_000);
+    let snapshots = Arc::new(AtomicU64::new(0));
+    let counted = Arc::clone(&snapshots);
+    model.target().before_snapshot = Hook::new(move || {
+        counted.fetch_add(1, Ordering::Relaxed);
+    });
+    let report = try_verify(&model, &VerifyOptions { part_rows: 100, ..options() }).unwrap();
+    assert_eq!((report.rows(), report.tables[0].parts), (20_000, 201));
+    let taken = snapshots.load(Ordering::Relaxed);
+    assert!(taken < 100, "{taken} snapshots for 201 parts");
+}
+
+#[test]
 fn every_corrupted_row_is_found_and_no_other() {
     let model = copied(30_000);
     {

@@ -6,7 +6,7 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 use std::net::TcpListener;
-use std::os::unix::fs::{MetadataExt as _, chown};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -85,7 +85,19 @@ impl Cluster {
         Self::with_settings(settings)
     }
 
+    /// A cluster that speaks TLS and does not wait for the disk: its certificate and key, and the certificate of the authority
+    /// that it trusts to sign its clients', as PEM.
+    pub fn with_tls(certificate: &str, key: &str, authority: &str) -> Result<Self> {
+        let files = [("server.crt", certificate), ("server.key", key), ("root.crt", authority)];
+        Self::with_files(&format!("{FAST}ssl = on\nssl_ca_file = 'root.crt'\n"), &files)
+    }
+
     fn with_settings(settings: &str) -> Result<Self> {
+        Self::with_files(settings, &[])
+    }
+
+    /// With more files in the folder of its data, which only its owner may read.
+    fn with_files(settings: &str, files: &[(&str, &str)]) -> Result<Self> {
         let programs = Programs::find()?;
         let folder = tempfile::Builder::new().prefix("pg-harness-").tempdir()?;
         let account = account(folder.path())?;
@@ -98,6 +110,9 @@ impl Cluster {
         let server = Server::parse("postgres://postgres@127.0.0.1:0/postgres")?;
         let mut cluster = Self { folder, account, programs, port: 0, server, watchdog };
         cluster.create(settings)?;
+        for (name, text) in files {
+            cluster.write_own(name, text)?;
+        }
         cluster.start_on_a_free_port()?;
         Ok(cluster)
     }
@@ -166,6 +181,20 @@ impl Cluster {
         let mut file = OpenOptions::new().append(true).open(self.data().join("postgresql.conf"))?;
         let folder = self.folder.display();
         Ok(write!(file, "{SETTINGS}unix_socket_directories = '{folder}'{settings}")?)
+    }
+
+    fn write_own(&self, name: &str, text: &str) -> Result<()> {
+        let file = self.data().join(name);
+        OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(&file)?
+            .write_all(text.as_bytes())?;
+        if let Some((user, group)) = self.account {
+            chown(&file, Some(user), Some(group))?;
+        }
+        Ok(())
     }
 
     fn start_on_a_free_port(&mut self) -> Result<()> {

@@ -59,11 +59,14 @@ fn tag(stream: &str, table: &str) -> String {
 impl Captured {
     /// The tables that a stream captures.
     pub(super) fn of(connection: &mut Connection, stream: &Stream) -> Result<Vec<Self>, MigrateError> {
-        let look_up = |(table, columns): (String, Vec<String>)| {
+        let captured = stream.captured();
+        let tables: Vec<&str> = captured.iter().map(|(table, _)| table.as_str()).collect();
+        let names = connection.all_qualified(&tables)?;
+        let one = |((table, columns), name): ((String, Vec<String>), String)| {
             let (tag, log) = (tag(&stream.name, &table), log_name(&stream.name, &table));
-            Ok(Self { name: connection.qualified(&table)?, columns, log, tag })
+            Self { name, columns, log, tag }
         };
-        stream.captured().into_iter().map(look_up).collect()
+        Ok(captured.into_iter().zip(names).map(one).collect())
     }
 
     /// Their names, each with what makes one. One fires per change: a condition in WHEN would be parsed anew by every

@@ -261,10 +261,8 @@ impl CompareSource for PostgresSource {
 impl CompareTarget for PostgresTarget {
     fn snapshot(&mut self, stream: &Stream) -> Result<Option<StreamRow>, MigrateError> {
         self.end_snapshot()?;
-        let mut tables = Vec::new();
-        for mapping in &stream.mappings {
-            tables.push(self.shapes.of(mapping)?.target.name.clone());
-        }
+        let shapes = self.shapes.all(&stream.mappings)?;
+        let tables: Vec<&str> = shapes.iter().map(|shape| shape.target.name.as_str()).collect();
         self.in_snapshot = true;
         self.connection.run(&format!(
             "BEGIN ISOLATION LEVEL REPEATABLE READ; LOCK TABLE {} IN ACCESS SHARE MODE",

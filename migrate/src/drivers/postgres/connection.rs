@@ -8,13 +8,14 @@ use std::io::{Read as _, Write as _};
 use std::sync::Arc;
 use std::time::Duration;
 
-use postgres::config::SslMode;
-use postgres::{Client, Config, NoTls, SimpleQueryMessage, SimpleQueryRow, Statement};
+use postgres::{Client, Config, SimpleQueryMessage, SimpleQueryRow, Statement};
+use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::PostgresOptions;
 use super::fault::{broken, fault, no_session};
 use super::rows::CopyRows;
 use super::sql;
+use super::tls::Tls;
 use crate::error::MigrateError;
 
 /// `row_security = off` makes a policy that hides rows an error; without it, hidden rows would count as deleted.
@@ -27,6 +28,7 @@ const SETTINGS: &str = "SET row_security = off; SET standard_conforming_strings 
 #[derive(Debug)]
 pub(super) struct Place {
     config: Config,
+    tls: rustls::ClientConfig,
     /// For messages: the end's role, host and database.
     pub(super) shown: String,
     /// How its connections behave.
@@ -43,24 +45,23 @@ pub(super) struct Connection {
     planned: HashMap<String, Statement>,
 }
 
+/// The oldest version that knows every function and column that the driver's SQL names.
+const OLDEST: u32 = 13;
+
 /// Why a row says nothing: the driver asked for another column than it reads.
 const NO_VALUE: &str = "the server answered without a value that was asked for";
 
 impl Place {
     /// Reads a URL.
     pub(super) fn parse(end: &str, url: &str, options: PostgresOptions) -> Result<Self, MigrateError> {
-        let mut config: Config = url.parse().map_err(|error| {
-            MigrateError::Usage(format!(
-                "the {end}'s URL is not understood: {error}; write postgres://user@host:port/database"
-            ))
-        })?;
-        if config.get_ssl_mode() == SslMode::Require {
-            return Err(MigrateError::Usage(format!(
-                "the {end}'s URL asks for TLS, which migrate does not speak: write postgres://…?sslmode=disable and go through a \
-                 tunnel or a private network"
-            )));
-        }
+        let wrong = |what: String| MigrateError::Usage(format!("the {end}'s URL is not understood: {what}"));
+        let tls = Tls::of_url(url).map_err(wrong)?;
+        let mut config: Config = tls
+            .url
+            .parse()
+            .map_err(|error| wrong(format!("{error}; write postgres://user@host:port/database")))?;
         config
+            .ssl_mode(tls.mode)
             .connect_timeout(options.connect)
             .keepalives(true)
             .keepalives_idle(Duration::from_secs(30))
@@ -75,24 +76,19 @@ impl Place {
         let port = config.get_ports().first().map_or_else(String::new, |port| format!(":{port}"));
         let database = config.get_dbname().unwrap_or("?");
         let shown = format!("the {end} {}{port}/{database}", host.unwrap_or_default());
-        Ok(Self { config, shown, options })
+        Ok(Self { config, tls: tls.config, shown, options })
     }
 
     /// Connects; `purpose` is what the server's list of sessions shows.
     pub(super) fn open(self: &Arc<Self>, purpose: &str) -> Result<Connection, MigrateError> {
         let mut config = self.config.clone();
         config.application_name(&format!("migrate {purpose}"));
-        let client = config.connect(NoTls).map_err(|error| no_session(&self.shown, error))?;
+        let tls = MakeRustlsConnect::new(self.tls.clone());
+        let client = config.connect(tls).map_err(|error| no_session(&self.shown, error))?;
         let mut connection = Connection { client, place: Arc::clone(self), planned: HashMap::new() };
         // An old server does not know every setting, and would say that instead.
-        let version: u32 = connection.number("SHOW server_version_num")?;
-        if version < 130_000 {
-            let version = version / 10_000;
-            return Err(MigrateError::refused(
-                format!("{} is PostgreSQL {version}", self.shown),
-                "13 is the oldest that will do; upgrade it first",
-            ));
-        }
+        let version = connection.number("SHOW server_version_num")?;
+        needs_version(&self.shown, version)?;
         let PostgresOptions { lock, statement, idle, .. } = self.options;
         let (lock, statement, idle) = (lock.as_millis(), statement.as_millis(), idle.as_millis());
         connection.run(&format!(
@@ -101,6 +97,17 @@ impl Place {
         ))?;
         Ok(connection)
     }
+}
+
+/// The functions that positions are made of came with version 13.
+fn needs_version(place: &str, version: u32) -> Result<(), MigrateError> {
+    if version >= OLDEST * 10_000 {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!("{place} is PostgreSQL {}, a version too old to copy from or to", version / 10_000),
+        format!("upgrade it to PostgreSQL {OLDEST} or newer first"),
+    ))
 }
 
 impl Connection {
@@ -234,17 +241,28 @@ impl Connection {
 
     /// The name of a table with its schema, quoted; refused if there is none.
     pub(super) fn qualified(&mut self, table: &str) -> Result<String, MigrateError> {
-        let found = self.text(&format!(
-            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) FROM pg_class c \
-             JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass({})",
-            sql::value(table)
+        Ok(self.all_qualified(&[table])?.concat())
+    }
+
+    /// As [`Self::qualified`] for several, in their order, by one question.
+    pub(super) fn all_qualified(&mut self, tables: &[&str]) -> Result<Vec<String>, MigrateError> {
+        let values: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
+        let found = self.rows(&format!(
+            "SELECT quote_ident(n.nspname) || '.' || quote_ident(c.relname) \
+             FROM unnest(ARRAY[{}]::text[]) WITH ORDINALITY u(name, at) \
+             LEFT JOIN pg_class c ON c.oid = to_regclass(u.name) LEFT JOIN pg_namespace n ON n.oid = c.relnamespace \
+             ORDER BY u.at",
+            values.join(", ")
         ))?;
-        found.ok_or_else(|| {
-            MigrateError::refused(
-                format!("{} has no table {table}", self.place.shown),
-                "bring it back, correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
-            )
-        })
+        let named = tables.iter().zip(&found).map(|(table, row)| {
+            row.get(0).map(str::to_owned).ok_or_else(|| {
+                MigrateError::refused(
+                    format!("{} has no table {table}", self.place.shown),
+                    "bring it back, correct the mapping, or GRANT USAGE on its schema to the role that migrate connects as",
+                )
+            })
+        });
+        named.collect()
     }
 }
 
@@ -265,5 +283,22 @@ fn count(message: &SimpleQueryMessage) -> Option<u64> {
     match message {
         SimpleQueryMessage::CommandComplete(rows) => Some(*rows),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_version_that_is_too_old_is_refused_with_the_oldest_that_will_do() {
+        let error = needs_version("the source db:5432/shop", 120_022).unwrap_err();
+        assert_eq!(error.exit_code(), 3);
+        let said = error.to_string();
+        assert!(
+            said.contains("the source db:5432/shop is PostgreSQL 12") && said.contains("13 or newer"),
+            "{said}"
+        );
+        assert!(needs_version("the source", 130_000).is_ok());
     }
 }

@@ -37,7 +37,62 @@ pub(super) fn no_session(place: &str, error: postgres::Error) -> MigrateError {
             "write it into migrate.toml, before the @: postgres://user:password@host/name",
         );
     }
-    fault(place, error)
+    if whole(&error).contains("server does not support TLS") {
+        return MigrateError::refused(
+            format!("{place} does not speak TLS, which the URL asks for"),
+            "set ssl = on there with a certificate and restart it; within a private network, write sslmode=prefer",
+        );
+    }
+    match not_trusted(&error) {
+        Some((what, remedy)) => MigrateError::refused(format!("{place} {what}"), remedy),
+        None => fault(place, error),
+    }
+}
+
+/// What keeps TLS from coming about, and the remedy. Another try would change nothing.
+fn not_trusted(error: &postgres::Error) -> Option<(String, &'static str)> {
+    use rustls::{CertificateError as Why, Error};
+    let why = tls_error(error)?;
+    Some(match why {
+        Error::InvalidCertificate(Why::NotValidForName | Why::NotValidForNameContext { .. }) => (
+            format!("shows a certificate for another host: {why}"),
+            "write the host as its subjectAltName has it, or sslmode=verify-ca if the authority signs for nobody else",
+        ),
+        Error::InvalidCertificate(
+            Why::Expired | Why::ExpiredContext { .. } | Why::NotValidYet | Why::NotValidYetContext { .. },
+        ) => (
+            format!("shows a certificate out of its time: {why}"),
+            "renew it there and run SELECT pg_reload_conf(); see that the clocks are right",
+        ),
+        Error::InvalidCertificate(Why::BadEncoding | Why::Other(_)) => (
+            format!("shows a certificate that cannot be checked: {why}"),
+            "make it anew there as X.509 version 3 with the host as subjectAltName; one that is an authority's own must \
+             itself stand in sslrootcert",
+        ),
+        Error::InvalidCertificate(_) => (
+            format!("shows a certificate that is not trusted: {why}"),
+            "name the certificate of the authority that signed it: postgres://…?sslmode=verify-full&sslrootcert=FILE",
+        ),
+        Error::AlertReceived(_) => (
+            format!("does not accept our TLS or our certificate: {why}"),
+            "see the server's log; sslcert and sslkey must name a certificate that its ssl_ca_file has signed",
+        ),
+        _ => return None,
+    })
+}
+
+/// TLS's own error in the chain of causes. An input or output error names its inner one's cause as its own.
+fn tls_error<'a>(error: &'a postgres::Error) -> Option<&'a rustls::Error> {
+    let mut next: Option<&'a (dyn std::error::Error + 'static)> = Some(error);
+    while let Some(current) = next {
+        let inner = current.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        let found = inner.and_then(|inner| inner.downcast_ref()).or_else(|| current.downcast_ref());
+        if found.is_some() {
+            return found;
+        }
+        next = current.source();
+    }
+    None
 }
 
 /// An input or output error on a connection.
@@ -94,7 +149,11 @@ fn let_in(told: &DbError) -> Option<&'static str> {
             "correct the database's name in migrate.toml, or make it there: CREATE DATABASE …"
         }
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("pg_hba.conf") => {
-            "let its pg_hba.conf accept this role, database and host without TLS, then run SELECT pg_reload_conf() there"
+            "let its pg_hba.conf accept this role, database and host, then run SELECT pg_reload_conf() there; a line \
+             `hostssl` accepts only TLS, `hostnossl` only none, as sslmode in the URL says (require, disable)"
+        }
+        SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("client certificate") => {
+            "name one that its ssl_ca_file has signed: postgres://…?sslmode=require&sslcert=FILE&sslkey=FILE"
         }
         SqlState::INVALID_AUTHORIZATION_SPECIFICATION if message.contains("not permitted to log in") => {
             "run there: ALTER ROLE … LOGIN"

@@ -51,15 +51,34 @@ impl Shapes {
         Self { source, target, known: Mutex::default() }
     }
 
-    /// A mapping's shape; looked up on connections of its own the first time.
+    /// A mapping's shape.
     pub(super) fn of(&self, mapping: &Mapping) -> Result<Arc<Shape>, MigrateError> {
+        self.looked_up(mapping, &mut None)
+    }
+
+    /// The shapes of several; those not known are looked up on one pair of connections, as a new one knows no catalogue yet and
+    /// takes longer to read it than to answer.
+    pub(super) fn all(&self, mappings: &[Mapping]) -> Result<Vec<Arc<Shape>>, MigrateError> {
+        let mut ends = None;
+        mappings.iter().map(|mapping| self.looked_up(mapping, &mut ends)).collect()
+    }
+
+    /// Looked up the first time, on connections of its own, which are left to the caller for the next one.
+    fn looked_up(
+        &self,
+        mapping: &Mapping,
+        ends: &mut Option<(Connection, Connection)>,
+    ) -> Result<Arc<Shape>, MigrateError> {
         let tag = tag(mapping);
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(shape) = known.get(&tag) {
             return Ok(Arc::clone(shape));
         }
-        let (mut source, mut target) = (self.source.open("plan")?, self.target.open("plan")?);
-        let shape = Arc::new(look_up(&mut source, &mut target, mapping, &tag)?);
+        let (source, target) = match ends {
+            Some(ends) => ends,
+            None => ends.insert((self.source.open("plan")?, self.target.open("plan")?)),
+        };
+        let shape = Arc::new(look_up(source, target, mapping, &tag)?);
         known.insert(tag, Arc::clone(&shape));
         Ok(shape)
     }

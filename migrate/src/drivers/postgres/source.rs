@@ -66,8 +66,7 @@ impl PostgresSource {
 
     /// A mapping may not fit because a table was altered meanwhile, which is told instead.
     fn look_up(&mut self, stream: &Stream, expected: Option<&str>) -> Result<(), MigrateError> {
-        let found: Result<Vec<_>, _> =
-            stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect();
+        let found = self.shapes.all(&stream.mappings);
         if let (Err(MigrateError::Refused { .. } | MigrateError::Usage(_)), Some(expected)) =
             (&found, expected)
         {
@@ -153,9 +152,7 @@ impl Source for PostgresSource {
 
     fn install_capture(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         privileges::check_source(&mut self.connection, stream)?;
-        for mapping in &stream.mappings {
-            self.shapes.of(mapping)?;
-        }
+        self.shapes.all(&stream.mappings)?;
         capture::install(&mut self.connection, stream)
     }
 
@@ -170,10 +167,9 @@ impl Source for PostgresSource {
             self.shapes.forget();
         }
         self.look_up(stream, expected)?;
-        let mut tables = Vec::new();
-        for (table, _) in stream.captured() {
-            tables.push(self.connection.qualified(&table)?);
-        }
+        let captured = stream.captured();
+        let tables: Vec<&str> = captured.iter().map(|(table, _)| table.as_str()).collect();
+        let tables = self.connection.all_qualified(&tables)?;
         self.stream = Some(stream.clone());
         // LOCK takes no snapshot; the SELECT behind it takes the transaction's.
         self.in_transaction = true;

@@ -64,7 +64,7 @@ impl PostgresTarget {
     }
 
     fn shapes_of(&self, stream: &Stream) -> Result<Vec<Arc<Shape>>, MigrateError> {
-        stream.mappings.iter().map(|mapping| self.shapes.of(mapping)).collect()
+        self.shapes.all(&stream.mappings)
     }
 }
 

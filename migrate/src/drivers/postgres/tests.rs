@@ -10,5 +10,6 @@ mod keys;
 mod loading;
 mod positions;
 mod surveying;
+mod tls;
 mod types;
 mod world;

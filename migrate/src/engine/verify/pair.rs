@@ -3,6 +3,8 @@
 //! Invariant: hold, then the target's snapshot with the position P in it, then the source's. So the log behind P is there
 //! when it is asked for, and a key that is not dirty since P has in the target what the source's snapshot says.
 
+use std::sync::mpsc;
+
 use super::CompareDriver;
 use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
 use crate::engine::driver::{Bound, Position, Source as _, StreamRow, Target as _};
@@ -11,6 +13,26 @@ use crate::error::MigrateError;
 
 /// How long the log is kept should this process die.
 const HOLD_SECONDS: u32 = 900;
+
+/// What is asked of both ends in one pair of snapshots.
+#[derive(Debug, Clone)]
+pub(super) struct Step<'a> {
+    /// The mapping's position in the stream.
+    pub(super) number: usize,
+    pub(super) mapping: &'a Mapping,
+    /// The part to sum; none: only count the target's rows that carry no source key.
+    pub(super) part: Option<Part>,
+}
+
+/// A step and its answers.
+#[derive(Debug)]
+pub(super) struct Taken<'a> {
+    pub(super) step: Step<'a>,
+    /// The source's.
+    pub(super) expected: Sum,
+    /// The target's.
+    pub(super) found: Sum,
+}
 
 /// Both ends, with a snapshot each between `begin` and `end`.
 pub(crate) struct Pair<'a, D: CompareDriver> {
@@ -90,10 +112,42 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
         self.target.drop_hold(&self.stream.name, &self.hold)
     }
 
-    /// Both sums, the source's and the target's, side by side in time.
-    pub(super) fn sums(&mut self, mapping: &Mapping, part: &Part) -> Result<(Sum, Sum), MigrateError> {
+    /// Takes steps one by one at both ends, each at its own pace: none waits for the other before the last step. `next` says
+    /// which, and may ask the source.
+    pub(super) fn take(
+        &mut self,
+        mut next: impl FnMut(&mut D::Source) -> Result<Option<Step<'a>>, MigrateError>,
+    ) -> Result<Vec<Taken<'a>>, MigrateError> {
         let Self { source, target, .. } = self;
-        beside(|| source.sum(mapping, part), || target.sum(mapping, part))
+        let (give, steps) = mpsc::channel::<Step<'a>>();
+        let (expected, found) = beside(
+            move || {
+                let mut sums = Vec::new();
+                while let Some(step) = next(source)? {
+                    // Nobody listens if the other end failed, and that is what is told.
+                    if give.send(step.clone()).is_err() {
+                        break;
+                    }
+                    sums.push(
+                        step.part
+                            .map_or_else(|| Ok(Sum::default()), |part| source.sum(step.mapping, &part))?,
+                    );
+                }
+                Ok(sums)
+            },
+            move || {
+                let sum = |step: Step<'a>| {
+                    let sum = match &step.part {
+                        None => Sum { rows: target.rows_without_key(step.mapping)?, ..Sum::default() },
+                        Some(part) => target.sum(step.mapping, part)?,
+                    };
+                    Ok((step, sum))
+                };
+                steps.iter().map(sum).collect::<Result<Vec<_>, MigrateError>>()
+            },
+        )?;
+        let both = found.into_iter().zip(expected);
+        Ok(both.map(|((step, found), expected)| Taken { step, expected, found }).collect())
     }
 
     pub(super) fn row_hashes(

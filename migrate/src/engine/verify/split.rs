@@ -3,19 +3,90 @@
 //! Invariant: the children of a part hold each of its keys once, and no other key.
 
 use std::collections::BTreeMap;
+use std::time::Instant;
 
 use super::CompareDriver;
-use super::pair::Pair;
+use super::pair::{Pair, Step, Taken};
+use super::walk::AGE_OF_SNAPSHOTS;
 use crate::engine::compare::{CompareTarget as _, Part, RowHash};
 use crate::engine::driver::{Bound, KeyRange, Rows as _, Source as _, Target as _};
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
 
+/// A range with no more rows than this is compared row by row; a bucket, whose every part reads the whole table, is so earlier.
+const ROWS_OF_RANGE: u64 = 5_000;
+const ROWS_OF_BUCKET: u64 = 100_000;
 /// Into how many parts one that differs is split.
 const SPLIT: u32 = 8;
+/// Suspects that are held before they are looked at once more.
+const SUSPECTS: usize = 10_000;
+
+/// A part that differs.
+#[derive(Debug)]
+pub(super) struct Differing<'a> {
+    /// The mapping's position in the stream.
+    pub(super) number: usize,
+    pub(super) mapping: &'a Mapping,
+    pub(super) part: Part,
+    /// How many rows it has at the source and at the target.
+    pub(super) rows: (u64, u64),
+}
+
+/// Narrows parts down to the keys that differ, by their mappings' positions, as long as the snapshots are young; what is left of
+/// the parts waits for the next ones. What the snapshots of the first sums held may be different in these.
+pub(super) fn narrow<'a, D: CompareDriver>(
+    pair: &mut Pair<'a, D>,
+    waiting: &mut Vec<Differing<'a>>,
+) -> Result<BTreeMap<usize, Vec<Bound>>, MigrateError> {
+    let (began, mut found) = (Instant::now(), 0);
+    let mut keys: BTreeMap<usize, Vec<Bound>> = BTreeMap::new();
+    while began.elapsed() < AGE_OF_SNAPSHOTS && found < SUSPECTS {
+        let Some(differing) = waiting.pop() else { break };
+        let parts = if differing.is_large() { differing.split(pair)? } else { Vec::new() };
+        if parts.len() > 1 {
+            waiting.extend(those_that_differ(pair, &differing, parts)?);
+            continue;
+        }
+        let (expected, actual) = pair.row_hashes(differing.mapping, &differing.part)?;
+        let suspects = suspects(expected, actual);
+        found += suspects.len();
+        keys.entry(differing.number).or_default().extend(suspects);
+    }
+    Ok(keys)
+}
+
+fn those_that_differ<'a, D: CompareDriver>(
+    pair: &mut Pair<'a, D>,
+    whole: &Differing<'a>,
+    parts: Vec<Part>,
+) -> Result<Vec<Differing<'a>>, MigrateError> {
+    let Differing { number, mapping, .. } = *whole;
+    let mut parts = parts.into_iter();
+    let taken = pair.take(|_| Ok(parts.next().map(|part| Step { number, mapping, part: Some(part) })))?;
+    let differ = taken.into_iter().filter(|taken| taken.expected != taken.found);
+    let differing = differ.filter_map(|Taken { step, expected, found }| {
+        let rows = (expected.rows, found.rows);
+        step.part.map(|part| Differing { number, mapping, part, rows })
+    });
+    Ok(differing.collect())
+}
+
+impl Differing<'_> {
+    fn is_large(&self) -> bool {
+        let small = match self.part {
+            Part::Range(_) => ROWS_OF_RANGE,
+            Part::Bucket { .. } => ROWS_OF_BUCKET,
+        };
+        self.rows.0.max(self.rows.1) > small
+    }
+
+    fn split<D: CompareDriver>(&self, pair: &mut Pair<'_, D>) -> Result<Vec<Part>, MigrateError> {
+        split(pair, self.mapping, &self.part, self.rows)
+    }
+}
 
 /// Splits a part; a part with a single key stays whole.
-pub(super) fn split<D: CompareDriver>(
+fn split<D: CompareDriver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     part: &Part,
@@ -92,7 +163,7 @@ fn is_behind<D: CompareDriver>(
 }
 
 /// Keys whose rows differ in number or hash.
-pub(super) fn suspects(expected: Vec<RowHash>, actual: Vec<RowHash>) -> Vec<Bound> {
+fn suspects(expected: Vec<RowHash>, actual: Vec<RowHash>) -> Vec<Bound> {
     let mut hashes: BTreeMap<String, (Vec<i64>, Vec<i64>)> = BTreeMap::new();
     for row in expected {
         hashes.entry(row.key.0).or_default().0.push(row.hash);

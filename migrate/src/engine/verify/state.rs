@@ -46,8 +46,8 @@ pub(super) enum Place {
     /// Before the first.
     #[default]
     Start,
-    /// Behind this key; the number of the part that begins there.
-    Behind(Bound, u64),
+    /// Behind this key, or at the first one; the number of the part that begins there.
+    Behind(Option<Bound>, u64),
     /// At this bucket, of so many.
     Bucket(u32, u32),
 }
@@ -81,6 +81,17 @@ impl State {
     /// Whether nothing is compared yet.
     pub(super) fn is_fresh(&self) -> bool {
         self.mapping == 0 && self.place == Place::Start
+    }
+
+    /// What one schema's rows sum up to says nothing of another's.
+    pub(super) fn needs_same_schema(&self, row: &StreamRow) -> Result<(), MigrateError> {
+        if row.fingerprint == self.report.fingerprint {
+            return Ok(());
+        }
+        Err(MigrateError::refused(
+            format!("the stream {} was begun anew under another schema meanwhile", self.report.stream),
+            "verify again",
+        ))
     }
 
     pub(super) fn save<D: CompareDriver>(&mut self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {

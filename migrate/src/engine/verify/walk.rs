@@ -8,21 +8,21 @@ use std::time::{Duration, Instant};
 use twox_hash::XxHash3_64;
 
 use super::confirm::AT_ONCE;
-use super::pair::Pair;
+use super::pair::{Pair, Step, Taken};
 use super::report::{Difference, Kind, Report};
-use super::split::{split, suspects};
+use super::split::{Differing, narrow};
 use super::state::{KEPT, Place, State};
 use super::{CompareDriver, Mode, VerifyOptions};
-use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
+use crate::engine::compare::{CompareSource, Part};
 use crate::engine::driver::{Bound, KeyRange, Source as _, Target as _};
-use crate::engine::mapping::Mapping;
+use crate::engine::mapping::{Mapping, Stream};
 use crate::engine::run::Stop;
 use crate::engine::run::pause;
 use crate::error::MigrateError;
 
-/// A range with no more rows than this is compared row by row; a bucket, whose every part reads the whole table, is so earlier.
-const ROWS_OF_RANGE: u64 = 50_000;
-const ROWS_OF_BUCKET: u64 = 100_000;
+/// How old a pair of snapshots may be before another part is begun. Opening one takes as long as a small part; held for long,
+/// it keeps the databases from tidying up, and whoever alters a table waits.
+pub(super) const AGE_OF_SNAPSHOTS: Duration = Duration::from_secs(1);
 /// Keys of a bucket at first.
 const KEYS_OF_BUCKET: u64 = 1_000_000;
 /// Moving keys that are remembered; more are only counted.
@@ -52,13 +52,13 @@ impl Walk<'_> {
         pair: &mut Pair<'_, D>,
         state: &mut State,
     ) -> Result<(), MigrateError> {
-        while let Some(mapping) = pair.stream.mappings.get(state.mapping) {
+        while state.mapping < pair.stream.mappings.len() {
             if self.stop.is_stopped() {
                 return Ok(());
             }
             let began = Instant::now();
             let before = state.clone();
-            match self.next_part(pair, mapping, state) {
+            match self.next_parts(pair, state) {
                 Ok(()) => self.moved_on = None,
                 Err(error) => {
                     *state = before;
@@ -66,9 +66,7 @@ impl Walk<'_> {
                     continue;
                 }
             }
-            state.report.duration_ms = self.took();
             state.save(pair)?;
-            (self.watch)(&state.report);
             self.be_kind(began);
         }
         Ok(())
@@ -102,55 +100,94 @@ impl Walk<'_> {
         self.stop.rest(began.elapsed() * (100 - percent) / percent);
     }
 
-    /// Compares the part at the state's place and moves on to the next one, or to the next mapping.
-    fn next_part<D: CompareDriver>(
+    /// Compares parts in one pair of snapshots until those are old; then looks into those that differ.
+    fn next_parts<D: CompareDriver>(
         &mut self,
         pair: &mut Pair<'_, D>,
-        mapping: &Mapping,
         state: &mut State,
     ) -> Result<(), MigrateError> {
-        let (part, number, next) = self.part_at(pair, mapping, state)?;
-        if state.place == Place::Start {
-            self.rows_without_key(pair, mapping, state)?;
+        let stream = pair.stream;
+        let taken = pair.within(|pair, row| {
+            state.needs_same_schema(row)?;
+            let began = Instant::now();
+            pair.take(|source| {
+                let late = began.elapsed() > AGE_OF_SNAPSHOTS || self.stop.is_stopped();
+                if late { Ok(None) } else { self.next_step(source, stream, state) }
+            })
+        })?;
+        let mut differing = Vec::new();
+        for Taken { step, expected, found } in taken {
+            let Some(part) = step.part else {
+                self.rows_without_key(step.number, step.mapping, found.rows, state);
+                continue;
+            };
+            if let Some(table) = state.report.tables.get_mut(step.number) {
+                table.rows += expected.rows;
+                table.parts += 1;
+                table.hash = XxHash3_64::oneshot_with_seed(table.hash, expected.hash.as_bytes());
+            }
+            if expected != found {
+                let rows = (expected.rows, found.rows);
+                differing.push(Differing { number: step.number, mapping: step.mapping, part, rows });
+            }
+            state.report.duration_ms = self.took();
+            (self.watch)(&state.report);
         }
-        if self.takes(state.mapping, number) {
-            self.compare(pair, mapping, part, state)?;
-        }
-        match next {
-            Some(next) => state.place = next,
-            None => (state.mapping, state.place) = (state.mapping + 1, Place::Start),
-        }
-        Ok(())
+        self.look_into(pair, differing, state)
     }
 
-    /// The part, its number, and the place behind it.
-    fn part_at<D: CompareDriver>(
+    /// The next step behind the state's place, which moves on; nothing behind the last mapping.
+    fn next_step<'a, S: CompareSource>(
         &self,
-        pair: &mut Pair<'_, D>,
+        source: &mut S,
+        stream: &'a Stream,
+        state: &mut State,
+    ) -> Result<Option<Step<'a>>, MigrateError> {
+        while let Some(mapping) = stream.mappings.get(state.mapping) {
+            let number = state.mapping;
+            if state.place == Place::Start {
+                state.place = self.first_place(source, mapping)?;
+                return Ok(Some(Step { number, mapping, part: None }));
+            }
+            let (part, of_mapping, next) = self.part_at(source, mapping, state)?;
+            (state.mapping, state.place) = next.map_or((number + 1, Place::Start), |next| (number, next));
+            if self.takes(number, of_mapping) {
+                return Ok(Some(Step { number, mapping, part: Some(part) }));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where a mapping's parts begin.
+    fn first_place<S: CompareSource>(
+        &self,
+        source: &mut S,
+        mapping: &Mapping,
+    ) -> Result<Place, MigrateError> {
+        if source.orders_alike(mapping)? {
+            return Ok(Place::Behind(None, 0));
+        }
+        let of = u32::try_from(source.estimate(mapping)? / KEYS_OF_BUCKET + 1).unwrap_or(u32::MAX);
+        Ok(Place::Bucket(0, of))
+    }
+
+    /// The part at the state's place, its number in the mapping, and the place behind it.
+    fn part_at<S: CompareSource>(
+        &self,
+        source: &mut S,
         mapping: &Mapping,
         state: &State,
     ) -> Result<(Part, u64, Option<Place>), MigrateError> {
-        let stream = pair.stream;
-        pair.source.begin(stream, Some(&state.report.fingerprint))?;
         let (after, number) = match &state.place {
             Place::Bucket(index, of) => {
-                pair.source.end()?;
                 let next = (index + 1 < *of).then(|| Place::Bucket(index + 1, *of));
                 return Ok((Part::Bucket { index: *index, of: *of }, u64::from(*index), next));
             }
-            Place::Behind(after, number) => (Some(after.clone()), *number),
+            Place::Behind(after, number) => (after.clone(), *number),
             Place::Start => (None, 0),
         };
-        if after.is_none() && !pair.source.orders_alike(mapping)? {
-            let estimate = pair.source.estimate(mapping)?;
-            pair.source.end()?;
-            let of = u32::try_from(estimate / KEYS_OF_BUCKET + 1).unwrap_or(u32::MAX);
-            let next = (of > 1).then_some(Place::Bucket(1, of));
-            return Ok((Part::Bucket { index: 0, of }, 0, next));
-        }
-        let up_to = pair.source.range_end(mapping, after.as_ref(), self.options.part_rows)?;
-        pair.source.end()?;
-        let next = up_to.clone().map(|up_to| Place::Behind(up_to, number + 1));
+        let up_to = source.range_end(mapping, after.as_ref(), self.options.part_rows)?;
+        let next = up_to.clone().map(|up_to| Place::Behind(Some(up_to), number + 1));
         Ok((Part::Range(KeyRange { after, up_to }), number, next))
     }
 
@@ -160,61 +197,25 @@ impl Walk<'_> {
         chance % 100 < u64::from(percent)
     }
 
-    fn rows_without_key<D: CompareDriver>(
-        &self,
-        pair: &mut Pair<'_, D>,
-        mapping: &Mapping,
-        state: &mut State,
-    ) -> Result<(), MigrateError> {
-        let count = pair.within(|pair, _| pair.target.rows_without_key(mapping))?;
+    fn rows_without_key(&self, number: usize, mapping: &Mapping, count: u64, state: &mut State) {
         for _ in 0..count {
             let (kind, table) = (Kind::Extra, mapping.table.clone());
             let difference = Difference { kind, table, key: String::new(), columns: Vec::new() };
-            state.report.add(state.mapping, difference, self.options.limit);
+            state.report.add(number, difference, self.options.limit);
         }
-        Ok(())
     }
 
-    /// Compares a part, and the parts of it that differ, each in snapshots of its own, so that none is held for long.
-    fn compare<D: CompareDriver>(
+    /// Narrows parts that differ down to keys, which are looked at once more.
+    fn look_into<'a, D: CompareDriver>(
         &self,
-        pair: &mut Pair<'_, D>,
-        mapping: &Mapping,
-        part: Part,
+        pair: &mut Pair<'a, D>,
+        mut differing: Vec<Differing<'a>>,
         state: &mut State,
     ) -> Result<(), MigrateError> {
-        let mut waiting = vec![part];
-        let mut first = true;
-        while let Some(part) = waiting.pop() {
-            let (sum, found) = pair.within(|pair, _| {
-                let (expected, actual) = pair.sums(mapping, &part)?;
-                let rows = expected.rows.max(actual.rows);
-                let small = match part {
-                    Part::Range(_) => ROWS_OF_RANGE,
-                    Part::Bucket { .. } => ROWS_OF_BUCKET,
-                };
-                if expected == actual {
-                    return Ok((expected, Found::Suspects(Vec::new())));
-                }
-                if rows > small {
-                    let parts = split(pair, mapping, &part, (expected.rows, actual.rows))?;
-                    if parts.len() > 1 {
-                        return Ok((expected, Found::Parts(parts)));
-                    }
-                }
-                let hashes = pair.row_hashes(mapping, &part)?;
-                Ok((expected, Found::Suspects(suspects(hashes.0, hashes.1))))
-            })?;
-            if std::mem::take(&mut first)
-                && let Some(table) = state.report.tables.get_mut(state.mapping)
-            {
-                table.rows += sum.rows;
-                table.parts += 1;
-                table.hash = XxHash3_64::oneshot_with_seed(table.hash, sum.hash.as_bytes());
-            }
-            match found {
-                Found::Parts(parts) => waiting.extend(parts),
-                Found::Suspects(keys) => self.settle(pair, state.mapping, &keys, state)?,
+        while !differing.is_empty() {
+            let suspects = pair.within(|pair, _| narrow(pair, &mut differing))?;
+            for (number, keys) in suspects {
+                self.settle(pair, number, &keys, state)?;
             }
         }
         Ok(())
@@ -321,12 +322,6 @@ impl Walk<'_> {
         }
         Ok(())
     }
-}
-
-/// What a part that differs turned out to be.
-enum Found {
-    Parts(Vec<Part>),
-    Suspects(Vec<Bound>),
 }
 
 /// Where the last full verification began, if its log was kept.

@@ -6,13 +6,11 @@ use super::world::{World, plain};
 use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
 use crate::engine::{Bound, KeyRange, Rows as _, Source as _};
 
-const TABLE: &str =
-    "CREATE TABLE item (id int PRIMARY KEY, phone text, n numeric, f float8, c char(4), j json, i interval);";
+const TABLE: &str = "CREATE TABLE item (id int PRIMARY KEY, phone text, n numeric, f float8, c char(4), j json, i interval, b bigint);";
 
 fn items() -> World {
-    let rows =
-        "INSERT INTO item SELECT i, 'phone ' || i, i, i, 'a', '{}', '1 mon' FROM generate_series(1, 20) i";
-    let mapping = plain("item", &["id", "phone", "n", "f", "c", "j", "i"]);
+    let rows = "INSERT INTO item SELECT i, 'phone ' || i, i, i, 'a', '{}', '1 mon', -i FROM generate_series(1, 20) i";
+    let mapping = plain("item", &["id", "phone", "n", "f", "c", "j", "i", "b"]);
     World::new(&format!("{TABLE}{rows}"), TABLE, vec![mapping]).copied()
 }
 
@@ -30,6 +28,8 @@ fn every_seeded_difference_changes_the_sum() {
         ("UPDATE item SET phone = NULL WHERE id = 5", "UPDATE item SET phone = 'phone 5' WHERE id = 5"),
         ("UPDATE item SET j = '{ }' WHERE id = 6", "UPDATE item SET j = '{}' WHERE id = 6"),
         ("UPDATE item SET i = '30 days' WHERE id = 7", "UPDATE item SET i = '1 mon' WHERE id = 7"),
+        // A whole number that was once read without its sign.
+        ("UPDATE item SET b = 4294967288 WHERE id = 8", "UPDATE item SET b = -8 WHERE id = 8"),
         ("INSERT INTO item VALUES (99)", "DELETE FROM item WHERE id = 99"),
     ] {
         world.target.run(change).unwrap();
