@@ -137,7 +137,25 @@ pub(super) fn select(
     width: usize,
     params: impl Params,
 ) -> Result<SqliteRows, rusqlite::Error> {
-    let mut taken = SqliteRows::new(width);
+    take_all(conn, sql, SqliteRows::new(width), params)
+}
+
+/// The same for a batch, which may be large.
+pub(super) fn select_many(
+    conn: &Connection,
+    sql: &str,
+    width: usize,
+    params: impl Params,
+) -> Result<SqliteRows, rusqlite::Error> {
+    take_all(conn, sql, SqliteRows::with_room(width), params)
+}
+
+fn take_all(
+    conn: &Connection,
+    sql: &str,
+    mut taken: SqliteRows,
+    params: impl Params,
+) -> Result<SqliteRows, rusqlite::Error> {
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     while let Some(row) = rows.next()? {

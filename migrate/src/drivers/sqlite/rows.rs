@@ -10,6 +10,10 @@ use twox_hash::XxHash3_64;
 use crate::engine::{Bound, Rows};
 use crate::error::MigrateError;
 
+/// Room taken at once for many rows. So much is a mapping of its own, of which only what is filled counts as memory and which goes
+/// back as a whole; a buffer that grows step by step lies between the pages of SQLite's cache, and the holes it leaves fit no later one.
+const ROOM: usize = 33 << 20;
+
 /// Rows of one width.
 #[derive(Debug, Clone, Default)]
 pub struct SqliteRows {
@@ -63,6 +67,12 @@ impl Rows for SqliteRows {
 impl SqliteRows {
     pub(super) fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
+    }
+
+    /// For a batch, which may be large.
+    pub(super) fn with_room(width: usize) -> Self {
+        let (cells, bytes) = (Vec::with_capacity(ROOM / size_of::<Cell>()), Vec::with_capacity(ROOM));
+        Self { width, cells, bytes }
     }
 
     pub(super) fn count(&self) -> usize {

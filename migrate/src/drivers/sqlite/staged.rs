@@ -5,7 +5,7 @@
 
 use rusqlite::{OptionalExtension as _, ToSql, named_params};
 
-use super::log::select;
+use super::log::{select, select_many};
 use super::place::Place;
 use super::rows::{Borrowed, SqliteRows, bind};
 use super::source::SqliteSource;
@@ -153,7 +153,7 @@ impl SqliteSource {
             return Ok(None);
         }
         let sql = among(mapping, &staged);
-        let rows = select(&self.conn, &sql, row_width(mapping), named_params! { ":from": from, ":to": to })?;
+        let rows = select_many(&self.conn, &sql, row_width(mapping), named_params! { ":from": from, ":to": to })?;
         Ok(Some(Batch { keys, rows }))
     }
 
@@ -238,7 +238,7 @@ impl SqliteSource {
         }
         let (width, sql) = (mapping.root_key.len(), ranged(mapping, range));
         let bounds = Bounds::of(range, width)?;
-        let rows = bounds.with(|params| select(&self.conn, &sql, row_width(mapping), params))?;
+        let rows = bounds.with(|params| select_many(&self.conn, &sql, row_width(mapping), params))?;
         Ok(Batch { keys: SqliteRows::new(width), rows })
     }
 
