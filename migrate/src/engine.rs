@@ -21,8 +21,9 @@ pub mod survey;
 pub mod verify;
 
 pub use driver::{
-    Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange,
-    Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
+    Batch, Bound, Bounded, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard,
+    KeyRange, Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target,
+    TooMuch, Touched,
 };
 pub use mapping::{Join, Mapping, Stream};
 pub use run::{RunOptions, RunReport, RunState, Steering, Stop, run};

@@ -324,9 +324,9 @@ fn a_batch_leaves_out_what_catch_up_has_touched() {
     let (mut source, mut target) = (ends.driver.source().unwrap(), ends.driver.target().unwrap());
     source.begin(&ends.stream, None).unwrap();
     let mapping = &ends.stream.mappings[0];
-    let batch = source.range(mapping, &KeyRange::default()).unwrap();
-    let up_to = source.range_end(mapping, None, 1).unwrap();
-    let first = source.range(mapping, &KeyRange { after: None, up_to }).unwrap();
+    let batch = source.range(mapping, &KeyRange::default(), u64::MAX).unwrap().unwrap();
+    let up_to = source.range_end(mapping, &KeyRange::default(), 1).unwrap();
+    let first = source.range(mapping, &KeyRange { after: None, up_to }, u64::MAX).unwrap().unwrap();
     let mut touched = |_: &crate::engine::Position| Ok(Touched::Keys(first.keys.clone()));
     let guard = Guard::GivingWay { stream: "items", chunk: None, touched: &mut touched };
     assert!(matches!(target.apply(guard, mapping, &batch).unwrap(), Outcome::Written(1)));
@@ -387,7 +387,7 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     }
     let position = source.begin(&ends.stream, None).unwrap();
     let mapping = &ends.stream.mappings[0];
-    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    let batch = source.range(mapping, &KeyRange::default(), u64::MAX).unwrap().unwrap();
     for old in &claims {
         assert!(!target.set_next(old, &position).unwrap(), "{old:?}");
         assert!(!target.set_pos(old, &row.pos, &position).unwrap(), "{old:?}");

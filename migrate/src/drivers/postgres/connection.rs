@@ -15,6 +15,7 @@ use super::PostgresOptions;
 use super::fault::{broken, fault, no_session};
 use super::rows::CopyRows;
 use super::sql;
+use crate::engine::TooMuch;
 use crate::error::MigrateError;
 
 /// `row_security = off` makes a policy that hides rows an error; without it, hidden rows would count as deleted.
@@ -173,12 +174,26 @@ impl Connection {
 
     /// A query's rows in the form in which they pass.
     pub(super) fn copy_out(&mut self, query: &str) -> Result<CopyRows, MigrateError> {
+        let all = self.copy_out_up_to(query, u64::MAX)?;
+        all.map_err(|TooMuch { rows }| MigrateError::failed(format!("more than {rows} rows do not fit")))
+    }
+
+    /// The same, if they hold no more than `most` bytes. What the server goes on sending otherwise is thrown away as it comes.
+    pub(super) fn copy_out_up_to(
+        &mut self,
+        query: &str,
+        most: u64,
+    ) -> Result<Result<CopyRows, TooMuch>, MigrateError> {
         let shown = &self.place.shown;
         let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
         let mut reader = self.client.copy_out(&statement).map_err(|error| fault(shown, error))?;
         let mut stream = Vec::new();
-        reader.read_to_end(&mut stream).map_err(|error| broken(shown, error))?;
-        CopyRows::from_stream(stream).map_err(|error| MigrateError::failed(format!("{shown}: {error}")))
+        reader.by_ref().take(most).read_to_end(&mut stream).map_err(|error| broken(shown, error))?;
+        if stream.len() as u64 == most {
+            return Ok(Err(TooMuch { rows: CopyRows::whole_tuples(&stream) }));
+        }
+        let rows = CopyRows::from_stream(stream);
+        rows.map(Ok).map_err(|error| MigrateError::failed(format!("{shown}: {error}")))
     }
 
     /// Puts rows into a table.

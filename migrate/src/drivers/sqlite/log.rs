@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use super::place::{Place, void};
 use super::rows::{RowHasher, SqliteRows};
 use super::sql::quote;
-use crate::engine::Position;
+use crate::engine::{Position, Rows as _, TooMuch};
 use crate::error::MigrateError;
 
 /// The tables, made in the file that the connection writes.
@@ -137,29 +137,31 @@ pub(super) fn select(
     width: usize,
     params: impl Params,
 ) -> Result<SqliteRows, rusqlite::Error> {
-    take_all(conn, sql, SqliteRows::new(width), params)
-}
-
-/// The same for a batch, which may be large.
-pub(super) fn select_many(
-    conn: &Connection,
-    sql: &str,
-    width: usize,
-    params: impl Params,
-) -> Result<SqliteRows, rusqlite::Error> {
-    take_all(conn, sql, SqliteRows::with_room(width), params)
-}
-
-fn take_all(
-    conn: &Connection,
-    sql: &str,
-    mut taken: SqliteRows,
-    params: impl Params,
-) -> Result<SqliteRows, rusqlite::Error> {
+    let mut taken = SqliteRows::new(width);
     let mut statement = conn.prepare_cached(sql)?;
     let mut rows = statement.query(params)?;
     while let Some(row) = rows.next()? {
         taken.take(row, 0)?;
     }
     Ok(taken)
+}
+
+/// The same for a batch of no more than `most` bytes.
+pub(super) fn select_up_to(
+    conn: &Connection,
+    most: u64,
+    (sql, width): (&str, usize),
+    params: impl Params,
+) -> Result<Result<SqliteRows, TooMuch>, rusqlite::Error> {
+    let mut taken = SqliteRows::with_room(width);
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    while let Some(row) = rows.next()? {
+        let fitting = taken.len();
+        taken.take(row, 0)?;
+        if taken.bytes() > most {
+            return Ok(Err(TooMuch { rows: fitting }));
+        }
+    }
+    Ok(Ok(taken))
 }

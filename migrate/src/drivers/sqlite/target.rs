@@ -208,6 +208,10 @@ impl Target for SqliteTarget {
         self.transaction(|target| target.register(lease, snapshot).map(Ending::Commit))
     }
 
+    fn split_chunk(&mut self, lease: &Lease, end: &Bound) -> Result<bool, MigrateError> {
+        self.transaction(|target| target.split(lease, end).map(Ending::Commit))
+    }
+
     fn release_chunk(&mut self, lease: &Lease) -> Result<(), MigrateError> {
         self.transaction(|target| target.release(lease).map(Ending::Commit))
     }

@@ -148,10 +148,11 @@ impl Walk<'_> {
             let next = (of > 1).then_some(Place::Bucket(1, of));
             return Ok((Part::Bucket { index: 0, of }, 0, next));
         }
-        let up_to = pair.source.range_end(mapping, after.as_ref(), self.options.part_rows)?;
+        let mut range = KeyRange { after, up_to: None };
+        range.up_to = pair.source.range_end(mapping, &range, self.options.part_rows)?;
         pair.source.end()?;
-        let next = up_to.clone().map(|up_to| Place::Behind(up_to, number + 1));
-        Ok((Part::Range(KeyRange { after, up_to }), number, next))
+        let next = range.up_to.clone().map(|up_to| Place::Behind(up_to, number + 1));
+        Ok((Part::Range(range), number, next))
     }
 
     fn takes(&self, mapping: usize, number: u64) -> bool {

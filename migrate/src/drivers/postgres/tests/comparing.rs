@@ -69,7 +69,7 @@ fn ranges_and_buckets_hold_each_row_once() {
     let mut source = world.source_end();
     source.begin(&world.stream, None).unwrap();
     assert!(source.orders_alike(mapping).unwrap());
-    let middle = source.range_end(mapping, None, 8).unwrap().unwrap();
+    let middle = source.range_end(mapping, &KeyRange::default(), 8).unwrap().unwrap();
     assert_eq!(middle, Bound("[\"8\"]".into()));
     let mut target = world.target_end();
     target.snapshot(&world.stream).unwrap().unwrap();
