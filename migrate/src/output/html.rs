@@ -189,6 +189,7 @@ mod tests {
             column: "name".to_owned(),
             expected: Some("<script>alert(1)</script>".to_owned()),
             found: None,
+            cut: false,
         };
         let report = Report {
             stream: "items".to_owned(),

@@ -20,4 +20,6 @@ mod permissions;
 #[cfg(test)]
 mod space;
 #[cfg(test)]
+mod wide;
+#[cfg(test)]
 mod world;

@@ -7,6 +7,7 @@ use rusqlite::{CachedStatement, Row, ToSql};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use crate::engine::compare::{CELL, is_cut};
 use crate::engine::{Bound, Rows};
 use crate::error::MigrateError;
 
@@ -188,6 +189,29 @@ pub(super) fn show(value: ValueRef<'_>) -> String {
         ValueRef::Blob(bytes) => {
             format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         }
+    }
+}
+
+/// The same, cut if it is longer than a cell. Bytes may become fewer characters than there are of them, yet at most four one.
+pub(super) fn show_cut(value: ValueRef<'_>) -> String {
+    let (ValueRef::Text(bytes) | ValueRef::Blob(bytes)) = value else { return show(value) };
+    let beginning = bytes.get(..4 * CELL).unwrap_or(bytes);
+    let shown = show(match value {
+        ValueRef::Text(_) => ValueRef::Text(beginning),
+        _ => ValueRef::Blob(beginning),
+    });
+    if !is_cut(&shown) {
+        return shown;
+    }
+    let beginning: String = shown.chars().take(CELL).collect();
+    format!("{beginning}... ({} bytes, hash {:016x})", bytes.len(), XxHash3_64::oneshot(bytes))
+}
+
+/// About how much memory a value takes.
+pub(super) fn size(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
+        _ => 8,
     }
 }
 

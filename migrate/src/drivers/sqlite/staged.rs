@@ -188,9 +188,15 @@ impl SqliteSource {
         mapping: &Mapping,
         keys: &SqliteRows,
     ) -> Result<Batch<SqliteRows>, MigrateError> {
+        self.want(mapping, keys)?;
+        self.wanted(mapping)
+    }
+
+    /// Puts keys aside; gives the select of them.
+    pub(super) fn want(&mut self, mapping: &Mapping, keys: &SqliteRows) -> Result<String, MigrateError> {
         let wanted = self.emptied("wanted", mapping.root_key.len())?;
         self.put(&wanted, keys)?;
-        self.wanted(mapping)
+        Ok(format!("SELECT {} FROM {wanted}", numbered("k", mapping.root_key.len())))
     }
 
     fn wanted(&mut self, mapping: &Mapping) -> Result<Batch<SqliteRows>, MigrateError> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::CompareDriver;
 use super::pair::Pair;
 use super::report::{ColumnDifference, Difference, Kind};
-use crate::engine::compare::{CompareSource as _, ShownRow};
+use crate::engine::compare::{CompareSource as _, ShownRow, is_cut};
 use crate::engine::driver::Bound;
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
@@ -76,10 +76,10 @@ fn difference(mapping: &Mapping, expected: Option<ShownRow>, found: Option<Shown
     let value = |row: &Option<ShownRow>, place: usize| {
         row.as_ref().and_then(|row| row.values.get(place).cloned().flatten())
     };
-    let columns = mapping.columns.iter().enumerate().map(|(place, column)| ColumnDifference {
-        column: column.clone(),
-        expected: value(&expected, place),
-        found: value(&found, place),
+    let columns = mapping.columns.iter().enumerate().map(|(place, column)| {
+        let (expected, found) = (value(&expected, place), value(&found, place));
+        let cut = expected.iter().chain(&found).any(|value| is_cut(value));
+        ColumnDifference { column: column.clone(), expected, found, cut }
     });
     let columns = columns.filter(|column| kind != Kind::Differs || column.expected != column.found).collect();
     Difference { kind, table: mapping.table.clone(), key, columns }

@@ -4,7 +4,7 @@
 //! when it is asked for, and a key that is not dirty since P has in the target what the source's snapshot says.
 
 use super::CompareDriver;
-use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
+use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
 use crate::engine::driver::{Bound, Position, Source as _, StreamRow, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
@@ -105,12 +105,13 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
         beside(|| source.row_hashes(mapping, part), || target.row_hashes(mapping, part))
     }
 
-    pub(super) fn show(
+    /// The rows of some keys at both ends, their cells cut.
+    pub(crate) fn show(
         &mut self,
         mapping: &Mapping,
         keys: &[Bound],
     ) -> Result<(Vec<ShownRow>, Vec<ShownRow>), MigrateError> {
-        Ok((self.source.show(mapping, keys)?, self.target.show(mapping, keys)?))
+        Ok((self.source.show(mapping, keys)?, self.target.show(mapping, keys, Cells::Cut)?))
     }
 
     /// How many keys catch-up has still to apply.

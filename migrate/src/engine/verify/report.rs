@@ -92,6 +92,9 @@ pub struct ColumnDifference {
     pub expected: Option<String>,
     /// What the target holds; nothing for NULL or no row.
     pub found: Option<String>,
+    /// One of them is long and shown in part: its beginning, its length and a hash.
+    #[serde(default)]
+    pub cut: bool,
 }
 
 impl Report {

@@ -226,7 +226,8 @@ impl CompareSource for ModelSource {
     fn show(&mut self, _: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
         let row = |bound: &Bound| {
             let text = self.snapshot().rows.get(&key(bound))?;
-            Some(ShownRow { key: bound.clone(), values: vec![Some(bound.0.clone()), Some(text.clone())] })
+            let values = vec![Some(bound.0.clone()), Some(text.clone())];
+            Some(ShownRow { key: bound.clone(), values, bytes: text.len() as u64 })
         };
         Ok(keys.iter().filter_map(row).collect())
     }

@@ -3,7 +3,7 @@
 //! Invariant: a difference that a reader could see changes the sum.
 
 use super::world::{World, plain};
-use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
+use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part};
 use crate::engine::{Bound, KeyRange, Rows as _, Source as _};
 
 const TABLE: &str =
@@ -92,7 +92,7 @@ fn rows_are_shown_with_what_distinguishes_them() {
     let key = [Bound("[\"3\"]".into())];
     let (mut source, mut target) = (world.source_end(), world.target_end());
     source.begin(&world.stream, None).unwrap();
-    let (one, other) = (source.show(mapping, &key).unwrap(), target.show(mapping, &key).unwrap());
+    let (one, other) = (source.show(mapping, &key).unwrap(), target.show(mapping, &key, Cells::Cut).unwrap());
     assert_eq!(one, other);
     assert_eq!(one[0].values[4].as_deref(), Some("a   "));
     assert_eq!(target.rows_without_key(mapping).unwrap(), 0);
