@@ -119,8 +119,12 @@ pub trait CompareTarget: Target {
         keys: &[Bound],
         cells: Cells,
     ) -> Result<Vec<ShownRow>, MigrateError>;
-    /// Rows whose carried source key is NULL: they belong to nobody.
-    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError>;
+    /// How many rows have no source key, or one that is NULL, so that they belong to nobody; and up to `most` of them, cut.
+    fn rows_without_key(
+        &mut self,
+        mapping: &Mapping,
+        most: u32,
+    ) -> Result<(u64, Vec<ShownRow>), MigrateError>;
     /// Keeps the log behind a position until [`CompareTarget::drop_hold`]; a hold ends by itself after `seconds`.
     fn hold(
         &mut self,

@@ -96,12 +96,18 @@ impl<D: CompareDriver> Repairer<'_, D> {
                 self.some(mapping, keys, writes)?;
             }
         }
-        let lost = report.differences.iter().filter(|difference| difference.key.is_empty()).count();
-        if lost > 0 {
+        let lost: Vec<&Difference> =
+            report.differences.iter().filter(|difference| difference.key.is_empty()).collect();
+        if !lost.is_empty() {
             self.done.reasons.push(format!(
-                "{lost} rows carry no source key, so no repair can know what they should be: remove them by hand"
+                "{} rows carry no source key, so no repair can know what they should be: remove them by hand",
+                lost.len()
             ));
         }
+        let named = lost
+            .iter()
+            .map(|row| format!("remove from {} the row with source key {}", row.table, row.place()));
+        self.done.reasons.extend(named);
         Ok(())
     }
 

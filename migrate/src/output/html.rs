@@ -154,7 +154,7 @@ fn differences(page: &mut String, report: &Report) {
             "<tr><td>{}</td><td>{}</td><td><code>{}</code></td>",
             kind_text(difference.kind),
             escape(&difference.table),
-            escape(&difference.key)
+            escape(&difference.place())
         );
         if difference.columns.is_empty() {
             let _ = writeln!(page, "{head}<td></td><td></td><td></td></tr>");

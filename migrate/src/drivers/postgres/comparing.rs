@@ -328,15 +328,25 @@ impl CompareTarget for PostgresTarget {
         of.shown(&mut self.connection, &shape, cells)
     }
 
-    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
+    fn rows_without_key(
+        &mut self,
+        mapping: &Mapping,
+        most: u32,
+    ) -> Result<(u64, Vec<ShownRow>), MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let Keyed { from, key } = keyed(mapping, &shape);
         let from = from.replacen(" t JOIN ", " t LEFT JOIN ", 1);
         // By an index where there is one; `IS NULL` alone also holds of a composite value that is there.
         let null = key.iter().map(|key| format!("{key} IS NULL")).collect::<Vec<_>>().join(" OR ");
-        let key = key.join(", ");
-        self.connection
-            .number(&format!("SELECT count(*) FROM {from} WHERE ({null}) AND num_nulls({key}) > 0"))
+        let condition = format!("({null}) AND num_nulls({}) > 0", key.join(", "));
+        let count = self.connection.number(&format!("SELECT count(*) FROM {from} WHERE {condition}"))?;
+        if count == 0 {
+            return Ok((0, Vec::new()));
+        }
+        let values = mapping.columns.iter().map(|column| format!("t.{}", sql::name(column))).collect();
+        let condition = format!("{condition} LIMIT {most}");
+        let rows = Compared { from, condition, key, values };
+        Ok((count, rows.shown(&mut self.connection, &shape, Cells::Cut)?))
     }
 
     fn hold(

@@ -14,7 +14,7 @@ use crate::error::MigrateError;
 
 /// The page cache of a connection that writes rows. SQLite is built so that the connections of a process share one pool, as large as
 /// their caches together; so only who writes rows asks for more than SQLite gives by itself.
-const CACHE_KIB: u32 = 16_000;
+const CACHE_KIB: u32 = 10_000;
 
 /// A mapping's names as the statements use them: the table is `t`, a staged row `r`.
 pub(super) struct Names {

@@ -335,7 +335,7 @@ impl SqliteTarget {
         Ok(shown)
     }
 
-    fn count_without_key(&self, mapping: &Mapping) -> Result<u64, MigrateError> {
+    fn without_key(&self, mapping: &Mapping, most: u32) -> Result<(u64, Vec<ShownRow>), MigrateError> {
         let names = Names::of(self.schema, mapping);
         let condition = match &names.map {
             None => format!("{} IS NULL", names.carried.join(" IS NULL OR ")),
@@ -346,7 +346,13 @@ impl SqliteTarget {
             }
         };
         let sql = format!("SELECT count(*) FROM {} AS t WHERE {condition}", names.table);
-        Ok(self.conn.query_row(&sql, [], |row| row.get(0))?)
+        let count = self.conn.query_row(&sql, [], |row| row.get(0))?;
+        let columns = list("t.", &mapping.columns);
+        let sql = format!("SELECT {columns} FROM {} AS t WHERE {condition} LIMIT {most}", names.table);
+        let bounds = Bounds::of(&KeyRange::default(), names.width)?;
+        let layout = Layout { key: Vec::new(), columns: 0..mapping.columns.len() };
+        let rows = Reading { conn: &self.conn, sql, bounds, layout, bucket: None }.shown(Cells::Cut)?;
+        Ok((count, rows))
     }
 }
 
@@ -382,8 +388,12 @@ impl CompareTarget for SqliteTarget {
         self.located(done)
     }
 
-    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
-        let done = self.count_without_key(mapping);
+    fn rows_without_key(
+        &mut self,
+        mapping: &Mapping,
+        most: u32,
+    ) -> Result<(u64, Vec<ShownRow>), MigrateError> {
+        let done = self.without_key(mapping, most);
         self.located(done)
     }
 

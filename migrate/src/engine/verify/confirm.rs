@@ -66,6 +66,17 @@ fn own_key(mapping: &Mapping, row: &ShownRow) -> Vec<Option<String>> {
     places.map(|place| row.values.get(place).cloned().flatten()).collect()
 }
 
+/// A row that belongs to no source key is known by its own.
+pub(super) fn unowned(mapping: &Mapping, row: Option<ShownRow>) -> Difference {
+    let own = row.map(|row| own_key(mapping, &row)).unwrap_or_default();
+    let columns = mapping.key.iter().zip(own).map(|(column, found)| {
+        let cut = found.as_deref().is_some_and(is_cut);
+        ColumnDifference { column: column.clone(), expected: None, found, cut }
+    });
+    let (kind, table) = (Kind::Extra, mapping.table.clone());
+    Difference { kind, table, key: String::new(), columns: columns.collect() }
+}
+
 fn difference(mapping: &Mapping, expected: Option<ShownRow>, found: Option<ShownRow>) -> Difference {
     let key = expected.as_ref().or(found.as_ref()).map_or_else(String::new, |row| row.key.0.clone());
     let kind = match (&expected, &found) {

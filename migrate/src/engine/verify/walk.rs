@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use twox_hash::XxHash3_64;
 
-use super::confirm::AT_ONCE;
+use super::confirm::{AT_ONCE, unowned};
 use super::pair::Pair;
-use super::report::{Difference, Kind, Report};
+use super::report::Report;
 use super::split::{split, suspects};
 use super::state::{KEPT, Place, State};
 use super::{CompareDriver, Mode, VerifyOptions};
@@ -167,10 +167,11 @@ impl Walk<'_> {
         mapping: &Mapping,
         state: &mut State,
     ) -> Result<(), MigrateError> {
-        let count = pair.within(|pair, _| pair.target.rows_without_key(mapping))?;
+        let most = u32::try_from(self.options.limit).unwrap_or(u32::MAX);
+        let (count, rows) = pair.within(|pair, _| pair.target.rows_without_key(mapping, most))?;
+        let mut rows = rows.into_iter();
         for _ in 0..count {
-            let (kind, table) = (Kind::Extra, mapping.table.clone());
-            let difference = Difference { kind, table, key: String::new(), columns: Vec::new() };
+            let difference = unowned(mapping, rows.next());
             state.report.add(state.mapping, difference, self.options.limit);
         }
         Ok(())

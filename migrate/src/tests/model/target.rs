@@ -298,8 +298,8 @@ impl CompareTarget for ModelTarget {
         Ok(keys.iter().filter_map(row).collect())
     }
 
-    fn rows_without_key(&mut self, _: &Mapping) -> Result<u64, MigrateError> {
-        Ok(0)
+    fn rows_without_key(&mut self, _: &Mapping, _: u32) -> Result<(u64, Vec<ShownRow>), MigrateError> {
+        Ok((0, Vec::new()))
     }
 
     fn hold(&mut self, _: &str, name: &str, position: &Position, _: u32) -> Result<(), MigrateError> {
