@@ -11,10 +11,11 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::bounded::TooMuch;
 use super::catch_up::{collision, no_stream};
 use super::driver::{
     ChunkDone, Driver, Guard, KeyRange, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _,
-    TooMuch, Touched,
+    Touched,
 };
 use super::mapping::{Mapping, Stream};
 use super::pace::{Filled, MOST_BYTES, Pace};

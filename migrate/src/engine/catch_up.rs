@@ -5,7 +5,8 @@
 
 use std::time::Instant;
 
-use super::driver::{Batch, Claim, Driver, Guard, Outcome, Position, Source as _, Target as _, TooMuch};
+use super::bounded::TooMuch;
+use super::driver::{Batch, Claim, Driver, Guard, Outcome, Position, Source as _, Target as _};
 use super::mapping::{Mapping, Stream};
 use super::pace::{Filled, MOST_BYTES, Pace};
 use crate::error::MigrateError;

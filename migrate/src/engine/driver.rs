@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded::Bounded;
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -49,16 +50,6 @@ pub struct Batch<R> {
     /// The mapping's rows.
     pub rows: R,
 }
-
-/// What was asked for holds more bytes than it may; so many rows of it did not.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct TooMuch {
-    /// Rows.
-    pub rows: u64,
-}
-
-/// A batch of no more bytes than asked for, or why there is none.
-pub type Bounded<R> = Result<Batch<R>, TooMuch>;
 
 /// What changed for a mapping.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -11,8 +11,8 @@ use crate::engine::catch_up::Follower;
 use crate::engine::compare::{CompareSource, CompareTarget, Part};
 use crate::engine::prune::prune;
 use crate::engine::{
-    Driver as _, Guard, KeyRange, Mapping, Outcome, Phase, Source as _, Stream, StreamRow, Target as _,
-    Touched,
+    Bound, Driver as _, Guard, KeyRange, Mapping, Outcome, Phase, Source as _, Stream, StreamRow,
+    Target as _, Touched,
 };
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -314,6 +314,33 @@ fn sums_notice_values_exchanged_between_rows() {
     ends.target.execute_batch("UPDATE thing SET amount = 11 - amount WHERE id < 3").unwrap();
     let (source, target) = sums();
     assert_ne!(source, target);
+}
+
+#[test]
+fn a_chunk_that_is_split_leaves_no_gap_whichever_it_is() {
+    let ends = Ends::items();
+    (1..=30).for_each(|id| ends.write(&format!("INSERT INTO item VALUES ({id}, 'c{id}', 0)")));
+    ends.start(Phase::Following).unwrap();
+    let (mut target, mut bound) = (ends.driver.target().unwrap(), 0);
+    let mut end = |_: &Mapping, _: Option<&Bound>| {
+        bound += 10;
+        Ok((bound < 30).then(|| at(bound)))
+    };
+    let mut lease = || target.lease_chunk(&ends.stream, 60, &mut end).unwrap().unwrap();
+    let (first, second) = (lease(), lease());
+    let mut other = ends.driver.target().unwrap();
+    assert!(other.split_chunk(&first, &at(5)).unwrap());
+    assert!(other.split_chunk(&second, &at(15)).unwrap());
+    let ranges = [lease(), lease(), lease()].map(|lease| lease.range);
+    let range = |after, up_to: Option<i64>| KeyRange { after: Some(at(after)), up_to: up_to.map(at) };
+    assert_eq!(ranges, [range(5, Some(10)), range(15, Some(20)), range(20, None)]);
+    other.release_chunk(&first).unwrap();
+    assert_eq!(lease().range, KeyRange { after: None, up_to: Some(at(5)) });
+    assert!(!other.split_chunk(&first, &at(3)).unwrap(), "the lease is another's");
+}
+
+fn at(key: i64) -> Bound {
+    Bound(format!("[{{\"integer\":{key}}}]"))
 }
 
 #[test]

@@ -16,6 +16,8 @@ mod killed;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod odd;
+#[cfg(test)]
 mod permissions;
 #[cfg(test)]
 mod space;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::world::{End, Engine, World};
 
-const ROWS: u32 = 40;
+const ROWS: u32 = 24;
 /// Of each row.
 const CHARACTERS: u32 = 6 << 20;
 /// Of any command; the binary itself takes some 25.
