@@ -9,6 +9,7 @@
 //! and the limits in [`prune`].
 
 pub mod backfill;
+pub mod bounded;
 pub mod catch_up;
 pub mod compare;
 pub mod driver;
@@ -20,6 +21,7 @@ pub mod run;
 pub mod survey;
 pub mod verify;
 
+pub use bounded::{Bounded, TooMuch};
 pub use driver::{
     Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange,
     Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,

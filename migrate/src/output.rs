@@ -25,8 +25,6 @@ pub(crate) use planning::capture_plan;
 const DONE: u8 = 0;
 /// Differences or problems.
 const DIFFERS: u8 = 1;
-/// A database cannot be reached.
-const UNREACHABLE: u8 = 4;
 
 /// The error and its causes in one line.
 pub(crate) fn print_error(error: &MigrateError) {

@@ -130,7 +130,9 @@ pub(super) fn run(
     options.copier.chunk = what.chunk.unwrap_or(options.copier.chunk);
     if how.dry_run {
         let status = with_driver!(captured, |driver| super::standing::look(&driver, &captured))?;
-        print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
+        if !json {
+            print_line(&format!("nothing is done; {} stands so:", captured.stream.name));
+        }
         return output::captured(&[status], json).map(|_| 0);
     }
     captured.needs_follower(settings, || {

@@ -45,7 +45,7 @@ pub(super) fn init(arguments: &InitArgs, json: bool) -> Result<u8, MigrateError>
         return crate::output::json(&serde_json::json!({ "file": arguments.output, "tables": shapes }));
     }
     let (file, context) = (arguments.output.display(), &arguments.context);
-    let mapped = shapes.iter().filter(|shape| !shape.key.is_empty()).count();
+    let mapped = shapes.iter().filter(|shape| why_left_out(shape).is_none()).count();
     print_line(&format!(
         "wrote {file} with {}; edit it, name it in extractions.{context}.manifest, then `migrate plan {context}`",
         counted(mapped, shapes.len())
@@ -58,7 +58,8 @@ fn counted(mapped: usize, all: usize) -> String {
     let tables = |number| if number == 1 { "1 table".to_owned() } else { format!("{number} tables") };
     match all - mapped {
         0 => tables(mapped),
-        keyless => format!("{} and without {} that has no key", tables(mapped), tables(keyless)),
+        1 => format!("{} and leaves 1 table out (its comment says why)", tables(mapped)),
+        left => format!("{} and leaves {left} tables out (their comments say why)", tables(mapped)),
     }
 }
 
@@ -75,7 +76,7 @@ fn write(file: &Path, text: &str) -> Result<(), MigrateError> {
 
 fn draft(context: &str, place: &Place, shapes: &[TableShape], prefix: &str) -> String {
     let mut text = format!(
-        "# How {context} is copied out of {place}. A draft: every table is copied as it is, into a table of the same name.\n\
+        "# How {} is copied out of {}. A draft: every table is copied as it is, into a table of the same name.\n\
          #\n\
          # * table, key, columns: what is filled in the target; key must be unique there and never null.\n\
          # * from, from_key: the table with one row per source key, and that key.\n\
@@ -87,6 +88,8 @@ fn draft(context: &str, place: &Place, shapes: &[TableShape], prefix: &str) -> S
          #   select of the source keys that changed values of them concern, restricted with {{values …}}.\n\
          # * [[inverse]]: the same for the way back.\n\n\
          context = {}\n",
+        comment(context),
+        comment(&place.to_string()),
         quoted(context)
     );
     for shape in shapes {
@@ -99,16 +102,13 @@ fn mapping(text: &mut String, shape: &TableShape, prefix: &str) {
     let columns: Vec<&str> =
         shape.columns.iter().filter(|column| !column.generated).map(|column| column.name.as_str()).collect();
     // Writing to a String cannot fail, here and below.
-    let _ = write!(text, "\n# {}\n", shape.name);
+    let _ = write!(text, "\n# {}\n", comment(&shape.name));
     for column in &shape.columns {
         let generated = if column.generated { ", computed by the database, so not copied" } else { "" };
-        let _ = writeln!(text, "#   {} {}{generated}", column.name, column.declared);
+        let _ = writeln!(text, "#   {} {}{generated}", comment(&column.name), comment(&column.declared));
     }
-    if shape.key.is_empty() {
-        let _ = writeln!(
-            text,
-            "# It has no primary key and no unique key without NULL, so its rows cannot be told apart: it is left out."
-        );
+    if let Some(reason) = why_left_out(shape) {
+        let _ = writeln!(text, "# {reason}: it is left out.");
         return;
     }
     let list = |names: &[String]| names.iter().map(|name| quoted(name)).collect::<Vec<_>>().join(", ");
@@ -117,16 +117,53 @@ fn mapping(text: &mut String, shape: &TableShape, prefix: &str) {
     let selected: Vec<String> = columns.iter().map(|name| format!("t.{}", identifier(name))).collect();
     // PostgreSQL's names come as its SQL writes them, schema included; SQLite's as they are.
     let table = if prefix.is_empty() { shape.name.clone() } else { identifier(&shape.name) };
+    let select = format!(
+        "SELECT {}\nFROM {prefix}{table} AS t\nWHERE {{keys {}}}\n",
+        selected.join(", "),
+        keys.join(", ")
+    );
     let _ = write!(
         text,
         "[[mapping]]\ntable = {name}\nkey = [{key}]\ncolumns = [{columns}]\nfrom = {name}\nfrom_key = [{key}]\n\
-         select = '''\nSELECT {}\nFROM {prefix}{table} AS t\nWHERE {{keys {}}}\n'''\n",
-        selected.join(", "),
-        keys.join(", "),
+         select = {}\n",
+        lines(&select),
         name = quoted(&shape.name),
         key = list(&shape.key),
         columns = list(&owned),
     );
+}
+
+/// Why a table has no mapping in the draft.
+fn why_left_out(shape: &TableShape) -> Option<&'static str> {
+    let names = shape.columns.iter().map(|column| &column.name).chain([&shape.name]);
+    let reads_like_a_place = |name: &String| name.contains("{keys ") || name.contains("{values ");
+    if shape.key.is_empty() {
+        return Some(
+            "It has no primary key and no unique key without NULL, so its rows cannot be told apart",
+        );
+    }
+    let mut names = names;
+    names
+        .any(reads_like_a_place)
+        .then_some("A name of it reads like a place in a select, {keys …} or {values …}")
+}
+
+/// A name in a comment, where a line must not end.
+fn comment(name: &str) -> String {
+    let shown = |letter: char| match letter.is_control() {
+        true => letter.escape_default().to_string(),
+        false => letter.to_string(),
+    };
+    name.chars().map(shown).collect()
+}
+
+/// A TOML text of several lines, as it is where TOML has a way to write that.
+fn lines(text: &str) -> String {
+    let plain = |letter: char| letter == '\n' || !letter.is_control();
+    if text.contains("'''") || !text.chars().all(plain) {
+        return quoted(text);
+    }
+    format!("'''\n{text}'''")
 }
 
 /// A TOML text.
@@ -223,7 +260,30 @@ mod tests {
     fn tables_are_counted_in_words() {
         assert_eq!(counted(1, 1), "1 table");
         assert_eq!(counted(0, 0), "0 tables");
-        assert_eq!(counted(2, 3), "2 tables and without 1 table that has no key");
+        assert_eq!(counted(2, 3), "2 tables and leaves 1 table out (its comment says why)");
+        assert_eq!(counted(2, 4), "2 tables and leaves 2 tables out (their comments say why)");
+    }
+
+    #[test]
+    fn odd_names_make_a_manifest_too() {
+        let odd = ["line\nbreak", "three'''quotes", "semi;colon", "\"quoted\"", "tab\tand\u{7}bell"];
+        let shape = |name: &str| TableShape {
+            name: name.to_owned(),
+            columns: vec![ColumnShape {
+                name: name.to_owned(),
+                declared: "TEXT".to_owned(),
+                generated: false,
+            }],
+            key: vec![name.to_owned()],
+        };
+        let mut shapes: Vec<_> = odd.iter().map(|name| shape(name)).collect();
+        shapes.push(shape("{keys k}"));
+        let text = draft("it\nems", &Place::from("items.db"), &shapes, "source.");
+        let manifest = Manifest::parse(Path::new("extraction.toml"), &text).unwrap();
+        let tables: Vec<_> = manifest.mapping.iter().map(|map| map.table.as_str()).collect();
+        assert_eq!(tables, odd);
+        assert!(manifest.mapping.iter().zip(odd).all(|(map, name)| map.from_key == [name.to_owned()]));
+        assert!(text.contains("reads like a place"), "{text}");
     }
 
     #[test]

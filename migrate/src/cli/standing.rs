@@ -22,6 +22,9 @@ pub(crate) struct Standing {
     pub(crate) mapping_hash: String,
     /// What cannot be read, and why.
     pub(crate) unreadable: Vec<String>,
+    /// The exit code that the worst of it has.
+    #[serde(skip)]
+    pub(crate) code: u8,
     /// Its row; nothing if nothing was ever copied.
     pub(crate) row: Option<StreamRow>,
     /// Capture at the source.
@@ -78,6 +81,7 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
         tables: stream.mappings.iter().map(|mapping| mapping.table.clone()).collect(),
         mapping_hash: stream.hash(),
         unreadable: Vec::new(),
+        code: 0,
         row: None,
         capture: None,
         log: None,
@@ -93,6 +97,7 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
     let target = driver.target().and_then(|mut target| standing.see_target(&mut target, stream));
     for (end, seen) in [("source", source), ("target", target)] {
         if let Err(error) = seen {
+            standing.code = standing.code.max(error.exit_code());
             standing.unreadable.push(format!("{end}: {}", platform::error::chain(&error)));
         }
     }

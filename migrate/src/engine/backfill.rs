@@ -11,12 +11,14 @@
 use std::collections::HashMap;
 use std::time::Instant;
 
+use super::bounded::TooMuch;
 use super::catch_up::{collision, no_stream};
 use super::driver::{
-    ChunkDone, Driver, Guard, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
+    ChunkDone, Driver, Guard, KeyRange, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _,
+    Touched,
 };
 use super::mapping::{Mapping, Stream};
-use super::pace::{Filled, Pace};
+use super::pace::{Filled, MOST_BYTES, Pace};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -66,6 +68,25 @@ enum Reach {
     Range,
     /// Rows in its way as well; its snapshot stays open meanwhile.
     InTheWay,
+}
+
+/// Where a chunk comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// It was made for this worker, as large as its pace allows.
+    New,
+    /// Somebody made it, and may have found it too large.
+    LeftBehind,
+}
+
+/// What became of a chunk that was to be smaller.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Narrowed {
+    Done,
+    /// It has no more keys than that.
+    HasNoMore,
+    /// Another worker has it.
+    Lost,
 }
 
 /// A chunk's keys and rows.
@@ -129,7 +150,7 @@ impl<'a, D: Driver> Copier<'a, D> {
     pub fn step(&mut self) -> Result<Step, MigrateError> {
         self.blocked = None;
         let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
-        let Some(lease) = self.lease(&row)? else {
+        let Some((mut lease, origin)) = self.lease(&row)? else {
             let left = self.target.chunks_left(self.stream)?;
             return Ok(if left.done { Step::Done } else { Step::Waiting });
         };
@@ -137,7 +158,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         let mapping = self.stream.mappings.get(lease.mapping).ok_or_else(|| no_stream(self.stream))?;
         let mut reach = Reach::Range;
         for _ in 0..TRIES {
-            let copied = self.chunk(&row, mapping, &lease, reach);
+            let copied = self.chunk(&row, mapping, (&mut lease, origin), reach);
             if !matches!(copied, Ok(_) | Err(MigrateError::Crashed(_))) {
                 // If the target is what failed, the lease runs out by itself.
                 let _ = self.target.release_chunk(&lease);
@@ -158,15 +179,19 @@ impl<'a, D: Driver> Copier<'a, D> {
         Ok(Step::Again)
     }
 
-    fn lease(&mut self, row: &StreamRow) -> Result<Option<Lease>, MigrateError> {
+    fn lease(&mut self, row: &StreamRow) -> Result<Option<(Lease, Origin)>, MigrateError> {
         let Self { stream, source, target, options, pace, .. } = self;
+        let mut origin = Origin::LeftBehind;
         let mut end = |mapping: &Mapping, after: Option<&super::Bound>| {
+            origin = Origin::New;
             source.begin(stream, Some(&row.fingerprint))?;
-            let end = source.range_end(mapping, after, pace.size());
+            let range = KeyRange { after: after.cloned(), up_to: None };
+            let end = source.range_end(mapping, &range, pace.size());
             source.end()?;
             end
         };
-        target.lease_chunk(stream, options.lease_seconds, &mut end)
+        let lease = target.lease_chunk(stream, options.lease_seconds, &mut end)?;
+        Ok(lease.map(|lease| (lease, origin)))
     }
 
     /// Nothing if catch-up overtook the snapshot before it was registered.
@@ -174,11 +199,12 @@ impl<'a, D: Driver> Copier<'a, D> {
         &mut self,
         row: &StreamRow,
         mapping: &Mapping,
-        lease: &Lease,
+        (lease, origin): (&mut Lease, Origin),
         reach: Reach,
     ) -> Result<Option<Outcome<D::Rows>>, MigrateError> {
         let began = Instant::now();
-        let read = self.read_chunk(row, mapping, lease);
+        let read = self.read_chunk(row, mapping, lease, origin);
+        let lease = &*lease;
         if reach == Reach::Range || !matches!(read, Ok(Some(_))) {
             self.source.end()?;
         }
@@ -340,7 +366,8 @@ impl<'a, D: Driver> Copier<'a, D> {
         &mut self,
         row: &StreamRow,
         mapping: &Mapping,
-        lease: &Lease,
+        lease: &mut Lease,
+        origin: Origin,
     ) -> Result<Option<InSnapshot<D::Rows>>, MigrateError> {
         let snapshot = self.source.begin(self.stream, Some(&row.fingerprint))?;
         self.source.persist_snapshot()?;
@@ -354,11 +381,58 @@ impl<'a, D: Driver> Copier<'a, D> {
         if !self.source.covers(&snapshot, &now.pos)? {
             return Ok(None);
         }
-        let batch = match row.phase {
-            Phase::Loading => self.source.range_to_load(mapping, &lease.range)?,
-            _ => self.source.range(mapping, &lease.range)?,
+        if origin == Origin::LeftBehind && self.narrow(mapping, lease, self.pace.size())? == Narrowed::Lost {
+            return Ok(None);
+        }
+        let batch = self.read_bounded(row.phase, mapping, lease)?;
+        Ok(batch.map(|batch| InSnapshot { pos: now.pos, snapshot, batch }))
+    }
+
+    /// Reads the chunk; if it holds more bytes than it may, it is made smaller first. Nothing if the lease ran out.
+    fn read_bounded(
+        &mut self,
+        phase: Phase,
+        mapping: &Mapping,
+        lease: &mut Lease,
+    ) -> Result<Option<super::Batch<D::Rows>>, MigrateError> {
+        let mut most = MOST_BYTES;
+        loop {
+            let read = match phase {
+                Phase::Loading => self.source.range_to_load(mapping, &lease.range, most)?,
+                _ => self.source.range(mapping, &lease.range, most)?,
+            };
+            let rows = match read {
+                Ok(batch) => return Ok(Some(batch)),
+                Err(TooMuch { rows }) => rows,
+            };
+            self.pace.too_much(rows);
+            loop {
+                match self.narrow(mapping, lease, self.pace.size())? {
+                    Narrowed::Lost => return Ok(None),
+                    Narrowed::Done => break,
+                    // One key, whose rows cannot be parted.
+                    Narrowed::HasNoMore if self.pace.size() == 1 => {
+                        most = u64::MAX;
+                        break;
+                    }
+                    // Keys of several rows.
+                    Narrowed::HasNoMore => self.pace.too_much(0),
+                }
+            }
+        }
+    }
+
+    /// Leaves what is behind the chunk's first `size` keys to others.
+    fn narrow(&mut self, mapping: &Mapping, lease: &mut Lease, size: u32) -> Result<Narrowed, MigrateError> {
+        let end = self.source.range_end(mapping, &lease.range, size)?;
+        let Some(end) = end.filter(|end| lease.range.up_to.as_ref() != Some(end)) else {
+            return Ok(Narrowed::HasNoMore);
         };
-        Ok(Some(InSnapshot { pos: now.pos, snapshot, batch }))
+        if !self.target.split_chunk(lease, &end)? {
+            return Ok(Narrowed::Lost);
+        }
+        lease.range.up_to = Some(end);
+        Ok(Narrowed::Done)
     }
 }
 

@@ -5,9 +5,10 @@
 
 use std::time::Instant;
 
+use super::bounded::TooMuch;
 use super::driver::{Batch, Claim, Driver, Guard, Outcome, Position, Source as _, Target as _};
 use super::mapping::{Mapping, Stream};
-use super::pace::{Filled, Pace};
+use super::pace::{Filled, MOST_BYTES, Pace};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -146,13 +147,20 @@ impl<'a, D: Driver> Follower<'a, D> {
         if self.stream.mappings.len() < 2 {
             return Ok(false);
         }
-        let mut parts = Vec::new();
+        let (mut parts, mut room) = (Vec::new(), MOST_BYTES);
         for mapping in &self.stream.mappings {
             let dirty = self.source.stage_dirty(mapping, since)?;
             if dirty.whole || dirty.keys > u64::from(self.pace.size()) {
                 return Ok(false);
             }
-            parts.extend(self.source.piece(mapping, 0, self.pace.size())?.map(|batch| (mapping, batch)));
+            match self.source.piece(mapping, 0, self.pace.size(), room)? {
+                None => {}
+                Some(Err(TooMuch { .. })) => return Ok(false),
+                Some(Ok(batch)) => {
+                    room = room.saturating_sub(super::Rows::bytes(&batch.rows));
+                    parts.push((mapping, batch));
+                }
+            }
         }
         if parts.is_empty() {
             return Ok(true);
@@ -191,7 +199,14 @@ impl<'a, D: Driver> Follower<'a, D> {
         let mut from = 0;
         loop {
             let (began, size) = (Instant::now(), self.pace.size());
-            let Some(batch) = self.source.piece(mapping, from, size)? else { return Ok(None) };
+            let batch = match self.source.piece(mapping, from, size, self.pace.most_bytes())? {
+                None => return Ok(None),
+                Some(Err(TooMuch { rows })) => {
+                    self.pace.too_much(rows);
+                    continue;
+                }
+                Some(Ok(batch)) => batch,
+            };
             from += u64::from(size);
             let keys = super::Rows::len(&batch.keys);
             let (full, bytes) = (keys >= u64::from(size), super::Rows::bytes(&batch.rows));

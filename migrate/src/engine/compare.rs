@@ -42,6 +42,23 @@ pub struct RowHash {
     pub hash: i64,
 }
 
+/// How much of each value is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cells {
+    /// All of it.
+    Whole,
+    /// Of one longer than [`CELL`] its beginning, its length and a hash, so that values which differ still look different.
+    Cut,
+}
+
+/// Characters of a value that are shown.
+pub const CELL: usize = 500;
+
+/// Whether a value is shown in part.
+pub fn is_cut(shown: &str) -> bool {
+    shown.chars().nth(CELL).is_some()
+}
+
 /// One row as a person reads it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ShownRow {
@@ -49,6 +66,8 @@ pub struct ShownRow {
     pub key: Bound,
     /// The mapped columns in their order, as text that differs if the values do; nothing for NULL.
     pub values: Vec<Option<String>>,
+    /// About how much memory its values take as a whole.
+    pub bytes: u64,
 }
 
 /// The reading end, in the snapshot that [`Source::begin`] opened.
@@ -59,7 +78,7 @@ pub trait CompareSource: Source {
     fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError>;
     /// The hash of every row that the mapping makes of a part.
     fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError>;
-    /// The rows that the mapping makes of some keys.
+    /// The rows that the mapping makes of some keys, their cells cut.
     fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError>;
     /// Those of the keys with a log row that `since` did not see.
     fn dirty_among(
@@ -94,9 +113,18 @@ pub trait CompareTarget: Target {
     /// The hash of every row that the table holds of a part.
     fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError>;
     /// The rows that the table holds of some keys.
-    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError>;
-    /// Rows whose carried source key is NULL: they belong to nobody.
-    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError>;
+    fn show(
+        &mut self,
+        mapping: &Mapping,
+        keys: &[Bound],
+        cells: Cells,
+    ) -> Result<Vec<ShownRow>, MigrateError>;
+    /// How many rows have no source key, or one that is NULL, so that they belong to nobody; and up to `most` of them, cut.
+    fn rows_without_key(
+        &mut self,
+        mapping: &Mapping,
+        most: u32,
+    ) -> Result<(u64, Vec<ShownRow>), MigrateError>;
     /// Keeps the log behind a position until [`CompareTarget::drop_hold`]; a hold ends by itself after `seconds`.
     fn hold(
         &mut self,

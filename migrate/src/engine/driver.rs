@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::bounded::Bounded;
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -234,13 +235,15 @@ pub trait Source: Send {
     fn stage_all(&mut self, mapping: &Mapping) -> Result<(), MigrateError>;
     /// Stages more keys, without doubling those that are staged.
     fn stage(&mut self, mapping: &Mapping, keys: &Self::Rows) -> Result<(), MigrateError>;
-    /// The next `size` staged keys after the first `from`, with their rows in the open snapshot; none when there are no more.
+    /// The next `size` staged keys after the first `from`, with their rows in the open snapshot, unless these hold more than `most`
+    /// bytes; none when there are no more.
     fn piece(
         &mut self,
         mapping: &Mapping,
         from: u64,
         size: u32,
-    ) -> Result<Option<Batch<Self::Rows>>, MigrateError>;
+        most: u64,
+    ) -> Result<Option<Bounded<Self::Rows>>, MigrateError>;
     /// The batch with those of `more` that the open snapshot accounts for: the mapping's root holds them, or they have a log
     /// row that `since` did not see. Nothing if there are none, or all were in it. Any other key may be of somebody else's row.
     fn widen(
@@ -251,22 +254,28 @@ pub trait Source: Send {
         since: &Position,
     ) -> Result<Option<Batch<Self::Rows>>, MigrateError>;
 
-    /// The last of the `rows` keys behind `after` in the open snapshot; nothing if fewer are left.
+    /// The last of the first `rows` keys of a range in the open snapshot; nothing if it has fewer.
     fn range_end(
         &mut self,
         mapping: &Mapping,
-        after: Option<&Bound>,
+        range: &KeyRange,
         rows: u32,
     ) -> Result<Option<Bound>, MigrateError>;
-    /// The keys of a range with their rows in the open snapshot.
-    fn range(&mut self, mapping: &Mapping, range: &KeyRange) -> Result<Batch<Self::Rows>, MigrateError>;
+    /// The keys of a range with their rows in the open snapshot, unless these hold more than `most` bytes.
+    fn range(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+        most: u64,
+    ) -> Result<Bounded<Self::Rows>, MigrateError>;
     /// The rows of a range for [`Target::load`], which does without the keys where it can.
     fn range_to_load(
         &mut self,
         mapping: &Mapping,
         range: &KeyRange,
-    ) -> Result<Batch<Self::Rows>, MigrateError> {
-        self.range(mapping, range)
+        most: u64,
+    ) -> Result<Bounded<Self::Rows>, MigrateError> {
+        self.range(mapping, range, most)
     }
     /// The rows of some keys in the open snapshot.
     fn rows_of(&mut self, mapping: &Mapping, keys: &Self::Rows) -> Result<Batch<Self::Rows>, MigrateError>;
@@ -384,6 +393,10 @@ pub trait Target: Send {
     ) -> Result<Option<Lease>, MigrateError>;
     /// Records the chunk's snapshot, before it is read. False if the lease ran out.
     fn register_chunk(&mut self, lease: &Lease, snapshot: &Position) -> Result<bool, MigrateError>;
+    /// Ends a chunk behind a key of its range, and makes a chunk that nobody has of what is left. False if the lease ran out.
+    fn split_chunk(&mut self, _lease: &Lease, _end: &Bound) -> Result<bool, MigrateError> {
+        Err(unsupported("split a chunk"))
+    }
     /// Gives a chunk back.
     fn release_chunk(&mut self, lease: &Lease) -> Result<(), MigrateError>;
     /// How many chunks are leased, and whether all ranges of all mappings are done.

@@ -9,8 +9,10 @@ use std::time::Duration;
 const FIRST: u32 = 1_000;
 /// How long one may take: others wait for its locks, and the position stands still meanwhile.
 const TIME: Duration = Duration::from_millis(250);
-/// How many bytes of rows one may hold.
+/// How many bytes of rows one is meant to hold.
 const BYTES: u64 = 8 << 20;
+/// How many it may hold; a single key's rows may be more.
+pub(super) const MOST_BYTES: u64 = 2 * BYTES;
 /// How much larger the next one may be.
 const GROWTH: f64 = 4.0;
 
@@ -39,6 +41,17 @@ impl Pace {
     /// Keys of the next one.
     pub(super) fn size(self) -> u32 {
         self.size
+    }
+
+    /// How many bytes the next one may hold.
+    pub(super) fn most_bytes(self) -> u64 {
+        if self.size == 1 { u64::MAX } else { MOST_BYTES }
+    }
+
+    /// Learns that of the keys asked for only so many rows held no more than [`MOST_BYTES`].
+    pub(super) fn too_much(&mut self, fitting: u64) {
+        let fitting = u32::try_from(fitting).unwrap_or(u32::MAX);
+        self.size = (fitting.min(self.size) / 2).max(1);
     }
 
     /// Learns from one. Few wide rows may fill the memory; no time makes it smaller than it began.
@@ -82,6 +95,17 @@ mod tests {
         let mut pace = Pace::up_to(50_000);
         pace.took(Filled::Wholly, BYTES * 500, TIME);
         assert_eq!(pace.size(), 2);
+    }
+
+    #[test]
+    fn what_held_too_many_bytes_is_tried_again_with_fewer_keys_down_to_one_of_any_size() {
+        let mut pace = Pace::up_to(50_000);
+        pace.too_much(40);
+        assert_eq!((pace.size(), pace.most_bytes()), (20, MOST_BYTES));
+        pace.too_much(1_000);
+        assert_eq!(pace.size(), 10, "keys of many rows");
+        pace.too_much(0);
+        assert_eq!((pace.size(), pace.most_bytes()), (1, u64::MAX));
     }
 
     #[test]

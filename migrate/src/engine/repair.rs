@@ -6,13 +6,15 @@
 //! Invariant: a repair gives way to catch-up as a chunk does: the log behind its snapshot is held, and keys that catch-up
 //! brought further are left to it.
 
+use std::collections::HashMap;
 use std::io::Write;
 
 use serde::Serialize;
 
-use super::compare::{CompareSource as _, CompareTarget as _, ShownRow};
+use super::compare::{Cells, CompareSource as _, CompareTarget as _, ShownRow};
 use super::driver::{Bound, Guard, Outcome, Position, Source as _, Target as _};
 use super::mapping::{Mapping, Stream};
+use super::pace::MOST_BYTES;
 use super::verify::{CompareDriver, Difference, Report, SnapshotPair};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -94,12 +96,18 @@ impl<D: CompareDriver> Repairer<'_, D> {
                 self.some(mapping, keys, writes)?;
             }
         }
-        let lost = report.differences.iter().filter(|difference| difference.key.is_empty()).count();
-        if lost > 0 {
+        let lost: Vec<&Difference> =
+            report.differences.iter().filter(|difference| difference.key.is_empty()).collect();
+        if !lost.is_empty() {
             self.done.reasons.push(format!(
-                "{lost} rows carry no source key, so no repair can know what they should be: remove them by hand"
+                "{} rows carry no source key, so no repair can know what they should be: remove them by hand",
+                lost.len()
             ));
         }
+        let named = lost
+            .iter()
+            .map(|row| format!("remove from {} the row with source key {}", row.table, row.place()));
+        self.done.reasons.extend(named);
         Ok(())
     }
 
@@ -115,16 +123,39 @@ impl<D: CompareDriver> Repairer<'_, D> {
             self.done.left.extend(confirmed.differ);
             return Ok(());
         }
-        self.log_rows(mapping, &wrong, "before")?;
-        self.write(mapping, &wrong)?;
-        self.points.pass("repair_applied")?;
-        self.log_rows(mapping, &wrong, "after")?;
+        for keys in self.within_memory(mapping, &wrong)? {
+            self.log_rows(mapping, keys, "before")?;
+            self.write(mapping, keys)?;
+            self.points.pass("repair_applied")?;
+            self.log_rows(mapping, keys, "after")?;
+        }
         let after = self.pair.confirm(mapping, &wrong)?;
         let mut left: Vec<&str> = after.differ.iter().map(|difference| difference.key.as_str()).collect();
         left.dedup();
         self.done.repaired += count(&wrong).saturating_sub(u64::try_from(left.len()).unwrap_or_default());
         self.done.left.extend(after.differ);
         Ok(())
+    }
+
+    /// The keys in parts whose rows may be held at once.
+    fn within_memory<'k>(
+        &mut self,
+        mapping: &Mapping,
+        keys: &'k [Bound],
+    ) -> Result<Vec<&'k [Bound]>, MigrateError> {
+        let (expected, found) = self.pair.within(|pair, _| pair.show(mapping, keys))?;
+        let mut bytes: HashMap<&Bound, u64> = HashMap::new();
+        for row in expected.iter().chain(&found) {
+            *bytes.entry(&row.key).or_default() += row.bytes;
+        }
+        let mut held = 0;
+        let fits = |one: &Bound, other: &Bound| {
+            held += bytes.get(one).copied().unwrap_or_default();
+            let fits = held + bytes.get(other).copied().unwrap_or_default() <= MOST_BYTES;
+            held = if fits { held } else { 0 };
+            fits
+        };
+        Ok(keys.chunk_by(fits).collect())
     }
 
     fn write(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<(), MigrateError> {
@@ -156,7 +187,7 @@ impl<D: CompareDriver> Repairer<'_, D> {
     }
 
     fn log_rows(&mut self, mapping: &Mapping, keys: &[Bound], step: &str) -> Result<(), MigrateError> {
-        let rows = self.pair.within(|pair, _| pair.target.show(mapping, keys))?;
+        let rows = self.pair.within(|pair, _| pair.target.show(mapping, keys, Cells::Whole))?;
         let of = |key: &Bound| -> Vec<&ShownRow> { rows.iter().filter(|row| row.key == *key).collect() };
         for key in keys {
             let rows = of(key).into_iter().map(|row| row.values.as_slice()).collect();

@@ -221,7 +221,7 @@ fn check_select(select: &Spanned<String>, place: &str, columns: usize) -> Result
         );
         return Err(fault(select, message));
     }
-    if text.contains(';') {
+    if has_semicolon(text) {
         return Err(fault(select, format!("{place}: the select must be one statement, without ;")));
     }
     match places(text, KEYS_OPEN).find(|found| *found != columns) {
@@ -233,6 +233,20 @@ fn check_select(select: &Spanned<String>, place: &str, columns: usize) -> Result
         )),
         None => Ok(()),
     }
+}
+
+/// Outside names and texts in quotes.
+fn has_semicolon(text: &str) -> bool {
+    let mut quote = None;
+    for letter in text.chars() {
+        match (quote, letter) {
+            (Some(begun), letter) if begun == letter => quote = None,
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, ';') => return true,
+            _ => {}
+        }
+    }
+    false
 }
 
 /// How many expressions stand in each of the places that `open` begins.

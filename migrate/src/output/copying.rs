@@ -8,7 +8,7 @@ use platform::table::{print, print_line};
 use serde_json::json;
 use twox_hash::XxHash3_64;
 
-use super::{DIFFERS, DONE, UNREACHABLE, print_json};
+use super::{DIFFERS, DONE, print_json};
 use crate::cli::{CaptureChange, Chunks, Run, Standing};
 use crate::engine::repair::RepairReport;
 use crate::engine::verify::{Difference, Kind, Report};
@@ -44,7 +44,7 @@ pub(crate) fn capture_state(
 }
 
 fn capture_text(state: Option<&CaptureState>, log: Option<(u64, u64)>) -> String {
-    let Some(state) = state else { return "cannot be read".to_owned() };
+    let Some(state) = state else { return "cannot be read, see above".to_owned() };
     if !state.installed {
         return "not installed".to_owned();
     }
@@ -58,16 +58,15 @@ fn capture_text(state: Option<&CaptureState>, log: Option<(u64, u64)>) -> String
 
 /// Where streams stand. The exit code tells a script whether somebody should look.
 pub(crate) fn captured(all: &[Standing], json: bool) -> Result<u8, MigrateError> {
-    let is_away = |standing: &Standing| !standing.unreadable.is_empty();
     let is_ill = |standing: &Standing| {
         !standing.warnings.is_empty()
             || standing.capture.as_ref().is_some_and(|capture| !capture.faults.is_empty())
             || standing.runs.iter().any(|run| !run.is_silent() && !run.state.warnings.is_empty())
     };
-    let code = match all {
-        all if all.iter().any(is_away) => UNREACHABLE,
-        all if all.iter().any(is_ill) => DIFFERS,
-        _ => DONE,
+    let unreadable = all.iter().map(|standing| standing.code).max().unwrap_or(DONE);
+    let code = match unreadable {
+        0 if all.iter().any(is_ill) => DIFFERS,
+        code => code,
     };
     if json {
         return match all {
@@ -269,7 +268,7 @@ pub(super) fn kind_text(kind: Kind) -> &'static str {
 fn difference_rows(difference: &Difference) -> Vec<[String; 6]> {
     let kind = kind_text(difference.kind).to_owned();
     let row = |column: &str, expected: String, found: String| {
-        [kind.clone(), difference.table.clone(), difference.key.clone(), column.to_owned(), expected, found]
+        [kind.clone(), difference.table.clone(), difference.place(), column.to_owned(), expected, found]
     };
     if difference.kind != Kind::Differs {
         return vec![row("", String::new(), String::new())];

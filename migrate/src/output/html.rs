@@ -154,7 +154,7 @@ fn differences(page: &mut String, report: &Report) {
             "<tr><td>{}</td><td>{}</td><td><code>{}</code></td>",
             kind_text(difference.kind),
             escape(&difference.table),
-            escape(&difference.key)
+            escape(&difference.place())
         );
         if difference.columns.is_empty() {
             let _ = writeln!(page, "{head}<td></td><td></td><td></td></tr>");
@@ -189,6 +189,7 @@ mod tests {
             column: "name".to_owned(),
             expected: Some("<script>alert(1)</script>".to_owned()),
             found: None,
+            cut: false,
         };
         let report = Report {
             stream: "items".to_owned(),

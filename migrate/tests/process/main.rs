@@ -16,8 +16,12 @@ mod killed;
 #[cfg(test)]
 mod log;
 #[cfg(test)]
+mod odd;
+#[cfg(test)]
 mod permissions;
 #[cfg(test)]
 mod space;
+#[cfg(test)]
+mod wide;
 #[cfg(test)]
 mod world;

@@ -48,7 +48,7 @@ fn a_source_role_that_may_only_select_is_told_what_capture_needs_and_then_succee
     role.may(End::Source, "GRANT SELECT ON item, label TO ROLE");
     world.write_settings(&role.place(End::Source), &world.place(End::Target));
     let told = world.migrate(&["capture", "install", "items"]).expect_code(3);
-    let told = told.expect_words(&["GRANT CREATE ON DATABASE", "GRANT postgres TO"]);
+    let told = told.expect_words(&["GRANT CREATE ON DATABASE", "ALTER TABLE public.item OWNER TO"]);
     role.grant_as_told(End::Source, &told.text);
     world.migrate(&["capture", "install", "items"]).expect_code(0);
     world.catch_up();
@@ -60,6 +60,7 @@ fn a_source_role_that_may_only_select_is_told_what_a_run_needs_and_then_succeeds
     let world = World::captured(Engine::Postgres, 40);
     let role = Role::new(&world, "runner");
     world.write_settings(&role.place(End::Source), &world.place(End::Target));
+    world.migrate(&["status", "items"]).expect_code(3).expect_words(&["does not permit", "GRANT SELECT ON"]);
     let told = world.migrate(&["run", "items", "--until-caught-up"]).expect_code(3);
     let told = told.expect_words(&["GRANT SELECT ON", "SCHEMA banyan", "heartbeat"]);
     role.grant_as_told(End::Source, &told.text);
@@ -75,6 +76,8 @@ fn a_target_role_without_insert_is_told_the_grant_and_then_succeeds() {
     let role = Role::new(&world, "poor");
     role.may(End::Target, "GRANT SELECT ON article, label TO ROLE");
     world.write_settings(&world.place(End::Source), &role.place(End::Target));
+    let planned = world.migrate(&["plan", "items"]).expect_code(1);
+    planned.expect_words(&["GRANT SELECT, INSERT, UPDATE, DELETE ON", "ALTER TABLE public.article OWNER TO"]);
     let told = world.migrate(&["run", "items", "--until-caught-up"]).expect_code(3);
     let told = told.expect_words(&[
         "GRANT SELECT, INSERT, UPDATE, DELETE ON public.article",
@@ -83,9 +86,22 @@ fn a_target_role_without_insert_is_told_the_grant_and_then_succeeds() {
     role.grant_as_told(End::Target, &told.text);
     // Loading drops and builds indexes, which only an owner may.
     let told = world.migrate(&["run", "items", "--until-caught-up"]).expect_code(3);
-    role.grant_as_told(End::Target, &told.expect_words(&["GRANT postgres TO"]).text);
+    role.grant_as_told(End::Target, &told.expect_words(&["ALTER TABLE public.article OWNER TO"]).text);
     world.migrate(&["run", "items", "--until-caught-up"]).expect_code(0);
     world.assert_settled();
+}
+
+#[test]
+fn a_table_of_a_role_that_is_no_superuser_asks_for_membership_in_it() {
+    let world = World::with_rows(Engine::Postgres, 4);
+    let (owner, role) = (Role::new(&world, "owner"), Role::new(&world, "member"));
+    world.run_sql(End::Source, &format!("ALTER TABLE item OWNER TO {}", owner.name));
+    world.write_settings(&role.place(End::Source), &world.place(End::Target));
+    let told = world.migrate(&["capture", "install", "items"]).expect_code(3);
+    let told = told
+        .expect_words(&[&format!("GRANT {} TO {}", owner.name, role.name), "ALTER TABLE public.label OWNER"]);
+    role.grant_as_told(End::Source, &told.text);
+    world.migrate(&["capture", "install", "items"]).expect_code(0);
 }
 
 #[test]

@@ -329,10 +329,10 @@ pub(super) fn describe(connection: &mut Connection) -> Result<Vec<TableShape>, M
            SELECT f.conrelid, d.depth + 1 FROM depth d JOIN pg_constraint f ON f.confrelid = d.oid \
            WHERE f.contype = 'f' AND f.conrelid <> f.confrelid AND d.depth < 40) \
          SELECT o.name, a.attname, format_type(a.atttypid, a.atttypmod), (a.attgenerated <> '')::int, \
-           array_position((SELECT i.indkey::int[] FROM pg_index i WHERE i.indrelid = o.oid AND i.indisunique \
+           array_position((SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]::int[] FROM pg_index i WHERE i.indrelid = o.oid AND i.indisunique \
              AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute n \
-               WHERE n.attrelid = o.oid AND n.attnum = ANY (i.indkey) AND NOT n.attnotnull) \
-             ORDER BY i.indisprimary DESC, i.indnatts, i.indexrelid LIMIT 1), a.attnum::int) \
+               WHERE n.attrelid = o.oid AND n.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1]) AND NOT n.attnotnull) \
+             ORDER BY i.indisprimary DESC, i.indnkeyatts, i.indexrelid LIMIT 1), a.attnum::int) \
          FROM own o JOIN pg_attribute a ON a.attrelid = o.oid AND a.attnum > 0 AND NOT a.attisdropped \
          ORDER BY (SELECT max(d.depth) FROM depth d WHERE d.oid = o.oid), o.name, a.attnum",
     )?;

@@ -3,7 +3,7 @@
 //! Invariant: the ranges of a mapping follow each other without gap or overlap, as each begins where the last one made ends;
 //! one with an open end is the mapping's last. A lease is changed only under its number.
 
-use super::connection::{Connection, column};
+use super::connection::{Connection, End, column};
 use super::sql::value;
 use crate::engine::driver::{ChunksLeft, LeaseState, RangeEnd};
 use crate::engine::{Bound, ChunkDone, KeyRange, Lease, Mapping, Position, Stream};
@@ -133,6 +133,35 @@ pub(super) fn register(
         under(lease)
     ))?;
     Ok(changed == 1)
+}
+
+/// Ends it behind a key, and makes another one of what is left.
+pub(super) fn split(connection: &mut Connection, lease: &Lease, end: &Bound) -> Result<bool, MigrateError> {
+    let (stream, end) = (value(&lease.stream), value(&end.0));
+    let up_to = lease.range.up_to.as_ref().map_or_else(|| "NULL".to_owned(), |bound| value(&bound.0));
+    let (mapping, chunk) = (lease.mapping, lease.chunk);
+    // The next chunk begins where the one with the greatest number ends, so what is left of any other gets a number below all.
+    let rest = format!(
+        "INSERT INTO banyan.chunk (stream, mapping, chunk, after_key, up_to, lease, leased_until) \
+         SELECT {stream}, {mapping}, CASE WHEN max(chunk) = {chunk} THEN {chunk} + 1 ELSE least(min(chunk), 0) - 1 END, \
+           {end}, {up_to}, nextval('banyan.lease'), '-infinity' \
+         FROM banyan.chunk WHERE stream = {stream} AND mapping = {mapping} ON CONFLICT DO NOTHING"
+    );
+    let split = |connection: &mut Connection| {
+        if connection.run(&format!("UPDATE banyan.chunk SET up_to = {end} WHERE {}", under(lease)))? == 0 {
+            return Ok(End::RollBack(Some(false)));
+        }
+        match connection.run(&rest)? {
+            // Another worker made or split a chunk meanwhile and took the number.
+            0 => Ok(End::RollBack(None)),
+            _ => Ok(End::Commit(Some(true))),
+        }
+    };
+    loop {
+        if let Some(done) = connection.transaction("", split)? {
+            return Ok(done);
+        }
+    }
 }
 
 /// Gives it back.

@@ -9,7 +9,7 @@ use super::shape::Shape;
 use super::sql;
 use super::target::{Keyed, keyed};
 use super::{PostgresSource, PostgresTarget, bookkeeping};
-use crate::engine::compare::{CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
+use crate::engine::compare::{CELL, Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
 use crate::engine::{Bound, KeyRange, Mapping, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
@@ -54,12 +54,35 @@ impl Compared {
         Ok(rows.iter().map(read).collect())
     }
 
-    fn shown(&self, connection: &mut Connection, shape: &Shape) -> Result<Vec<ShownRow>, MigrateError> {
-        let types = self.values.iter().zip(&shape.target.columns);
-        let values = types.map(|(value, kind)| kind.shown(&format!("({value})::{}", kind.wire())));
+    /// Cells are cut by the server: whole ones need not fit here.
+    fn shown(
+        &self,
+        connection: &mut Connection,
+        shape: &Shape,
+        cells: Cells,
+    ) -> Result<Vec<ShownRow>, MigrateError> {
+        let types = self.values.iter().zip(&shape.target.columns).enumerate();
+        let values = types.map(|(at, (value, kind))| {
+            format!("{} AS v{at}", kind.shown(&format!("({value})::{}", kind.wire())))
+        });
         let values: Vec<String> = values.collect();
+        let cell = |at: usize| match cells {
+            Cells::Whole => format!("q.v{at}"),
+            Cells::Cut => format!(
+                "CASE WHEN length(q.v{at}) > {CELL} THEN concat(left(q.v{at}, {CELL}), '... (', length(q.v{at}), \
+                 ' characters, hash ', to_hex(hashtextextended(q.v{at} COLLATE \"C\", 11)), ')') ELSE q.v{at} END"
+            ),
+        };
+        let (mut shown, mut bytes) = (Vec::new(), Vec::new());
+        for at in 0..values.len() {
+            shown.push(cell(at));
+            bytes.push(format!("coalesce(octet_length(q.v{at}), 0)::bigint"));
+        }
+        // OFFSET keeps the server from making each text anew wherever it is named.
         let rows = connection.rows(&format!(
-            "SELECT {}, {} FROM {} WHERE {}",
+            "SELECT q.k, {}, {} FROM (SELECT {} AS k, {} FROM {} WHERE {} OFFSET 0) q",
+            bytes.join(" + "),
+            shown.join(", "),
             shape.bound(&self.key),
             values.join(", "),
             self.from,
@@ -67,7 +90,8 @@ impl Compared {
         ))?;
         let read = |row: &postgres::SimpleQueryRow| ShownRow {
             key: Bound(column(row, 0).to_owned()),
-            values: (1..=values.len()).map(|at| row.get(at).map(str::to_owned)).collect(),
+            bytes: column(row, 1).parse().unwrap_or_default(),
+            values: (2..values.len() + 2).map(|at| row.get(at).map(str::to_owned)).collect(),
         };
         Ok(rows.iter().map(read).collect())
     }
@@ -197,8 +221,11 @@ impl CompareSource for PostgresSource {
         let shape = self.shapes.of(mapping)?;
         let casts = shape.root_casts();
         among("NULL", &casts, keys)?;
-        of_source(mapping, &shape, |columns| among(columns, &casts, keys))?
-            .shown(&mut self.connection, &shape)
+        of_source(mapping, &shape, |columns| among(columns, &casts, keys))?.shown(
+            &mut self.connection,
+            &shape,
+            Cells::Cut,
+        )
     }
 
     fn dirty_among(
@@ -288,21 +315,36 @@ impl CompareTarget for PostgresTarget {
         part_of_target(mapping, &shape, part)?.hashes(&mut self.connection, &shape)
     }
 
-    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
+    fn show(
+        &mut self,
+        mapping: &Mapping,
+        keys: &[Bound],
+        cells: Cells,
+    ) -> Result<Vec<ShownRow>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let of = of_target(mapping, &shape, |columns| among(&columns.join(", "), &shape.key_casts(), keys))?;
-        of.shown(&mut self.connection, &shape)
+        of.shown(&mut self.connection, &shape, cells)
     }
 
-    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
+    fn rows_without_key(
+        &mut self,
+        mapping: &Mapping,
+        most: u32,
+    ) -> Result<(u64, Vec<ShownRow>), MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let Keyed { from, key } = keyed(mapping, &shape);
         let from = from.replacen(" t JOIN ", " t LEFT JOIN ", 1);
         // By an index where there is one; `IS NULL` alone also holds of a composite value that is there.
         let null = key.iter().map(|key| format!("{key} IS NULL")).collect::<Vec<_>>().join(" OR ");
-        let key = key.join(", ");
-        self.connection
-            .number(&format!("SELECT count(*) FROM {from} WHERE ({null}) AND num_nulls({key}) > 0"))
+        let condition = format!("({null}) AND num_nulls({}) > 0", key.join(", "));
+        let count = self.connection.number(&format!("SELECT count(*) FROM {from} WHERE {condition}"))?;
+        if count == 0 {
+            return Ok((0, Vec::new()));
+        }
+        let values = mapping.columns.iter().map(|column| format!("t.{}", sql::name(column))).collect();
+        let condition = format!("{condition} LIMIT {most}");
+        let rows = Compared { from, condition, key, values };
+        Ok((count, rows.shown(&mut self.connection, &shape, Cells::Cut)?))
     }
 
     fn hold(

@@ -16,6 +16,7 @@ use super::fault::{broken, fault, no_session};
 use super::rows::CopyRows;
 use super::sql;
 use super::tls::Tls;
+use crate::engine::TooMuch;
 use crate::error::MigrateError;
 
 /// `row_security = off` makes a policy that hides rows an error; without it, hidden rows would count as deleted.
@@ -79,12 +80,17 @@ impl Place {
         Ok(Self { config, tls: tls.config, shown, options })
     }
 
+    /// The role that connects.
+    pub(super) fn role(&self) -> &str {
+        self.config.get_user().unwrap_or("the role that migrate connects as")
+    }
+
     /// Connects; `purpose` is what the server's list of sessions shows.
     pub(super) fn open(self: &Arc<Self>, purpose: &str) -> Result<Connection, MigrateError> {
         let mut config = self.config.clone();
         config.application_name(&format!("migrate {purpose}"));
         let tls = MakeRustlsConnect::new(self.tls.clone());
-        let client = config.connect(tls).map_err(|error| no_session(&self.shown, error))?;
+        let client = config.connect(tls).map_err(|error| no_session(self, error))?;
         let mut connection = Connection { client, place: Arc::clone(self), planned: HashMap::new() };
         // An old server does not know every setting, and would say that instead.
         let version = connection.number("SHOW server_version_num")?;
@@ -125,7 +131,7 @@ impl Connection {
 
     /// The rows of a query.
     pub(super) fn rows(&mut self, query: &str) -> Result<Vec<SimpleQueryRow>, MigrateError> {
-        self.try_rows(query).map_err(|error| fault(&self.place.shown, error))
+        self.try_rows(query).map_err(|error| fault(&self.place, error))
     }
 
     /// As [`Self::rows`], for callers who know what to do about an error.
@@ -157,15 +163,15 @@ impl Connection {
         let statement = match planned.get(query) {
             Some(statement) => statement.clone(),
             None => {
-                let statement = client.prepare(query).map_err(|error| fault(&place.shown, error))?;
+                let statement = client.prepare(query).map_err(|error| fault(place, error))?;
                 planned.insert(query.to_owned(), statement.clone());
                 statement
             }
         };
-        let rows = client.query(&statement, &[]).map_err(|error| fault(&place.shown, error))?;
+        let rows = client.query(&statement, &[]).map_err(|error| fault(place, error))?;
         let first = |row: &postgres::Row| row.try_get::<_, Option<String>>(0);
         let texts: Result<Vec<Option<String>>, _> = rows.iter().map(first).collect();
-        Ok(texts.map_err(|error| fault(&place.shown, error))?.into_iter().flatten().collect())
+        Ok(texts.map_err(|error| fault(place, error))?.into_iter().flatten().collect())
     }
 
     /// The first column of the first row as a number.
@@ -180,12 +186,26 @@ impl Connection {
 
     /// A query's rows in the form in which they pass.
     pub(super) fn copy_out(&mut self, query: &str) -> Result<CopyRows, MigrateError> {
-        let shown = &self.place.shown;
+        let all = self.copy_out_up_to(query, u64::MAX)?;
+        all.map_err(|TooMuch { rows }| MigrateError::failed(format!("more than {rows} rows do not fit")))
+    }
+
+    /// The same, if they hold no more than `most` bytes. What the server goes on sending otherwise is thrown away as it comes.
+    pub(super) fn copy_out_up_to(
+        &mut self,
+        query: &str,
+        most: u64,
+    ) -> Result<Result<CopyRows, TooMuch>, MigrateError> {
+        let place = &self.place;
         let statement = format!("COPY ({query}) TO STDOUT (FORMAT binary)");
-        let mut reader = self.client.copy_out(&statement).map_err(|error| fault(shown, error))?;
+        let mut reader = self.client.copy_out(&statement).map_err(|error| fault(place, error))?;
         let mut stream = Vec::new();
-        reader.read_to_end(&mut stream).map_err(|error| broken(shown, error))?;
-        CopyRows::from_stream(stream).map_err(|error| MigrateError::failed(format!("{shown}: {error}")))
+        reader.by_ref().take(most).read_to_end(&mut stream).map_err(|error| broken(place, error))?;
+        if stream.len() as u64 == most {
+            return Ok(Err(TooMuch { rows: CopyRows::whole_tuples(&stream) }));
+        }
+        let rows = CopyRows::from_stream(stream);
+        rows.map(Ok).map_err(|error| MigrateError::failed(format!("{}: {error}", place.shown)))
     }
 
     /// Puts rows into a table.
@@ -200,12 +220,12 @@ impl Connection {
         rows: &CopyRows,
     ) -> Result<Result<u64, postgres::Error>, MigrateError> {
         let statement = format!("COPY {into} FROM STDIN (FORMAT binary)");
-        let shown = &self.place.shown;
-        let mut writer = self.client.copy_in(&statement).map_err(|error| fault(shown, error))?;
+        let place = &self.place;
+        let mut writer = self.client.copy_in(&statement).map_err(|error| fault(place, error))?;
         // An error of the server ends the stream; `finish` then says what it was.
         let written = rows.write_stream(&mut writer).and_then(|()| writer.flush());
         match (writer.finish(), written) {
-            (Ok(_), Err(error)) => Err(broken(shown, error)),
+            (Ok(_), Err(error)) => Err(broken(place, error)),
             (finished, _) => Ok(finished),
         }
     }
@@ -236,7 +256,7 @@ impl Connection {
 
     /// Sorts an error of this connection.
     pub(super) fn fault(&self, error: postgres::Error) -> MigrateError {
-        fault(&self.place.shown, error)
+        fault(&self.place, error)
     }
 
     /// The name of a table with its schema, quoted; refused if there is none.

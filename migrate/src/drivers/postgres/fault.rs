@@ -5,10 +5,13 @@
 
 use postgres::error::{DbError, SqlState};
 
+use super::connection::Place;
+use super::sql;
 use crate::error::MigrateError;
 
-/// Sorts an error of one end, named by `place`.
-pub(super) fn fault(place: &str, error: postgres::Error) -> MigrateError {
+/// Sorts an error of one end.
+pub(super) fn fault(end: &Place, error: postgres::Error) -> MigrateError {
+    let place = &end.shown;
     let Some(told) = error.as_db_error() else {
         return if error.is_closed() || is_transport(&error) {
             unreachable(format!("lost or never had the connection to {place}: {}", whole(&error)), error)
@@ -24,28 +27,31 @@ pub(super) fn fault(place: &str, error: postgres::Error) -> MigrateError {
         return MigrateError::refused(format!("{place} does not let us in: {words}"), remedy);
     }
     if told.code() == &SqlState::INSUFFICIENT_PRIVILEGE {
-        return MigrateError::refused(format!("{place} does not permit it: {words}"), grant(told.message()));
+        return MigrateError::refused(
+            format!("{place} does not permit it: {words}"),
+            grant(told.message(), end.role()),
+        );
     }
     failed(format!("{place} did not do it: {words}"), error)
 }
 
 /// Sorts an error of connecting; what the client itself misses is in its words only.
-pub(super) fn no_session(place: &str, error: postgres::Error) -> MigrateError {
+pub(super) fn no_session(end: &Place, error: postgres::Error) -> MigrateError {
     if whole(&error).contains("password missing") {
         return MigrateError::refused(
-            format!("{place} asks this role for a password"),
+            format!("{} asks this role for a password", end.shown),
             "write it into migrate.toml, before the @: postgres://user:password@host/name",
         );
     }
     if whole(&error).contains("server does not support TLS") {
         return MigrateError::refused(
-            format!("{place} does not speak TLS, which the URL asks for"),
+            format!("{} does not speak TLS, which the URL asks for", end.shown),
             "set ssl = on there with a certificate and restart it; within a private network, write sslmode=prefer",
         );
     }
     match not_trusted(&error) {
-        Some((what, remedy)) => MigrateError::refused(format!("{place} {what}"), remedy),
-        None => fault(place, error),
+        Some((what, remedy)) => MigrateError::refused(format!("{} {what}", end.shown), remedy),
+        None => fault(end, error),
     }
 }
 
@@ -96,12 +102,13 @@ fn tls_error<'a>(error: &'a postgres::Error) -> Option<&'a rustls::Error> {
 }
 
 /// An input or output error on a connection.
-pub(super) fn broken(place: &str, error: std::io::Error) -> MigrateError {
+pub(super) fn broken(end: &Place, error: std::io::Error) -> MigrateError {
+    let place = &end.shown;
     match error.get_ref().and_then(|inner| inner.downcast_ref::<postgres::Error>()) {
         Some(_) => {
             let inner = error.into_inner().and_then(|inner| inner.downcast::<postgres::Error>().ok());
             match inner {
-                Some(inner) => fault(place, *inner),
+                Some(inner) => fault(end, *inner),
                 None => MigrateError::failed(format!("{place} did not do it")),
             }
         }
@@ -165,29 +172,30 @@ fn let_in(told: &DbError) -> Option<&'static str> {
     })
 }
 
-/// The remedy for `permission denied for table item`.
-fn grant(message: &str) -> String {
+/// The remedy for `permission denied for table item`, which the server names without its schema and without quotes.
+fn grant(message: &str, role: &str) -> String {
     let denied = message.strip_prefix("permission denied for ").and_then(|rest| rest.split_once(' '));
-    let role = "to the role that migrate connects as";
+    let role = sql::name(role);
+    let statement =
+        |rights: &str, name: &str| format!("run there: GRANT {rights} {} TO {role}", sql::name(name));
     match denied {
-        Some(("table", name)) => format!("GRANT SELECT, INSERT, UPDATE, DELETE, TRIGGER ON {name} {role}"),
-        Some(("schema", name)) => format!("GRANT USAGE ON SCHEMA {name} {role}"),
-        Some(("database", name)) => format!("GRANT CREATE ON DATABASE {name} {role}"),
-        Some(("function", name)) => format!("GRANT EXECUTE ON FUNCTION {name} {role}"),
-        Some(("sequence", name)) => format!("GRANT USAGE, SELECT, UPDATE ON SEQUENCE {name} {role}"),
+        Some(("table", name)) => statement("SELECT, INSERT, UPDATE, DELETE, TRIGGER ON", name),
+        Some(("schema", name)) => statement("USAGE, CREATE ON SCHEMA", name),
+        Some(("database", name)) => statement("CREATE ON DATABASE", name),
+        Some(("function", name)) => statement("EXECUTE ON FUNCTION", name),
+        Some(("sequence", name)) => statement("USAGE, SELECT, UPDATE ON SEQUENCE", name),
         _ if message.contains("must be owner") => {
-            "connect as the table's owner, or GRANT its owner's role to the role that migrate connects as"
-                .to_owned()
+            format!("run there: ALTER TABLE … OWNER TO {role}, or connect as the table's owner")
         }
         _ if message.contains("row-level security") => {
-            "ALTER ROLE … BYPASSRLS for the role that migrate connects as: it must see every row".to_owned()
+            format!("run there: ALTER ROLE {role} BYPASSRLS, since it must see every row")
         }
         _ if message.contains("session_replication_role") => {
             format!(
-                "GRANT SET ON PARAMETER session_replication_role {role} (before PostgreSQL 15: connect as a superuser)"
+                "run there: GRANT SET ON PARAMETER session_replication_role TO {role} (before PostgreSQL 15: connect as a superuser)"
             )
         }
-        _ => format!("grant it {role}"),
+        _ => format!("grant it to {role}"),
     }
 }
 

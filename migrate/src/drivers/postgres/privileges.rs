@@ -4,6 +4,7 @@
 
 use super::capture::log_name;
 use super::connection::Connection;
+use super::fingerprint::tree;
 use super::sql;
 use crate::engine::Stream;
 use crate::error::MigrateError;
@@ -25,18 +26,19 @@ pub(super) fn missing_at_source(
     connection: &mut Connection,
     stream: &Stream,
 ) -> Result<Vec<String>, MigrateError> {
-    let mut tables = Vec::new();
+    let (mut tables, mut names) = (Vec::new(), Vec::new());
     for (table, _) in stream.captured() {
-        tables.push(sql::value(&connection.qualified(&table)?));
+        let name = connection.qualified(&table)?;
+        names.push(sql::value(&name));
+        tables.push(name);
     }
     connection.texts(&format!(
-        "SELECT format('GRANT SELECT ON %s TO %I', u.name, current_user) FROM unnest(ARRAY[{tables}]::text[]) u(name) \
+        "WITH RECURSIVE {} \
+         SELECT format('GRANT SELECT ON %s TO %I', u.name, current_user) FROM unnest(ARRAY[{}]::text[]) u(name) \
            WHERE NOT has_table_privilege(u.name, 'SELECT') \
-         UNION ALL SELECT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) \
-           FROM unnest(ARRAY[{tables}]::text[]) u(name) JOIN pg_class c ON c.oid = u.name::regclass \
-           WHERE NOT pg_has_role(c.relowner, 'USAGE') \
-         UNION ALL {SCHEMA_AND_TEMP}",
-        tables = tables.join(", ")
+         UNION ALL {OWNERSHIP} UNION ALL {SCHEMA_AND_TEMP}",
+        tree(&tables),
+        names.join(", ")
     ))
 }
 
@@ -80,14 +82,13 @@ pub(super) fn missing_for_loading(
     connection: &mut Connection,
     tables: &[&str],
 ) -> Result<Vec<String>, MigrateError> {
-    let tables: Vec<String> = tables.iter().map(|table| sql::value(table)).collect();
+    let tables: Vec<String> = tables.iter().map(|table| (*table).to_owned()).collect();
     connection.texts(&format!(
-        "WITH wanted AS (SELECT * FROM pg_class WHERE oid = ANY (ARRAY[{}]::regclass[])) \
-         SELECT DISTINCT format('GRANT %I TO %I', pg_get_userbyid(c.relowner), current_user) FROM wanted c \
-           WHERE NOT pg_has_role(c.relowner, 'USAGE') \
+        "WITH RECURSIVE {} {OWNERSHIP} \
          UNION ALL SELECT DISTINCT format('GRANT CREATE ON SCHEMA %I TO %I', n.nspname, current_user) \
-           FROM wanted c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE NOT has_schema_privilege(n.oid, 'CREATE')",
-        tables.join(", ")
+           FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+           WHERE NOT has_schema_privilege(n.oid, 'CREATE')",
+        tree(&tables)
     ))
 }
 
@@ -118,6 +119,13 @@ pub(super) fn missing_at_target(
     connection.run("ROLLBACK")?;
     Ok(missing)
 }
+
+/// For the tables of a CTE `tree`. Who owns one as a superuser gives the table away, not the right to be one.
+const OWNERSHIP: &str = "SELECT DISTINCT CASE WHEN o.rolsuper \
+       THEN format('ALTER TABLE %I.%I OWNER TO %I', n.nspname, c.relname, current_user) \
+       ELSE format('GRANT %I TO %I', o.rolname, current_user) END \
+     FROM tree JOIN pg_class c ON c.oid = tree.oid JOIN pg_namespace n ON n.oid = c.relnamespace \
+     JOIN pg_roles o ON o.oid = c.relowner WHERE NOT pg_has_role(c.relowner, 'USAGE')";
 
 const SCHEMA_AND_TEMP: &str = "SELECT format('GRANT CREATE ON DATABASE %I TO %I', current_database(), current_user) \
        WHERE to_regnamespace('banyan') IS NULL AND NOT has_database_privilege(current_database(), 'CREATE') \

@@ -48,9 +48,14 @@ impl CopyRows {
             return Err(broken("it has another header"));
         }
         stream.drain(..HEADER.len());
-        let (count, end) = walk(&stream).ok_or_else(|| broken("it ends early"))?;
-        stream.truncate(end);
+        let (count, end) = walk(&stream);
+        stream.truncate(end.ok_or_else(|| broken("it ends early"))?);
         Ok(Self { tuples: stream, count })
+    }
+
+    /// How many tuples the beginning of a stream holds as a whole.
+    pub(super) fn whole_tuples(stream: &[u8]) -> u64 {
+        walk(stream.get(HEADER.len()..).unwrap_or_default()).0
     }
 
     /// Writes a whole stream.
@@ -61,22 +66,31 @@ impl CopyRows {
     }
 }
 
-/// How many tuples there are, and where their trailer begins.
-fn walk(bytes: &[u8]) -> Option<(u64, usize)> {
+/// How many tuples there are as a whole, and where their trailer begins, if the stream comes so far.
+fn walk(bytes: &[u8]) -> (u64, Option<usize>) {
     let (mut count, mut at) = (0, 0);
     loop {
-        let fields = i16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?);
-        if fields < 0 {
-            return Some((count, at));
+        match behind_tuple(bytes, at) {
+            Some(next) if next == at => return (count, Some(at)),
+            Some(next) if next <= bytes.len() => (count, at) = (count + 1, next),
+            _ => return (count, None),
         }
-        at += 2;
-        for _ in 0..fields {
-            let length = i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
-            // NULL has the length -1 and no bytes.
-            at += 4 + usize::try_from(length).unwrap_or(0);
-        }
-        count += 1;
     }
+}
+
+/// Where the tuple that begins at a place ends; at that place if the trailer stands there.
+fn behind_tuple(bytes: &[u8], mut at: usize) -> Option<usize> {
+    let fields = i16::from_be_bytes(bytes.get(at..at + 2)?.try_into().ok()?);
+    if fields < 0 {
+        return Some(at);
+    }
+    at += 2;
+    for _ in 0..fields {
+        let length = i32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?);
+        // NULL has the length -1 and no bytes.
+        at += 4 + usize::try_from(length).unwrap_or(0);
+    }
+    Some(at)
 }
 
 fn broken(what: &str) -> io::Error {

@@ -13,7 +13,9 @@ use super::rows::CopyRows;
 use super::shape::{Shape, Shapes};
 use super::{capture, fingerprint, privileges, sql};
 use crate::engine::driver::{CaptureState, TableShape};
-use crate::engine::{Batch, Bound, Dirty, KeyRange, Mapping, Position, Rows as _, Source, Stream, Touched};
+use crate::engine::{
+    Batch, Bound, Bounded, Dirty, KeyRange, Mapping, Position, Rows as _, Source, Stream, TooMuch, Touched,
+};
 use crate::error::MigrateError;
 
 /// The planner knows nothing of how many keys are staged; these make it find rows by index wherever there is one, and leave it
@@ -130,13 +132,24 @@ impl PostgresSource {
         shape: &Shape,
         keys: &str,
     ) -> Result<Batch<CopyRows>, MigrateError> {
+        let all = self.batch_up_to(mapping, shape, keys, u64::MAX)?;
+        all.map_err(|TooMuch { rows }| MigrateError::failed(format!("more than {rows} rows do not fit")))
+    }
+
+    fn batch_up_to(
+        &mut self,
+        mapping: &Mapping,
+        shape: &Shape,
+        keys: &str,
+        most: u64,
+    ) -> Result<Bounded<CopyRows>, MigrateError> {
         let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
         let on_wire = shape.root_key_on_wire(&places);
         let picked = self.connection.copy_out(&format!("SELECT {on_wire} FROM ({keys}) q"))?;
         let select = shape.select(mapping, |columns| format!("({columns}) IN ({keys})"))?;
         let columns = shape.columns_on_wire(mapping);
-        let rows = self.connection.copy_out(&format!("SELECT {columns} FROM {select}"))?;
-        Ok(Batch { keys: picked, rows })
+        let rows = self.connection.copy_out_up_to(&format!("SELECT {columns} FROM {select}"), most)?;
+        Ok(rows.map(|rows| Batch { keys: picked, rows }))
     }
 
     fn given(&self, shape: &Shape, table: &str) -> String {
@@ -272,7 +285,8 @@ impl Source for PostgresSource {
         mapping: &Mapping,
         from: u64,
         size: u32,
-    ) -> Result<Option<Batch<CopyRows>>, MigrateError> {
+        most: u64,
+    ) -> Result<Option<Bounded<CopyRows>>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         if from >= self.staged.get(&shape.tag).copied().unwrap_or(0) {
             return Ok(None);
@@ -280,7 +294,7 @@ impl Source for PostgresSource {
         let (tag, names) = (&shape.tag, sql::numbered("s.k", shape.root_key.len()));
         let to = from + u64::from(size);
         let keys = format!("SELECT {names} FROM pg_temp.staged_{tag} s WHERE s.n > {from} AND s.n <= {to}");
-        self.batch(mapping, &shape, &keys).map(Some)
+        self.batch_up_to(mapping, &shape, &keys, most).map(Some)
     }
 
     fn widen(
@@ -320,13 +334,12 @@ impl Source for PostgresSource {
     fn range_end(
         &mut self,
         mapping: &Mapping,
-        after: Option<&Bound>,
+        range: &KeyRange,
         rows: u32,
     ) -> Result<Option<Bound>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let key = shape.root_key.join(", ");
-        let range = KeyRange { after: after.cloned(), up_to: None };
-        let within = sql::within(&key, &shape.root_casts(), &range)?;
+        let within = sql::within(&key, &shape.root_casts(), range)?;
         let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
         // In a select of its own, or every row that is passed over would be made a bound, too.
         let end = self.connection.text(&format!(
@@ -339,28 +352,34 @@ impl Source for PostgresSource {
         Ok(end.map(Bound))
     }
 
-    fn range(&mut self, mapping: &Mapping, range: &KeyRange) -> Result<Batch<CopyRows>, MigrateError> {
+    fn range(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+        most: u64,
+    ) -> Result<Bounded<CopyRows>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let casts = shape.root_casts();
         let within = sql::within(&shape.root_key.join(", "), &casts, range)?;
         let keys = shape.root_key_on_wire(&shape.root_key);
         let keys = self.connection.copy_out(&format!("SELECT {keys} FROM {} WHERE {within}", shape.root))?;
-        Ok(Batch { keys, ..self.range_to_load(mapping, range)? })
+        Ok(self.range_to_load(mapping, range, most)?.map(|batch| Batch { keys, ..batch }))
     }
 
     fn range_to_load(
         &mut self,
         mapping: &Mapping,
         range: &KeyRange,
-    ) -> Result<Batch<CopyRows>, MigrateError> {
+        most: u64,
+    ) -> Result<Bounded<CopyRows>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let casts = shape.root_casts();
         sql::within("", &casts, range)?;
         let columns = shape.columns_on_wire(mapping);
         let select =
             shape.select(mapping, |columns| sql::within(columns, &casts, range).unwrap_or_default())?;
-        let rows = self.connection.copy_out(&format!("SELECT {columns} FROM {select}"))?;
-        Ok(Batch { keys: CopyRows::default(), rows })
+        let rows = self.connection.copy_out_up_to(&format!("SELECT {columns} FROM {select}"), most)?;
+        Ok(rows.map(|rows| Batch { keys: CopyRows::default(), rows }))
     }
 
     fn rows_of(&mut self, mapping: &Mapping, keys: &CopyRows) -> Result<Batch<CopyRows>, MigrateError> {

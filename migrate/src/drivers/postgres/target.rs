@@ -195,6 +195,10 @@ impl Target for PostgresTarget {
         chunks::register(&mut self.connection, lease, snapshot)
     }
 
+    fn split_chunk(&mut self, lease: &Lease, end: &Bound) -> Result<bool, MigrateError> {
+        chunks::split(&mut self.connection, lease, end)
+    }
+
     fn release_chunk(&mut self, lease: &Lease) -> Result<(), MigrateError> {
         chunks::release(&mut self.connection, lease)
     }

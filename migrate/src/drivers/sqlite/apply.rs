@@ -12,6 +12,10 @@ use super::target::{Ending, SqliteTarget};
 use crate::engine::{Batch, ChunkDone, Guard, Mapping, Outcome, Phase, Touched};
 use crate::error::MigrateError;
 
+/// The page cache of a connection that writes rows. SQLite is built so that the connections of a process share one pool, as large as
+/// their caches together; so only who writes rows asks for more than SQLite gives by itself.
+const CACHE_KIB: u32 = 10_000;
+
 /// A mapping's names as the statements use them: the table is `t`, a staged row `r`.
 pub(super) struct Names {
     pub(super) table: String,
@@ -151,6 +155,10 @@ impl SqliteTarget {
             (&names.touched, format!("{keys}, UNIQUE ({keys})")),
             (&names.rows, format!("n INTEGER PRIMARY KEY, {rows}")),
         ];
+        if self.made.is_empty() {
+            let cache = format!("PRAGMA {}.cache_size = -{CACHE_KIB}", self.schema);
+            self.conn.execute_batch(&cache)?;
+        }
         for (table, columns) in tables {
             if !self.made.contains(table) {
                 self.conn.execute_batch(&format!("CREATE TABLE IF NOT EXISTS {table} ({columns})"))?;

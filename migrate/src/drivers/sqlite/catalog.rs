@@ -71,8 +71,12 @@ impl Table {
         let hidden = |alias: &str| columns.iter().any(|column| column.name.eq_ignore_ascii_case(alias));
         let rowid = ["rowid", "_rowid_", "oid"].into_iter().find(|alias| !hidden(alias));
         let rowid = rowid.filter(|_| !without_rowid);
+        // Columns may hide every name of the rowid but that of the key.
+        let key = || sole_integer_key(&columns).filter(|_| !without_rowid).map(|key| quote(&key.name));
         let by_rowid = rowid
-            .map(|rowid| Unique { terms: vec![(rowid.to_owned(), "BINARY".to_owned())], condition: None });
+            .map(str::to_owned)
+            .or_else(key)
+            .map(|rowid| Unique { terms: vec![(rowid, "BINARY".to_owned())], condition: None });
         let mut uniques: Vec<Unique> = by_rowid.into_iter().collect();
         for index in indexes(conn, schema, name)?.iter().filter(|index| index.unique) {
             uniques.push(index.read(conn, schema)?);
@@ -127,10 +131,14 @@ impl Table {
 
     /// Its column that is the rowid under another name.
     pub(super) fn integer_key(&self) -> Option<&Column> {
-        let mut key = self.columns.iter().filter(|column| column.key_part > 0);
-        let first = key.next().filter(|column| column.declared == "INTEGER" && self.rowid.is_some());
-        first.filter(|_| key.next().is_none())
+        sole_integer_key(&self.columns).filter(|_| self.rowid.is_some())
     }
+}
+
+fn sole_integer_key(columns: &[Column]) -> Option<&Column> {
+    let mut key = columns.iter().filter(|column| column.key_part > 0);
+    let first = key.next().filter(|column| column.declared == "INTEGER");
+    first.filter(|_| key.next().is_none())
 }
 
 impl Unique {

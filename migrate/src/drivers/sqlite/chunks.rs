@@ -113,6 +113,23 @@ impl SqliteTarget {
         self.change_chunk(lease, "snapshot = ?5", &snapshot.0)
     }
 
+    pub(super) fn split(&mut self, lease: &Lease, end: &Bound) -> Result<bool, MigrateError> {
+        if !self.change_chunk(lease, "up_to = ?5", &end.0)? {
+            return Ok(false);
+        }
+        // The next chunk begins where the one with the greatest number ends, so what is left of any other gets a number below all.
+        let sql = format!(
+            "INSERT INTO {chunks} (stream, mapping, chunk, after, up_to, lease, lease_until) \
+             SELECT ?1, ?2, CASE WHEN max(chunk) = ?3 THEN ?3 + 1 ELSE min(min(chunk), 0) - 1 END, ?4, ?5, 0, 0 \
+             FROM {chunks} WHERE stream = ?1 AND mapping = ?2",
+            chunks = self.table("banyan_chunks")
+        );
+        let up_to = lease.range.up_to.as_ref().map(|bound| bound.0.as_str());
+        let mut statement = self.conn.prepare_cached(&sql)?;
+        statement.execute((&lease.stream, lease.mapping, lease.chunk, &end.0, up_to))?;
+        Ok(true)
+    }
+
     pub(super) fn release(&mut self, lease: &Lease) -> Result<(), MigrateError> {
         self.change_chunk(lease, "lease_until = 0, snapshot = NULLIF(?5, '')", "").map(drop)
     }

@@ -8,13 +8,13 @@ use super::apply::Names;
 use super::bookkeeping;
 use super::catalog::{Table, Unique};
 use super::log::select;
-use super::rows::{RowHasher, SqliteRows, bound, show};
+use super::rows::{RowHasher, SqliteRows, bound, show, show_cut, size};
 use super::source::SqliteSource;
-use super::sql::{list, numbered, quote, ranged, replace, within};
+use super::sql::{among, list, numbered, quote, ranged, replace, within};
 use super::staged::{Bounds, row_width};
 use super::target::SqliteTarget;
-use crate::engine::compare::{CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
-use crate::engine::{Bound, KeyRange, Mapping, Position, Source as _, Stream, StreamRow};
+use crate::engine::compare::{Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
+use crate::engine::{Bound, KeyRange, Mapping, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
 /// Where a result row holds the source key and the mapped columns.
@@ -97,17 +97,20 @@ impl Reading<'_> {
         Ok(hashes)
     }
 
-    fn shown(&self) -> Result<Vec<ShownRow>, MigrateError> {
+    fn shown(&self, cells: Cells) -> Result<Vec<ShownRow>, MigrateError> {
+        let text = match cells {
+            Cells::Whole => show,
+            Cells::Cut => show_cut,
+        };
         let mut shown = Vec::new();
         self.read(|row, layout| {
-            let values = layout.columns.clone().map(|place| {
+            let (mut values, mut bytes) = (Vec::new(), 0);
+            for place in layout.columns.clone() {
                 let value = row.get_ref(place)?;
-                Ok((value != rusqlite::types::ValueRef::Null).then(|| show(value)))
-            });
-            shown.push(ShownRow {
-                key: key(row, layout)?,
-                values: values.collect::<Result<_, rusqlite::Error>>()?,
-            });
+                values.push((value != rusqlite::types::ValueRef::Null).then(|| text(value)));
+                bytes += size(value);
+            }
+            shown.push(ShownRow { key: key(row, layout)?, values, bytes });
             Ok(())
         })?;
         Ok(shown)
@@ -175,18 +178,10 @@ impl SqliteSource {
 
     fn rows_of_bounds(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
         let keys = self.keys(mapping, keys)?;
-        let rows = self.rows_of(mapping, &keys)?.rows;
+        let sql = among(mapping, &self.want(mapping, &keys)?);
+        let bounds = Bounds::of(&KeyRange::default(), mapping.root_key.len())?;
         let layout = Layout::of_source(mapping);
-        let shown = (0..rows.count()).map(|row| ShownRow {
-            key: bound(layout.key.iter().map(|place| rows.at(row, *place))),
-            values: layout
-                .columns
-                .clone()
-                .map(|place| rows.at(row, place))
-                .map(|value| (value != rusqlite::types::ValueRef::Null).then(|| show(value)))
-                .collect(),
-        });
-        Ok(shown.collect())
+        Reading { conn: &self.conn, sql, bounds, layout, bucket: None }.shown(Cells::Cut)
     }
 
     fn staged_among(
@@ -322,7 +317,7 @@ impl SqliteTarget {
         format!("SELECT {key}, {columns} FROM {table} AS t JOIN {map} AS m ON {own} WHERE {{keys {key}}}")
     }
 
-    fn shown(&self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
+    fn shown(&self, mapping: &Mapping, keys: &[Bound], cells: Cells) -> Result<Vec<ShownRow>, MigrateError> {
         let width = mapping.root_key.len();
         let select = self.keyed_select(mapping);
         let sql = replace(&select, "keys", |keys| {
@@ -334,13 +329,13 @@ impl SqliteTarget {
             let bounds = Bounds::of(&KeyRange { after: Some(key.clone()), up_to: None }, width)?;
             let layout = Layout::of_target(mapping);
             shown.extend(
-                Reading { conn: &self.conn, sql: sql.clone(), bounds, layout, bucket: None }.shown()?,
+                Reading { conn: &self.conn, sql: sql.clone(), bounds, layout, bucket: None }.shown(cells)?,
             );
         }
         Ok(shown)
     }
 
-    fn count_without_key(&self, mapping: &Mapping) -> Result<u64, MigrateError> {
+    fn without_key(&self, mapping: &Mapping, most: u32) -> Result<(u64, Vec<ShownRow>), MigrateError> {
         let names = Names::of(self.schema, mapping);
         let condition = match &names.map {
             None => format!("{} IS NULL", names.carried.join(" IS NULL OR ")),
@@ -351,7 +346,13 @@ impl SqliteTarget {
             }
         };
         let sql = format!("SELECT count(*) FROM {} AS t WHERE {condition}", names.table);
-        Ok(self.conn.query_row(&sql, [], |row| row.get(0))?)
+        let count = self.conn.query_row(&sql, [], |row| row.get(0))?;
+        let columns = list("t.", &mapping.columns);
+        let sql = format!("SELECT {columns} FROM {} AS t WHERE {condition} LIMIT {most}", names.table);
+        let bounds = Bounds::of(&KeyRange::default(), names.width)?;
+        let layout = Layout { key: Vec::new(), columns: 0..mapping.columns.len() };
+        let rows = Reading { conn: &self.conn, sql, bounds, layout, bucket: None }.shown(Cells::Cut)?;
+        Ok((count, rows))
     }
 }
 
@@ -377,13 +378,22 @@ impl CompareTarget for SqliteTarget {
         self.located(done)
     }
 
-    fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
-        let done = self.shown(mapping, keys);
+    fn show(
+        &mut self,
+        mapping: &Mapping,
+        keys: &[Bound],
+        cells: Cells,
+    ) -> Result<Vec<ShownRow>, MigrateError> {
+        let done = self.shown(mapping, keys, cells);
         self.located(done)
     }
 
-    fn rows_without_key(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
-        let done = self.count_without_key(mapping);
+    fn rows_without_key(
+        &mut self,
+        mapping: &Mapping,
+        most: u32,
+    ) -> Result<(u64, Vec<ShownRow>), MigrateError> {
+        let done = self.without_key(mapping, most);
         self.located(done)
     }
 

@@ -15,7 +15,7 @@ use rusqlite::{Connection, OptionalExtension as _, Params, Row};
 use super::place::{Place, void};
 use super::rows::{RowHasher, SqliteRows};
 use super::sql::quote;
-use crate::engine::Position;
+use crate::engine::{Position, Rows as _, TooMuch};
 use crate::error::MigrateError;
 
 /// The tables, made in the file that the connection writes.
@@ -144,4 +144,24 @@ pub(super) fn select(
         taken.take(row, 0)?;
     }
     Ok(taken)
+}
+
+/// The same for a batch of no more than `most` bytes.
+pub(super) fn select_up_to(
+    conn: &Connection,
+    most: u64,
+    (sql, width): (&str, usize),
+    params: impl Params,
+) -> Result<Result<SqliteRows, TooMuch>, rusqlite::Error> {
+    let mut taken = SqliteRows::with_room(width);
+    let mut statement = conn.prepare_cached(sql)?;
+    let mut rows = statement.query(params)?;
+    while let Some(row) = rows.next()? {
+        let fitting = taken.len();
+        taken.take(row, 0)?;
+        if taken.bytes() > most {
+            return Ok(Err(TooMuch { rows: fitting }));
+        }
+    }
+    Ok(Ok(taken))
 }

@@ -7,8 +7,13 @@ use rusqlite::{CachedStatement, Row, ToSql};
 use serde::{Deserialize, Serialize};
 use twox_hash::XxHash3_64;
 
+use crate::engine::compare::{CELL, is_cut};
 use crate::engine::{Bound, Rows};
 use crate::error::MigrateError;
+
+/// Room taken at once for many rows. So much is a mapping of its own, of which only what is filled counts as memory and which goes
+/// back as a whole; a buffer that grows step by step lies between the pages of SQLite's cache, and the holes it leaves fit no later one.
+const ROOM: usize = 33 << 20;
 
 /// Rows of one width.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +68,12 @@ impl Rows for SqliteRows {
 impl SqliteRows {
     pub(super) fn new(width: usize) -> Self {
         Self { width, ..Self::default() }
+    }
+
+    /// For a batch, which may be large.
+    pub(super) fn with_room(width: usize) -> Self {
+        let (cells, bytes) = (Vec::with_capacity(ROOM / size_of::<Cell>()), Vec::with_capacity(ROOM));
+        Self { width, cells, bytes }
     }
 
     pub(super) fn count(&self) -> usize {
@@ -178,6 +189,29 @@ pub(super) fn show(value: ValueRef<'_>) -> String {
         ValueRef::Blob(bytes) => {
             format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         }
+    }
+}
+
+/// The same, cut if it is longer than a cell. Bytes may become fewer characters than there are of them, yet at most four one.
+pub(super) fn show_cut(value: ValueRef<'_>) -> String {
+    let (ValueRef::Text(bytes) | ValueRef::Blob(bytes)) = value else { return show(value) };
+    let beginning = bytes.get(..4 * CELL).unwrap_or(bytes);
+    let shown = show(match value {
+        ValueRef::Text(_) => ValueRef::Text(beginning),
+        _ => ValueRef::Blob(beginning),
+    });
+    if !is_cut(&shown) {
+        return shown;
+    }
+    let beginning: String = shown.chars().take(CELL).collect();
+    format!("{beginning}... ({} bytes, hash {:016x})", bytes.len(), XxHash3_64::oneshot(bytes))
+}
+
+/// About how much memory a value takes.
+pub(super) fn size(value: ValueRef<'_>) -> u64 {
+    match value {
+        ValueRef::Text(bytes) | ValueRef::Blob(bytes) => bytes.len() as u64,
+        _ => 8,
     }
 }
 

@@ -16,7 +16,8 @@ use super::sql::replace;
 use super::staged::row_width;
 use super::{SqliteOptions, capture, catalog, connection};
 use crate::engine::{
-    Batch, Bound, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, TableShape, Touched,
+    Batch, Bound, Bounded, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, TableShape,
+    Touched,
 };
 use crate::error::MigrateError;
 use crate::sqlite::words;
@@ -303,8 +304,9 @@ impl Source for SqliteSource {
         mapping: &Mapping,
         from: u64,
         size: u32,
-    ) -> Result<Option<Batch<SqliteRows>>, MigrateError> {
-        let done = self.staged_piece(mapping, from, size);
+        most: u64,
+    ) -> Result<Option<Bounded<SqliteRows>>, MigrateError> {
+        let done = self.staged_piece(mapping, from, size, most);
         self.located(done)
     }
 
@@ -322,15 +324,20 @@ impl Source for SqliteSource {
     fn range_end(
         &mut self,
         mapping: &Mapping,
-        after: Option<&Bound>,
+        range: &KeyRange,
         rows: u32,
     ) -> Result<Option<Bound>, MigrateError> {
-        let done = self.end_of_range(mapping, after, rows);
+        let done = self.end_of_range(mapping, range, rows);
         self.located(done)
     }
 
-    fn range(&mut self, mapping: &Mapping, range: &KeyRange) -> Result<Batch<SqliteRows>, MigrateError> {
-        let done = self.read_range(mapping, range);
+    fn range(
+        &mut self,
+        mapping: &Mapping,
+        range: &KeyRange,
+        most: u64,
+    ) -> Result<Bounded<SqliteRows>, MigrateError> {
+        let done = self.read_range(mapping, range, most);
         self.located(done)
     }
 
@@ -338,8 +345,9 @@ impl Source for SqliteSource {
         &mut self,
         mapping: &Mapping,
         range: &KeyRange,
-    ) -> Result<Batch<SqliteRows>, MigrateError> {
-        let done = self.rows_of_range(mapping, range);
+        most: u64,
+    ) -> Result<Bounded<SqliteRows>, MigrateError> {
+        let done = self.rows_of_range(mapping, range, most);
         self.located(done)
     }
 

@@ -5,12 +5,12 @@
 
 use rusqlite::{OptionalExtension as _, ToSql, named_params};
 
-use super::log::select;
+use super::log::{select, select_up_to};
 use super::place::Place;
 use super::rows::{Borrowed, SqliteRows, bind};
 use super::source::SqliteSource;
 use super::sql::{among, list, numbered, quote, ranged, replace, tuple, within};
-use crate::engine::{Batch, Bound, KeyRange, Mapping, Position};
+use crate::engine::{Batch, Bound, Bounded, KeyRange, Mapping, Position};
 use crate::error::MigrateError;
 
 /// A range's bounds as named parameters.
@@ -143,7 +143,8 @@ impl SqliteSource {
         mapping: &Mapping,
         from: u64,
         size: u32,
-    ) -> Result<Option<Batch<SqliteRows>>, MigrateError> {
+        most: u64,
+    ) -> Result<Option<Bounded<SqliteRows>>, MigrateError> {
         let width = mapping.root_key.len();
         let table = self.key_table("staged", width)?;
         let staged = format!("SELECT {} FROM {table} WHERE n > :from AND n <= :to", numbered("k", width));
@@ -153,8 +154,9 @@ impl SqliteSource {
             return Ok(None);
         }
         let sql = among(mapping, &staged);
-        let rows = select(&self.conn, &sql, row_width(mapping), named_params! { ":from": from, ":to": to })?;
-        Ok(Some(Batch { keys, rows }))
+        let params = named_params! { ":from": from, ":to": to };
+        let rows = select_up_to(&self.conn, most, (&sql, row_width(mapping)), params)?;
+        Ok(Some(rows.map(|rows| Batch { keys, rows })))
     }
 
     pub(super) fn wider(
@@ -186,9 +188,15 @@ impl SqliteSource {
         mapping: &Mapping,
         keys: &SqliteRows,
     ) -> Result<Batch<SqliteRows>, MigrateError> {
+        self.want(mapping, keys)?;
+        self.wanted(mapping)
+    }
+
+    /// Puts keys aside; gives the select of them.
+    pub(super) fn want(&mut self, mapping: &Mapping, keys: &SqliteRows) -> Result<String, MigrateError> {
         let wanted = self.emptied("wanted", mapping.root_key.len())?;
         self.put(&wanted, keys)?;
-        self.wanted(mapping)
+        Ok(format!("SELECT {} FROM {wanted}", numbered("k", mapping.root_key.len())))
     }
 
     fn wanted(&mut self, mapping: &Mapping) -> Result<Batch<SqliteRows>, MigrateError> {
@@ -202,16 +210,15 @@ impl SqliteSource {
     pub(super) fn end_of_range(
         &mut self,
         mapping: &Mapping,
-        after: Option<&Bound>,
+        range: &KeyRange,
         rows: u32,
     ) -> Result<Option<Bound>, MigrateError> {
         let width = mapping.root_key.len();
-        let range = KeyRange { after: after.cloned(), up_to: None };
         let keys = list("", &mapping.root_key);
-        let (root, within) = (self.root(mapping), within(&keys, width, &range));
+        let (root, within) = (self.root(mapping), within(&keys, width, range));
         let skip = rows.max(1) - 1;
         let sql = format!("SELECT {keys} FROM {root} WHERE {within} ORDER BY {keys} LIMIT 1 OFFSET {skip}");
-        let last = Bounds::of(&range, width)?.with(|params| select(&self.conn, &sql, width, params))?;
+        let last = Bounds::of(range, width)?.with(|params| select(&self.conn, &sql, width, params))?;
         Ok((last.count() > 0).then(|| last.bound(0)))
     }
 
@@ -219,27 +226,30 @@ impl SqliteSource {
         &mut self,
         mapping: &Mapping,
         range: &KeyRange,
-    ) -> Result<Batch<SqliteRows>, MigrateError> {
+        most: u64,
+    ) -> Result<Bounded<SqliteRows>, MigrateError> {
         let width = mapping.root_key.len();
         let keys = list("", &mapping.root_key);
         let sql = format!("SELECT {keys} FROM {} WHERE {}", self.root(mapping), within(&keys, width, range));
         let bounds = Bounds::of(range, width)?;
         let keys = bounds.with(|params| select(&self.conn, &sql, width, params))?;
-        Ok(Batch { keys, ..self.rows_of_range(mapping, range)? })
+        Ok(self.rows_of_range(mapping, range, most)?.map(|batch| Batch { keys, ..batch }))
     }
 
     pub(super) fn rows_of_range(
         &mut self,
         mapping: &Mapping,
         range: &KeyRange,
-    ) -> Result<Batch<SqliteRows>, MigrateError> {
+        most: u64,
+    ) -> Result<Bounded<SqliteRows>, MigrateError> {
         if range.after.is_none() {
             self.refuse_null(mapping)?;
         }
         let (width, sql) = (mapping.root_key.len(), ranged(mapping, range));
         let bounds = Bounds::of(range, width)?;
-        let rows = bounds.with(|params| select(&self.conn, &sql, row_width(mapping), params))?;
-        Ok(Batch { keys: SqliteRows::new(width), rows })
+        let select = (sql.as_str(), row_width(mapping));
+        let rows = bounds.with(|params| select_up_to(&self.conn, most, select, params))?;
+        Ok(rows.map(|rows| Batch { keys: SqliteRows::new(width), rows }))
     }
 
     /// Keys with a log row that `seen` saw and `unseen` did not, fanned out as of now: a key that has since moved away from

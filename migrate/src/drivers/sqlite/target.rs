@@ -50,8 +50,7 @@ impl SqliteTarget {
         // A power failure may undo the last batches, but only together with the progress recorded in them.
         let synchronous = if options.durability == Durability::Kept { "normal" } else { "off" };
         let pragmas = format!(
-            "PRAGMA {schema}.synchronous = {synchronous}; PRAGMA {schema}.cache_size = -32000; \
-             PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
+            "PRAGMA {schema}.synchronous = {synchronous}; PRAGMA wal_autocheckpoint = {CHECKPOINT_PAGES}"
         );
         conn.execute_batch(&pragmas).map_err(|error| locate(error.into(), schema, file))?;
         let (file, source_file) = (file.to_owned(), source_file.to_owned());
@@ -207,6 +206,10 @@ impl Target for SqliteTarget {
 
     fn register_chunk(&mut self, lease: &Lease, snapshot: &Position) -> Result<bool, MigrateError> {
         self.transaction(|target| target.register(lease, snapshot).map(Ending::Commit))
+    }
+
+    fn split_chunk(&mut self, lease: &Lease, end: &Bound) -> Result<bool, MigrateError> {
+        self.transaction(|target| target.split(lease, end).map(Ending::Commit))
     }
 
     fn release_chunk(&mut self, lease: &Lease) -> Result<(), MigrateError> {

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::CompareDriver;
 use super::pair::Pair;
 use super::report::{ColumnDifference, Difference, Kind};
-use crate::engine::compare::{CompareSource as _, ShownRow};
+use crate::engine::compare::{CompareSource as _, ShownRow, is_cut};
 use crate::engine::driver::Bound;
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
@@ -66,6 +66,17 @@ fn own_key(mapping: &Mapping, row: &ShownRow) -> Vec<Option<String>> {
     places.map(|place| row.values.get(place).cloned().flatten()).collect()
 }
 
+/// A row that belongs to no source key is known by its own.
+pub(super) fn unowned(mapping: &Mapping, row: Option<ShownRow>) -> Difference {
+    let own = row.map(|row| own_key(mapping, &row)).unwrap_or_default();
+    let columns = mapping.key.iter().zip(own).map(|(column, found)| {
+        let cut = found.as_deref().is_some_and(is_cut);
+        ColumnDifference { column: column.clone(), expected: None, found, cut }
+    });
+    let (kind, table) = (Kind::Extra, mapping.table.clone());
+    Difference { kind, table, key: String::new(), columns: columns.collect() }
+}
+
 fn difference(mapping: &Mapping, expected: Option<ShownRow>, found: Option<ShownRow>) -> Difference {
     let key = expected.as_ref().or(found.as_ref()).map_or_else(String::new, |row| row.key.0.clone());
     let kind = match (&expected, &found) {
@@ -76,10 +87,10 @@ fn difference(mapping: &Mapping, expected: Option<ShownRow>, found: Option<Shown
     let value = |row: &Option<ShownRow>, place: usize| {
         row.as_ref().and_then(|row| row.values.get(place).cloned().flatten())
     };
-    let columns = mapping.columns.iter().enumerate().map(|(place, column)| ColumnDifference {
-        column: column.clone(),
-        expected: value(&expected, place),
-        found: value(&found, place),
+    let columns = mapping.columns.iter().enumerate().map(|(place, column)| {
+        let (expected, found) = (value(&expected, place), value(&found, place));
+        let cut = expected.iter().chain(&found).any(|value| is_cut(value));
+        ColumnDifference { column: column.clone(), expected, found, cut }
     });
     let columns = columns.filter(|column| kind != Kind::Differs || column.expected != column.found).collect();
     Difference { kind, table: mapping.table.clone(), key, columns }

@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 
 use super::CompareDriver;
-use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
+use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
 use crate::engine::driver::{Bound, Position, Source as _, StreamRow, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
@@ -32,6 +32,8 @@ pub(super) struct Taken<'a> {
     pub(super) expected: Sum,
     /// The target's.
     pub(super) found: Sum,
+    /// Rows of the target that carry no source key, up to a limit.
+    pub(super) unowned: Vec<ShownRow>,
 }
 
 /// Both ends, with a snapshot each between `begin` and `end`.
@@ -113,11 +115,13 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
     }
 
     /// Takes steps one by one at both ends, each at its own pace: none waits for the other before the last step. `next` says
-    /// which, and may ask the source.
+    /// which, and may ask the source. Of rows without a source key, `most` are shown.
     pub(super) fn take(
         &mut self,
+        most: usize,
         mut next: impl FnMut(&mut D::Source) -> Result<Option<Step<'a>>, MigrateError>,
     ) -> Result<Vec<Taken<'a>>, MigrateError> {
+        let most = u32::try_from(most).unwrap_or(u32::MAX);
         let Self { source, target, .. } = self;
         let (give, steps) = mpsc::channel::<Step<'a>>();
         let (expected, found) = beside(
@@ -137,17 +141,19 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
             },
             move || {
                 let sum = |step: Step<'a>| {
-                    let sum = match &step.part {
-                        None => Sum { rows: target.rows_without_key(step.mapping)?, ..Sum::default() },
-                        Some(part) => target.sum(step.mapping, part)?,
+                    let Some(part) = &step.part else {
+                        let (rows, unowned) = target.rows_without_key(step.mapping, most)?;
+                        return Ok((step, Sum { rows, ..Sum::default() }, unowned));
                     };
-                    Ok((step, sum))
+                    let sum = target.sum(step.mapping, part)?;
+                    Ok((step, sum, Vec::new()))
                 };
                 steps.iter().map(sum).collect::<Result<Vec<_>, MigrateError>>()
             },
         )?;
         let both = found.into_iter().zip(expected);
-        Ok(both.map(|((step, found), expected)| Taken { step, expected, found }).collect())
+        let taken = both.map(|((step, found, unowned), expected)| Taken { step, expected, found, unowned });
+        Ok(taken.collect())
     }
 
     pub(super) fn row_hashes(
@@ -159,12 +165,13 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
         beside(|| source.row_hashes(mapping, part), || target.row_hashes(mapping, part))
     }
 
-    pub(super) fn show(
+    /// The rows of some keys at both ends, their cells cut.
+    pub(crate) fn show(
         &mut self,
         mapping: &Mapping,
         keys: &[Bound],
     ) -> Result<(Vec<ShownRow>, Vec<ShownRow>), MigrateError> {
-        Ok((self.source.show(mapping, keys)?, self.target.show(mapping, keys)?))
+        Ok((self.source.show(mapping, keys)?, self.target.show(mapping, keys, Cells::Cut)?))
     }
 
     /// How many keys catch-up has still to apply.

@@ -79,7 +79,7 @@ pub struct Difference {
     pub table: String,
     /// The source key, in the driver's text; empty for a row that carries none.
     pub key: String,
-    /// The columns that differ; all of them for a row that is missing or too many.
+    /// The columns that differ; all of them for a row that is missing or too many, those of its own key if it carries no source key.
     pub columns: Vec<ColumnDifference>,
 }
 
@@ -92,6 +92,23 @@ pub struct ColumnDifference {
     pub expected: Option<String>,
     /// What the target holds; nothing for NULL or no row.
     pub found: Option<String>,
+    /// One of them is long and shown in part: its beginning, its length and a hash.
+    #[serde(default)]
+    pub cut: bool,
+}
+
+impl Difference {
+    /// The row's key for a person: the source key, else its own key in the target.
+    pub fn place(&self) -> String {
+        if !self.key.is_empty() {
+            return self.key.clone();
+        }
+        let own = self
+            .columns
+            .iter()
+            .map(|column| format!("{} = {}", column.column, column.found.as_deref().unwrap_or("NULL")));
+        format!("none ({})", own.collect::<Vec<_>>().join(", "))
+    }
 }
 
 impl Report {

@@ -9,7 +9,7 @@ use super::CompareDriver;
 use super::pair::{Pair, Step, Taken};
 use super::walk::AGE_OF_SNAPSHOTS;
 use crate::engine::compare::{CompareTarget as _, Part, RowHash};
-use crate::engine::driver::{Bound, KeyRange, Rows as _, Source as _, Target as _};
+use crate::engine::driver::{Bound, KeyRange, Source as _, Target as _};
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
 
@@ -62,9 +62,9 @@ fn those_that_differ<'a, D: CompareDriver>(
 ) -> Result<Vec<Differing<'a>>, MigrateError> {
     let Differing { number, mapping, .. } = *whole;
     let mut parts = parts.into_iter();
-    let taken = pair.take(|_| Ok(parts.next().map(|part| Step { number, mapping, part: Some(part) })))?;
+    let taken = pair.take(0, |_| Ok(parts.next().map(|part| Step { number, mapping, part: Some(part) })))?;
     let differ = taken.into_iter().filter(|taken| taken.expected != taken.found);
-    let differing = differ.filter_map(|Taken { step, expected, found }| {
+    let differing = differ.filter_map(|Taken { step, expected, found, .. }| {
         let rows = (expected.rows, found.rows);
         step.part.map(|part| Differing { number, mapping, part, rows })
     });
@@ -113,7 +113,7 @@ fn split<D: CompareDriver>(
 }
 
 /// Whose keys a range is split by.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum By {
     Source,
     Target,
@@ -128,12 +128,13 @@ fn split_by<D: CompareDriver>(
 ) -> Result<Vec<Part>, MigrateError> {
     let (mut parts, mut after) = (Vec::new(), range.after.clone());
     for _ in 0..SPLIT {
+        let rest = KeyRange { after: after.clone(), up_to: range.up_to.clone() };
         let end = match by {
-            By::Source => pair.source.range_end(mapping, after.as_ref(), size)?,
+            By::Source => pair.source.range_end(mapping, &rest, size)?,
             By::Target => pair.target.known_keys(mapping, after.as_ref(), size)?.1,
         };
         let Some(end) = end else { break };
-        if is_behind(pair, mapping, range, by, &end)? {
+        if range.up_to.as_ref() == Some(&end) || by == By::Target && is_behind(pair, mapping, range, &end)? {
             break;
         }
         parts.push(Part::Range(KeyRange { after: after.replace(end.clone()), up_to: Some(end) }));
@@ -142,24 +143,17 @@ fn split_by<D: CompareDriver>(
     Ok(parts)
 }
 
-/// Whether a key lies at the end of a range or behind it. Only the database knows the order of keys: one behind the range is
+/// Whether a key of the target lies behind a range. Only the database knows the order of keys: one behind the range is
 /// itself between the range's end and itself.
 fn is_behind<D: CompareDriver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     range: &KeyRange,
-    by: By,
     key: &Bound,
 ) -> Result<bool, MigrateError> {
     let Some(up_to) = &range.up_to else { return Ok(false) };
-    if up_to == key {
-        return Ok(true);
-    }
     let between = KeyRange { after: Some(up_to.clone()), up_to: Some(key.clone()) };
-    Ok(match by {
-        By::Source => !pair.source.range(mapping, &between)?.keys.is_empty(),
-        By::Target => pair.target.sum(mapping, &Part::Range(between))?.rows > 0,
-    })
+    Ok(pair.target.sum(mapping, &Part::Range(between))?.rows > 0)
 }
 
 /// Keys whose rows differ in number or hash.

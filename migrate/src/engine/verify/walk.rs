@@ -7,9 +7,9 @@ use std::time::{Duration, Instant};
 
 use twox_hash::XxHash3_64;
 
-use super::confirm::AT_ONCE;
+use super::confirm::{AT_ONCE, unowned};
 use super::pair::{Pair, Step, Taken};
-use super::report::{Difference, Kind, Report};
+use super::report::Report;
 use super::split::{Differing, narrow};
 use super::state::{KEPT, Place, State};
 use super::{CompareDriver, Mode, VerifyOptions};
@@ -110,17 +110,19 @@ impl Walk<'_> {
         let taken = pair.within(|pair, row| {
             state.needs_same_schema(row)?;
             let began = Instant::now();
-            pair.take(|source| {
+            pair.take(self.options.limit, |source| {
                 let late = began.elapsed() > AGE_OF_SNAPSHOTS || self.stop.is_stopped();
                 if late { Ok(None) } else { self.next_step(source, stream, state) }
             })
         })?;
         let mut differing = Vec::new();
-        for Taken { step, expected, found } in taken {
-            let Some(part) = step.part else {
-                self.rows_without_key(step.number, step.mapping, found.rows, state);
+        for taken in taken {
+            if taken.step.part.is_none() {
+                self.rows_without_key(taken, state);
                 continue;
-            };
+            }
+            let Taken { step, expected, found, .. } = taken;
+            let Some(part) = step.part else { continue };
             if let Some(table) = state.report.tables.get_mut(step.number) {
                 table.rows += expected.rows;
                 table.parts += 1;
@@ -186,9 +188,10 @@ impl Walk<'_> {
             Place::Behind(after, number) => (after.clone(), *number),
             Place::Start => (None, 0),
         };
-        let up_to = source.range_end(mapping, after.as_ref(), self.options.part_rows)?;
-        let next = up_to.clone().map(|up_to| Place::Behind(Some(up_to), number + 1));
-        Ok((Part::Range(KeyRange { after, up_to }), number, next))
+        let mut range = KeyRange { after, up_to: None };
+        range.up_to = source.range_end(mapping, &range, self.options.part_rows)?;
+        let next = range.up_to.clone().map(|up_to| Place::Behind(Some(up_to), number + 1));
+        Ok((Part::Range(range), number, next))
     }
 
     fn takes(&self, mapping: usize, number: u64) -> bool {
@@ -197,11 +200,11 @@ impl Walk<'_> {
         chance % 100 < u64::from(percent)
     }
 
-    fn rows_without_key(&self, number: usize, mapping: &Mapping, count: u64, state: &mut State) {
-        for _ in 0..count {
-            let (kind, table) = (Kind::Extra, mapping.table.clone());
-            let difference = Difference { kind, table, key: String::new(), columns: Vec::new() };
-            state.report.add(number, difference, self.options.limit);
+    fn rows_without_key(&self, taken: Taken<'_>, state: &mut State) {
+        let mut rows = taken.unowned.into_iter();
+        for _ in 0..taken.found.rows {
+            let difference = unowned(taken.step.mapping, rows.next());
+            state.report.add(taken.step.number, difference, self.options.limit);
         }
     }
 

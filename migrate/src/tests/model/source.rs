@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::{ModelRows, SourceData, away, bound, hash, key, seen, within};
 use crate::engine::compare::{CompareSource, Part, RowHash, ShownRow, Sum};
 use crate::engine::{
-    Batch, Bound, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, Touched,
+    Batch, Bound, Bounded, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, Touched,
 };
 use crate::error::MigrateError;
 
@@ -128,9 +128,15 @@ impl Source for ModelSource {
         Ok(())
     }
 
-    fn piece(&mut self, _: &Mapping, from: u64, size: u32) -> Result<Option<Batch<ModelRows>>, MigrateError> {
+    fn piece(
+        &mut self,
+        _: &Mapping,
+        from: u64,
+        size: u32,
+        _: u64,
+    ) -> Result<Option<Bounded<ModelRows>>, MigrateError> {
         let keys: Vec<i64> = self.staged.iter().skip(from as usize).take(size as usize).copied().collect();
-        Ok((!keys.is_empty()).then(|| self.batch(keys)))
+        Ok((!keys.is_empty()).then(|| Ok(self.batch(keys))))
     }
 
     fn widen(
@@ -143,21 +149,15 @@ impl Source for ModelSource {
         Ok(None)
     }
 
-    fn range_end(
-        &mut self,
-        _: &Mapping,
-        after: Option<&Bound>,
-        rows: u32,
-    ) -> Result<Option<Bound>, MigrateError> {
-        let range = KeyRange { after: after.cloned(), up_to: None };
-        let mut keys = self.snapshot().rows.keys().filter(|key| within(&range, **key));
+    fn range_end(&mut self, _: &Mapping, range: &KeyRange, rows: u32) -> Result<Option<Bound>, MigrateError> {
+        let mut keys = self.snapshot().rows.keys().filter(|key| within(range, **key));
         Ok(keys.nth(rows as usize - 1).map(|key| bound(*key)))
     }
 
-    fn range(&mut self, _: &Mapping, range: &KeyRange) -> Result<Batch<ModelRows>, MigrateError> {
+    fn range(&mut self, _: &Mapping, range: &KeyRange, _: u64) -> Result<Bounded<ModelRows>, MigrateError> {
         let keys: Vec<i64> =
             self.snapshot().rows.keys().filter(|key| within(range, **key)).copied().collect();
-        Ok(self.batch(keys))
+        Ok(Ok(self.batch(keys)))
     }
 
     fn rows_of(&mut self, _: &Mapping, keys: &ModelRows) -> Result<Batch<ModelRows>, MigrateError> {
@@ -226,7 +226,8 @@ impl CompareSource for ModelSource {
     fn show(&mut self, _: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
         let row = |bound: &Bound| {
             let text = self.snapshot().rows.get(&key(bound))?;
-            Some(ShownRow { key: bound.clone(), values: vec![Some(bound.0.clone()), Some(text.clone())] })
+            let values = vec![Some(bound.0.clone()), Some(text.clone())];
+            Some(ShownRow { key: bound.clone(), values, bytes: text.len() as u64 })
         };
         Ok(keys.iter().filter_map(row).collect())
     }

@@ -5,7 +5,7 @@
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Chunk, ModelRows, TargetData, away, bound, hash, key, seen, within};
-use crate::engine::compare::{CompareTarget, Part, RowHash, ShownRow, Sum};
+use crate::engine::compare::{Cells, CompareTarget, Part, RowHash, ShownRow, Sum};
 use crate::engine::{
     Batch, Bound, ChunksLeft, Claim, Guard, KeyRange, Lease, Mapping, Outcome, Phase, Position, Rows as _,
     Stream, StreamRow, Target, Touched,
@@ -288,17 +288,18 @@ impl CompareTarget for ModelTarget {
         Ok(self.part(part).iter().map(|row| RowHash { key: bound(row.0), hash: hash(row) }).collect())
     }
 
-    fn show(&mut self, _: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError> {
+    fn show(&mut self, _: &Mapping, keys: &[Bound], _: Cells) -> Result<Vec<ShownRow>, MigrateError> {
         let rows = self.snapshot.as_ref().expect("a snapshot is open");
         let row = |bound: &Bound| {
             let text = rows.get(&key(bound))?;
-            Some(ShownRow { key: bound.clone(), values: vec![Some(bound.0.clone()), Some(text.clone())] })
+            let values = vec![Some(bound.0.clone()), Some(text.clone())];
+            Some(ShownRow { key: bound.clone(), values, bytes: text.len() as u64 })
         };
         Ok(keys.iter().filter_map(row).collect())
     }
 
-    fn rows_without_key(&mut self, _: &Mapping) -> Result<u64, MigrateError> {
-        Ok(0)
+    fn rows_without_key(&mut self, _: &Mapping, _: u32) -> Result<(u64, Vec<ShownRow>), MigrateError> {
+        Ok((0, Vec::new()))
     }
 
     fn hold(&mut self, _: &str, name: &str, position: &Position, _: u32) -> Result<(), MigrateError> {

@@ -83,8 +83,14 @@ impl Surveyor {
             Asked::Broken(_) => {}
         }
         if let Asked::Broken(words) = self.ask(place, rows, &[])? {
-            let what = format!("its select fails on the data: {words}");
-            self.survey.add(Level::Problem, place, what, "correct the select, or the rows");
+            let (what, remedy) = match words.ends_with("(42501)") {
+                true => (
+                    "may not be run",
+                    "see the privileges that the source lacks, or grant what it reads beside them",
+                ),
+                false => ("fails on the data", "correct the select, or the rows"),
+            };
+            self.survey.add(Level::Problem, place, format!("its select {what}: {words}"), remedy);
             return Ok(());
         }
         self.survey.add(Level::Ok, place, read, remedy);

@@ -13,9 +13,7 @@ impl Surveyor {
     pub(super) fn standing(&mut self, whole: Duration) -> Result<(), MigrateError> {
         let at_source = privileges::missing_at_source(&mut self.source, &self.stream)?;
         let mut at_target = privileges::missing_at_target(&mut self.target, &self.stream)?;
-        if at_target.is_empty() {
-            at_target = self.missing_for_loading()?;
-        }
+        at_target.extend(self.missing_for_loading(at_target.is_empty())?);
         for (role, mut missing) in [(Role::Source, at_source), (Role::Target, at_target)] {
             missing.dedup();
             if missing.is_empty() {
@@ -31,12 +29,16 @@ impl Surveyor {
         self.publications_of_all()
     }
 
-    /// Only an empty target is loaded without its indexes.
-    fn missing_for_loading(&mut self) -> Result<Vec<String>, MigrateError> {
+    /// Only an empty target is loaded without its indexes. What may not be read is empty if it takes no room.
+    fn missing_for_loading(&mut self, readable: bool) -> Result<Vec<String>, MigrateError> {
         let mut tables = Vec::new();
         for mapping in &self.stream.mappings {
             let table = self.target.qualified(&mapping.table)?;
-            if self.target.holds(&format!("EXISTS (SELECT FROM {table})"))? {
+            let rows = match readable {
+                true => format!("EXISTS (SELECT FROM {table})"),
+                false => format!("pg_relation_size({}) > 0", super::sql::value(&table)),
+            };
+            if self.target.holds(&rows)? {
                 return Ok(Vec::new());
             }
             tables.push(table);

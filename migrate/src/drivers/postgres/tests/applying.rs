@@ -184,7 +184,7 @@ fn next_stands_still_while_a_chunk_that_has_read_it_is_written() {
     let (mut source, mut target) = (world.source_end(), world.target_end());
     let position = source.begin(&world.stream, None).unwrap();
     let mapping = &world.stream.mappings[0];
-    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    let batch = source.range(mapping, &KeyRange::default(), u64::MAX).unwrap().unwrap();
     let options = PostgresOptions { lock: std::time::Duration::from_millis(20), ..Default::default() };
     let impatient = PostgresDriver::new(world.source.url(), world.target.url(), options).unwrap();
     let mut follower = impatient.target().unwrap();
@@ -246,7 +246,7 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let mut source = world.source_end();
     let position = source.begin(&world.stream, None).unwrap();
     let mapping = &world.stream.mappings[0];
-    let batch = source.range(mapping, &KeyRange::default()).unwrap();
+    let batch = source.range(mapping, &KeyRange::default(), u64::MAX).unwrap().unwrap();
     for old in &claims {
         assert!(!target.set_next(old, &position).unwrap(), "{old:?}");
         assert!(!target.set_pos(old, &row.pos, &position).unwrap(), "{old:?}");

@@ -11,7 +11,7 @@ use super::world::{World, plain};
 use crate::drivers::postgres::PostgresDriver;
 use crate::engine::catch_up::Follower;
 use crate::engine::prune::prune;
-use crate::engine::{Driver as _, Join, Mapping, Phase, Target as _};
+use crate::engine::{Bound, Driver as _, Join, KeyRange, Mapping, Phase, Target as _};
 use crate::fail_point::FailPoints;
 
 const ITEMS: &str = "CREATE TABLE item (id int PRIMARY KEY, name text, price numeric);
@@ -22,6 +22,29 @@ const ALL: &str = "SELECT id, name, price FROM item";
 
 fn items() -> World {
     World::new(ITEMS, EMPTY, vec![plain("item", &["id", "name", "price"])])
+}
+
+#[test]
+fn a_chunk_that_is_split_leaves_no_gap_whichever_it_is() {
+    let world = items();
+    world.begin(Phase::Following).unwrap();
+    let (mut target, mut bound) = (world.target_end(), 0);
+    let at = |key: i64| Bound(format!("[\"{key}\"]"));
+    let mut end = |_: &Mapping, _: Option<&Bound>| {
+        bound += 10;
+        Ok((bound < 30).then(|| at(bound)))
+    };
+    let mut lease = || target.lease_chunk(&world.stream, 60, &mut end).unwrap().unwrap();
+    let (first, second) = (lease(), lease());
+    let mut other = world.target_end();
+    assert!(other.split_chunk(&first, &at(5)).unwrap());
+    assert!(other.split_chunk(&second, &at(15)).unwrap());
+    let ranges = [lease(), lease(), lease()].map(|lease| lease.range);
+    let range = |after, up_to: Option<i64>| KeyRange { after: Some(at(after)), up_to: up_to.map(at) };
+    assert_eq!(ranges, [range(5, Some(10)), range(15, Some(20)), range(20, None)]);
+    other.release_chunk(&first).unwrap();
+    assert_eq!(lease().range, KeyRange { after: None, up_to: Some(at(5)) });
+    assert!(!other.split_chunk(&first, &at(3)).unwrap(), "the lease is another's");
 }
 
 #[test]

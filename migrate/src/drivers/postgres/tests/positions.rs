@@ -129,7 +129,7 @@ fn a_table_rewritten_while_the_lock_is_waited_for_is_read_whole() {
         let reader = scope.spawn(|| {
             // What is known of the schema holds: looking at it anew would wait for the lock, too, and before the snapshot.
             source.begin(&world.stream, Some(&row.fingerprint)).unwrap();
-            source.range(&world.stream.mappings[0], &KeyRange::default()).unwrap()
+            source.range(&world.stream.mappings[0], &KeyRange::default(), u64::MAX).unwrap().unwrap()
         });
         let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted AND relation = 'item'::regclass";
         let mut looking = session(&world);

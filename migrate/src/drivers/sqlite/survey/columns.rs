@@ -233,9 +233,15 @@ impl Surveyor<'_> {
         let typed = known.columns.iter().filter(|column| !column.generated);
         let typed: Vec<_> =
             typed.filter_map(|column| classes(&column.declared).map(|classes| (column, classes))).collect();
-        let identity = known.identity().iter().map(|part| format!("quote({part})")).collect::<Vec<_>>();
+        let mut key: Vec<_> = known.columns.iter().filter(|column| column.key_part > 0).collect();
+        key.sort_by_key(|column| column.key_part);
+        let (named, key) = match key.is_empty() {
+            true => ("rowid", known.identity()),
+            false => ("key", key.iter().map(|column| quote(&column.name)).collect()),
+        };
+        let identity = key.iter().map(|part| format!("quote({part})")).collect::<Vec<_>>();
         let identity = identity.join(" || ', ' || ");
-        let own = known.identity().join(", ");
+        let own = key.join(", ");
         for (column, classes) in typed {
             let name = quote(&column.name);
             let rows = match limit {
@@ -255,7 +261,7 @@ impl Surveyor<'_> {
                 continue;
             }
             let what = format!(
-                "{count} rows hold {} in {} {}, for example that of key {}",
+                "{count} rows hold {} in {} {}, for example that of {named} {}",
                 found.unwrap_or_default(),
                 column.name,
                 column.declared,
