@@ -143,6 +143,31 @@ fn capture_that_had_to_be_brought_back_voids_what_was_stored() {
 }
 
 #[test]
+fn another_streams_capture_of_a_table_comes_and_goes_without_concern_to_the_first() {
+    let ends = Ends::items();
+    let mut wider = item_to_thing();
+    wider.root_key = names(&["id", "code"]);
+    let other = Stream { name: "others".to_owned(), mappings: vec![wider] };
+    let mut source = ends.driver.source().unwrap();
+    ends.start(Phase::Following).unwrap();
+    let followed = |written: &str, expected: &str| {
+        ends.write(written);
+        ends.follow().unwrap();
+        assert_eq!(ends.things(), expected);
+    };
+    source.install_capture(&other).unwrap();
+    followed("REPLACE INTO item VALUES (1, 'a', 1)", "1a1own");
+    source.begin(&other, None).unwrap();
+    let fingerprint = source.fingerprint(&other).unwrap();
+    source.end().unwrap();
+    source.remove_capture(&other).unwrap();
+    followed("REPLACE INTO item VALUES (2, 'a', 2)", "2a2own");
+    source.install_capture(&other).unwrap();
+    source.remove_capture(&ends.stream).unwrap();
+    source.begin(&other, Some(&fingerprint)).unwrap();
+}
+
+#[test]
 fn a_position_whose_row_is_gone_is_refused() {
     let ends = Ends::items();
     ends.start(Phase::Following).unwrap();
