@@ -41,7 +41,7 @@ const MEMORY_OF_SEVERAL: &str = "'32MB'";
 const MEMORY_OF_ONE: &str = "'96MB'";
 
 /// Foreign keys that stand again, and hold for new rows only.
-const UNCHECKED: &str = "kind = 'foreign key' AND adopt IS NOT NULL";
+pub(super) const UNCHECKED: &str = "kind = 'foreign key' AND adopt IS NOT NULL";
 
 /// A crash may take chunks back, but only whole and with their marks: then they are read anew, in newer snapshots. The commit
 /// that ends loading is synced, and everything before it with it.
