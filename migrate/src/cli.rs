@@ -49,7 +49,7 @@ const WATCH: Duration = Duration::from_secs(1);
 const EXIT_CODES: &str = "\
 Exit codes:
   0  done; or equal
-  1  rows differ, there are problems, or it failed on the way
+  1  rows differ, there are problems, or it failed or was stopped on the way
   2  the command line, the settings or the manifest make no sense
   3  refused: it would be wrong now; the message says what to do first
   4  a database or server cannot be reached

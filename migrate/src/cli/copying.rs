@@ -87,12 +87,40 @@ fn remove<D: Driver>(driver: &D, stream: &Stream, what: Removal) -> Result<Captu
         deeds.push("the target forgets how far the copy is; its rows stay".to_owned());
     }
     if !what.dry_run {
+        deeds.extend(unchecked(driver, stream, what.forget));
         source.remove_capture(stream)?;
         if what.forget {
             driver.target()?.forget_stream(stream)?;
         }
     }
     Ok(CaptureChange { stream: stream.name.clone(), dry_run: what.dry_run, deeds })
+}
+
+/// What loading left unchecked is checked while somebody is there to hear of it: without capture no run comes to it any more.
+/// What stays unchecked, in words; capture goes all the same.
+fn unchecked<D: Driver>(driver: &D, stream: &Stream, forget: bool) -> Vec<String> {
+    let check = || {
+        let mut target = driver.target()?;
+        match target.stream(&stream.name)?.map(|row| row.phase) {
+            None => Ok(Vec::new()),
+            Some(Phase::Loading) if !forget => Ok(vec![format!(
+                "the target was still being loaded, so indexes and keys that it had are missing: `{} --forget` builds them",
+                stream.command("capture remove")
+            )]),
+            Some(phase) => {
+                if phase == Phase::Loading {
+                    target.finish_loading(stream)?;
+                }
+                target.check_loaded(stream)
+            }
+        }
+    };
+    check().unwrap_or_else(|error: MigrateError| {
+        vec![format!(
+            "whether the target's foreign keys hold could not be checked: {}",
+            platform::error::chain(&error)
+        )]
+    })
 }
 
 /// What a run is to do.
@@ -150,7 +178,8 @@ pub(super) fn run(
     let stop = Stop::by_signals()?;
     let meter = if json { Meter::silent() } else { Meter::visible(captured.stream.name.clone()) };
     let report = with_driver!(captured, |driver| metered(&driver, &captured.stream, &options, &stop, meter))?;
-    output::run(&captured.stream.name, &report, json)
+    let is_done = report.ended || (options.parts != Parts::Backfill && options.until == Until::Stopped);
+    output::run(&captured.stream.name, &report, if is_done { 0 } else { 1 }, json)
 }
 
 fn rests<D: Driver>(driver: &D, stream: &Stream) -> Result<bool, MigrateError> {

@@ -6,7 +6,9 @@ use serde::Serialize;
 
 use super::arguments::PlanArgs;
 use super::captured::{Captured, with_driver};
+use crate::engine::run::{needs_empty, needs_same_beginning};
 use crate::engine::survey::{Depth, Level, Survey, SurveyDriver};
+use crate::engine::{Driver, Target as _};
 use crate::error::MigrateError;
 use crate::output;
 use crate::settings::Settings;
@@ -46,7 +48,8 @@ pub(super) fn plan(settings: &Settings, arguments: &PlanArgs, json: bool) -> Res
 
 fn look<D: SurveyDriver>(driver: &D, captured: &Captured, depth: Depth) -> Result<CapturePlan, MigrateError> {
     let stream = &captured.stream;
-    let survey = driver.survey(stream, depth)?;
+    let mut survey = driver.survey(stream, depth)?;
+    see_copy(driver, captured, &mut survey);
     let counts = Counts {
         ok: survey.count(Level::Ok),
         notes: survey.count(Level::Note),
@@ -54,4 +57,31 @@ fn look<D: SurveyDriver>(driver: &D, captured: &Captured, depth: Depth) -> Resul
         problems: survey.count(Level::Problem),
     };
     Ok(CapturePlan { stream: stream.name.clone(), mapping_hash: stream.hash(), depth, counts, survey })
+}
+
+/// What a run would refuse about the copy itself: that it was begun otherwise, or rows that it did not put there.
+fn see_copy<D: SurveyDriver>(driver: &D, captured: &Captured, survey: &mut Survey) {
+    let place = format!("the copy of {}", captured.stream.name);
+    match copy(driver, captured) {
+        Ok(()) => {}
+        // Some of it was found before.
+        Err(MigrateError::Refused { reason, .. })
+            if survey.findings.iter().any(|known| known.what == reason) => {}
+        Err(MigrateError::Refused { reason, remedy }) => survey.add(Level::Problem, place, reason, remedy),
+        Err(other) => {
+            let what =
+                format!("whether it can be begun or go on is not known: {}", platform::error::chain(&other));
+            survey.add(Level::Warning, place, what, "");
+        }
+    }
+}
+
+fn copy<D: Driver>(driver: &D, captured: &Captured) -> Result<(), MigrateError> {
+    let (stream, mut target) = (&captured.stream, driver.target()?);
+    match target.stream(&stream.name)? {
+        Some(_) => needs_same_beginning(&mut driver.source()?, &mut target, stream),
+        // A switch begins the way back where both sides are equal, so rows are there to be.
+        None if captured.is_back() => Ok(()),
+        None => needs_empty(&mut target, stream),
+    }
 }

@@ -5,9 +5,12 @@
 use serde::Serialize;
 
 use super::captured::Captured;
+use crate::engine::driver::log_rows;
+use crate::engine::run::needs_same_beginning;
 use crate::engine::verify::last_report;
 use crate::engine::{
-    CaptureState, ChunksLeft, Driver, LeaseState, RunState, Source, Steering, Stream, StreamRow, Target,
+    CaptureState, ChunksLeft, Driver, LeaseState, Phase, RunState, Source, Steering, Stream, StreamRow,
+    Target,
 };
 use crate::error::MigrateError;
 
@@ -93,8 +96,14 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
         warnings: Vec::new(),
         verification: None,
     };
-    let source = driver.source().and_then(|mut source| standing.see_source(&mut source, stream));
-    let target = driver.target().and_then(|mut target| standing.see_target(&mut target, stream));
+    let source =
+        driver.source().and_then(|mut source| standing.see_source(&mut source, stream).map(|()| source));
+    let target =
+        driver.target().and_then(|mut target| standing.see_target(&mut target, stream).map(|()| target));
+    let (source, target) = match (source, target) {
+        (Ok(mut source), Ok(mut target)) => (standing.see_refusal(&mut source, &mut target, stream), Ok(())),
+        (source, target) => (source.map(drop), target.map(drop)),
+    };
     for (end, seen) in [("source", source), ("target", target)] {
         if let Err(error) = seen {
             standing.code = standing.code.max(error.exit_code());
@@ -116,7 +125,8 @@ impl Standing {
             format!("nobody catches up: run `{run}`, or `{remove}` if the copy is given up")
         };
         self.warnings.push(format!(
-            "the log at the source holds {rows} rows ({} MiB), more than run.warn_log_rows = {limit}: {why}",
+            "the log at the source holds {} ({} MiB), more than run.warn_log_rows = {limit}: {why}",
+            log_rows(rows),
             bytes >> 20
         ));
     }
@@ -137,6 +147,27 @@ impl Standing {
         }
         self.keys = Some(keys);
         Ok(())
+    }
+
+    /// What a run would refuse, once something was copied. Without capture nobody follows a stream that rests.
+    fn see_refusal(
+        &mut self,
+        source: &mut impl Source,
+        target: &mut impl Target,
+        stream: &Stream,
+    ) -> Result<(), MigrateError> {
+        let is_resting = self.row.as_ref().is_some_and(|row| row.phase == Phase::Resting);
+        if is_resting && !self.capture.as_ref().is_some_and(|capture| capture.installed) {
+            return Ok(());
+        }
+        match needs_same_beginning(source, target, stream) {
+            Err(error @ MigrateError::Unreachable { .. }) => Err(error),
+            Err(error) => {
+                self.warnings.push(format!("`{}` does not go on: {error}", stream.command("run")));
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
     }
 
     fn see_target(&mut self, target: &mut impl Target, stream: &Stream) -> Result<(), MigrateError> {

@@ -15,6 +15,14 @@ use crate::error::MigrateError;
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position(pub String);
 
+/// Rows of a log that are counted; of a larger one it is only told about how many there are.
+pub const LOG_COUNTED: u64 = 100_000;
+
+/// A log's rows for a person.
+pub fn log_rows(rows: u64) -> String {
+    if rows > LOG_COUNTED { format!("about {rows} rows") } else { format!("{rows} rows") }
+}
+
 /// A source key in the driver's own text, as chunks remember it.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Bound(pub String);
@@ -226,6 +234,10 @@ pub trait Source: Send {
     /// Ends the snapshot, if there is one.
     fn end(&mut self) -> Result<(), MigrateError>;
 
+    /// Refused if the log, in the open snapshot, cannot tell any more what happened behind a position.
+    fn check_position(&mut self, _position: &Position) -> Result<(), MigrateError> {
+        Ok(())
+    }
     /// Whether `later` saw everything that `earlier` saw. Refused if they are of different servers.
     fn covers(&self, later: &Position, earlier: &Position) -> Result<bool, MigrateError>;
 
@@ -291,7 +303,7 @@ pub trait Source: Send {
     ) -> Result<Touched<Self::Rows>, MigrateError>;
     /// Removes log rows that every one of these positions saw. Called without an open snapshot.
     fn prune(&mut self, stream: &Stream, seen_by: &[Position]) -> Result<u64, MigrateError>;
-    /// About how many rows and bytes the log holds.
+    /// How many rows the log holds, estimated beyond [`LOG_COUNTED`], and about how many bytes.
     fn log_size(&mut self, stream: &Stream) -> Result<(u64, u64), MigrateError>;
 
     /// How much of capture stands in the database. Called without an open snapshot; changes nothing.

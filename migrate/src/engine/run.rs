@@ -27,7 +27,7 @@ use shared::Shared;
 
 pub(crate) use retry::pause;
 pub use start::{Adopt, begin};
-pub(crate) use start::{needs_capture, needs_same_mapping};
+pub(crate) use start::{needs_capture, needs_empty, needs_same_beginning, needs_same_mapping};
 pub use state::{RunReport, RunState};
 pub use steering::{Pause, Steering};
 pub use stop::Stop;

@@ -10,6 +10,7 @@ use twox_hash::XxHash3_64;
 
 use super::{DIFFERS, DONE, print_json};
 use crate::cli::{CaptureChange, Chunks, Run, Standing};
+use crate::engine::driver::log_rows;
 use crate::engine::repair::RepairReport;
 use crate::engine::verify::{Difference, Kind, Report};
 use crate::engine::{CaptureState, Phase, RunReport, Steering, Stream};
@@ -53,7 +54,7 @@ fn capture_text(state: Option<&CaptureState>, log: Option<(u64, u64)>) -> String
         faults => format!("{faults} faults: {}", state.faults.join("; ")),
     };
     let (rows, bytes) = log.unwrap_or_default();
-    format!("{whole}, log of {rows} rows, {} KiB", bytes >> 10)
+    format!("{whole}, log of {}, {} KiB", log_rows(rows), bytes >> 10)
 }
 
 /// Where streams stand. The exit code tells a script whether somebody should look.
@@ -188,12 +189,12 @@ fn steering_text(steering: &Steering) -> String {
 }
 
 /// What a run did.
-pub(crate) fn run(stream: &str, report: &RunReport, json: bool) -> Result<u8, MigrateError> {
+pub(crate) fn run(stream: &str, report: &RunReport, code: u8, json: bool) -> Result<u8, MigrateError> {
     if json {
-        return print_json(report).map(|()| DONE);
+        return print_json(report).map(|()| code);
     }
     print_line(&format!(
-        "{stream}: {} rows copied ({}), {} keys caught up in {} batches, {} log rows pruned, in {} ms",
+        "{stream}: {} rows copied ({}), {} keys caught up in {} batches, {} log rows pruned, in {} ms{}",
         report.rows_copied,
         if report.copied {
             "everything is copied"
@@ -203,9 +204,10 @@ pub(crate) fn run(stream: &str, report: &RunReport, json: bool) -> Result<u8, Mi
         report.keys_caught,
         report.batches,
         report.pruned,
-        report.duration_ms
+        report.duration_ms,
+        if code == DONE { "" } else { "; it was told to stop before it had done what it was asked" }
     ));
-    Ok(DONE)
+    Ok(code)
 }
 
 /// What a verification found.

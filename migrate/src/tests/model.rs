@@ -46,6 +46,8 @@ pub(super) struct TargetData {
     pub(super) holds: BTreeMap<String, Position>,
     pub(super) loads: u32,
     pub(super) away: bool,
+    /// Nothing can be built.
+    pub(super) full: bool,
     pub(super) before_snapshot: Hook,
 }
 

@@ -50,7 +50,7 @@ fn steer(model: &Model, steering: &Steering) {
 fn a_run_copies_everything_and_ends_when_it_has_caught_up() {
     let model = Model::with_rows(95);
     let report = try_run(&model, &options()).unwrap();
-    assert!(report.copied && model.is_equal(), "{report:?}");
+    assert!(report.copied && report.ended && model.is_equal(), "{report:?}");
     assert_eq!(report.rows_copied, 95);
     assert_eq!(model.target().loads, 1, "an empty target is loaded");
 }
@@ -73,6 +73,18 @@ fn changes_made_while_it_runs_arrive_and_the_log_is_pruned() {
     let report = report.unwrap();
     assert_eq!(report.pruned, 5);
     assert!(report.lag_ms.is_some());
+    assert!(!report.ended, "it was told to stop");
+}
+
+#[test]
+fn what_building_waits_for_is_said_beside_the_stream() {
+    let model = Model::with_rows(20);
+    model.target().full = true;
+    let ((), report) = run_beside(&model, &options(), |_| {
+        until("it is said", || model.target().notes.values().any(|said| said.contains("the disk is full")));
+        model.target().full = false;
+    });
+    assert!(report.unwrap().ended && model.is_equal());
 }
 
 #[test]

@@ -28,8 +28,9 @@ fn noticed(engine: Engine, change: &str, words: &[&str]) {
         End::Source,
         "INSERT INTO item (id, code, name) VALUES (900, 'new', 'meanwhile'); DELETE FROM item WHERE id = 2",
     );
-    // Whoever runs it again without having read is told again.
+    // Whoever runs it again without having read is told again, and so is who only looks.
     world.migrate(&["run", "items"]).expect_code(3).expect_words(words);
+    world.migrate(&["status", "items"]).expect_code(1).expect_words(words);
     world.migrate(&["capture", "install", "items"]).expect_code(0);
     world.migrate(&["run", "items"]).expect_code(3).expect_words(&["migrate backfill items --again"]);
     world.migrate(&["backfill", "items", "--again"]).expect_code(0).expect_words(&["verify"]);
@@ -83,6 +84,36 @@ fn a_column_whose_type_somebody_changed_is_noticed() {
     noticed(Engine::Sqlite, rebuilt, &["item", "rebuilt by DROP and RENAME"]);
 }
 
+#[test]
+fn an_index_that_somebody_made_is_nothing_to_a_run() {
+    for engine in Engine::BOTH {
+        let world = World::copied(engine, 60);
+        let run = following(&world);
+        world.run_sql(End::Source, "CREATE INDEX plain ON item (price)");
+        world.run_sql(End::Source, "UPDATE item SET name = 'second' WHERE id = 2");
+        until("the run goes on", || world.is_equal());
+        run.stop().expect_code(0);
+        world.migrate(&["status", "items"]).expect_code(0);
+    }
+}
+
+#[test]
+fn a_source_put_back_from_a_backup_is_told_by_status_as_by_run() {
+    let world = World::copied(Engine::Sqlite, 60);
+    let (source, backup) = (world.path("source.db"), world.path("backup.db"));
+    world.query(End::Source, "PRAGMA wal_checkpoint(TRUNCATE)");
+    std::fs::copy(&source, &backup).unwrap();
+    world.run_sql(End::Source, "UPDATE item SET name = 'lost' WHERE id = 2");
+    world.catch_up();
+    for beside in ["source.db-wal", "source.db-shm"] {
+        std::fs::remove_file(world.path(beside)).ok();
+    }
+    std::fs::copy(&backup, &source).unwrap();
+    let words = ["changes may have gone unlogged", "migrate backfill items --again"];
+    world.migrate(&["status", "items"]).expect_code(1).expect_words(&words);
+    world.migrate(&["run", "items"]).expect_code(3).expect_words(&words);
+}
+
 /// The run ends; when the change is taken back, the named way leads on.
 fn noticed_until_undone(end: End, change: &str, undo: &str, words: &[&str]) {
     for engine in Engine::BOTH {
@@ -97,6 +128,9 @@ fn noticed_until_undone(end: End, change: &str, undo: &str, words: &[&str]) {
         }
         run.finish().expect_code(3).expect_words(words);
         world.migrate(&["run", "items"]).expect_code(3).expect_words(words);
+        if end == End::Source {
+            world.migrate(&["status", "items"]).expect_code(1).expect_words(words);
+        }
         world.run_sql(end, undo);
         if end == End::Source {
             world.migrate(&["capture", "install", "items"]).expect_code(0);

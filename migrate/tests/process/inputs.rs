@@ -186,7 +186,24 @@ fn a_database_that_is_away_is_unreachable_and_a_run_waits_for_it() {
         world.migrate(&["status", "items"]).expect_words(&words);
         let run = world.start(&RUN);
         super::world::until("it says what it waits for", || run.said().contains("waits:"));
-        run.stop().expect_words(&words);
+        let told = run.stop().expect_code(1).expect_words(&words);
+        assert!(!told.text.contains("goes on"), "{}", told.text);
+    }
+}
+
+#[test]
+fn a_run_that_is_stopped_before_it_has_caught_up_does_not_end_as_one_that_has() {
+    for engine in Engine::BOTH {
+        let world = World::captured(engine, 20);
+        world.migrate(&["pause", "items"]).expect_code(0);
+        for (args, code) in [(&RUN[..], 1), (&["backfill", "items"], 1), (&["run", "items"], 0)] {
+            let run = world.start(args);
+            // It holds the note that it writes while it goes on.
+            super::world::until("it goes on", || {
+                world.migrate(&["status", "items", "--json"]).text.contains("\"process\"")
+            });
+            run.stop().expect_code(code);
+        }
     }
 }
 
@@ -253,5 +270,24 @@ fn a_second_run_with_another_mapping_is_refused_and_the_way_it_names_ends_in_equ
         world.migrate(&INSTALL).expect_code(0);
         world.catch_up();
         assert_eq!(world.query(End::Target, "SELECT title FROM article WHERE id = 7"), ["ITEM 7"]);
+    }
+}
+
+#[test]
+fn a_plan_tells_rows_that_are_not_ours_and_a_copy_begun_with_another_mapping() {
+    for engine in Engine::BOTH {
+        let world = World::captured(engine, 20);
+        let told = |code: u8, words: &[&str]| {
+            let refused = if code == 0 { 0 } else { 3 };
+            world.migrate(&["plan", "items"]).expect_code(code.into()).expect_words(words);
+            world.migrate(&RUN).expect_code(refused).expect_words(words);
+        };
+        world.run_sql(End::Target, "INSERT INTO label VALUES ('z', 'theirs')");
+        told(1, &["hold rows that this copy did not put there", "--adopt"]);
+        world.run_sql(End::Target, "DELETE FROM label");
+        told(0, &[]);
+        world.write_manifest(&MANIFEST.replace("i.price FROM", "i.price + 1 FROM"));
+        told(1, &["was begun with another mapping", "migrate capture remove items --forget"]);
+        world.migrate(&["status", "items"]).expect_code(1).expect_words(&["was begun with another mapping"]);
     }
 }

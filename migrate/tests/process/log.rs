@@ -26,8 +26,8 @@ fn status_raises_its_voice_when_nobody_catches_up_with_a_growing_log() {
         world.migrate(&["status", "items"]).expect_code(1).expect_words(&["WARNING"]).expect_words(&words);
         world.migrate(&["status", "items", "--json"]).expect_code(1).expect_words(&words);
         world.catch_up();
-        world.run_sql(End::Source, "VACUUM");
-        world.migrate(&["status", "items"]).expect_code(0);
+        // What was removed is not counted, whether or not the database has cleaned up behind it.
+        world.migrate(&["status", "items"]).expect_code(0).expect_words(&["log of"]);
     }
 }
 

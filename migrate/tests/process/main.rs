@@ -20,6 +20,8 @@ mod odd;
 #[cfg(test)]
 mod permissions;
 #[cfg(test)]
+mod removed;
+#[cfg(test)]
 mod space;
 #[cfg(test)]
 mod wide;

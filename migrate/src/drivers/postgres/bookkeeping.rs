@@ -4,6 +4,7 @@
 //! it; so whoever lost the stream can change neither.
 
 use super::connection::{Connection, column};
+use super::loading::UNCHECKED;
 use super::shape::Shape;
 use super::sql::{self, value};
 use crate::engine::{Claim, Mapping, Phase, Position, Stream, StreamRow};
@@ -107,10 +108,11 @@ pub(super) fn forget(
 ) -> Result<(), MigrateError> {
     let name = value(&stream.name);
     let drops: String = maps.iter().map(|map| format!("DROP TABLE IF EXISTS {map}; ")).collect();
-    let tables = ["chunk", "dropped", "hold", "note"]
-        .map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
+    let tables =
+        ["chunk", "hold", "note"].map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
+    // A foreign key that is still to be validated waits for the next copy of the name.
     connection.run(&format!(
-        "BEGIN; {drops}{}WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
+        "BEGIN; {drops}{}DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
          INSERT INTO banyan.token SELECT name, token + 1 FROM gone \
          ON CONFLICT (stream) DO UPDATE SET token = EXCLUDED.token; COMMIT",
         tables.concat()

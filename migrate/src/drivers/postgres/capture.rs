@@ -190,18 +190,30 @@ pub(super) fn install(connection: &mut Connection, stream: &Stream) -> Result<()
     for table in &captured {
         refuse_untriggerable(connection, table)?;
     }
-    // Two installers at once would both miss what the other is making.
-    let lock = "SELECT pg_advisory_xact_lock(hashtext('banyan.capture'))";
-    connection.run(&format!("BEGIN; {lock}; CREATE SCHEMA IF NOT EXISTS banyan; {HEARTBEAT}; COMMIT"))?;
-    for table in &captured {
-        refuse_other_log(connection, table)?;
-        let (log, functions) = (table.log_table(connection)?, table.functions(connection)?);
-        connection.run(&format!("BEGIN; {lock}; {log}; {functions}; COMMIT"))?;
-        for relation in relations(connection, table)? {
-            install_on(connection, &relation, table)?;
+    alone(connection, |connection| {
+        connection.run(&format!("BEGIN; CREATE SCHEMA IF NOT EXISTS banyan; {HEARTBEAT}; COMMIT"))?;
+        for table in &captured {
+            refuse_other_log(connection, table)?;
+            let (log, functions) = (table.log_table(connection)?, table.functions(connection)?);
+            connection.run(&format!("BEGIN; {log}; {functions}; COMMIT"))?;
+            for relation in relations(connection, table)? {
+                install_on(connection, &relation, table)?;
+            }
         }
-    }
-    Ok(())
+        Ok(())
+    })
+}
+
+/// Two that install or remove at once would both miss what the other is making or taking away.
+fn alone(
+    connection: &mut Connection,
+    work: impl FnOnce(&mut Connection) -> Result<(), MigrateError>,
+) -> Result<(), MigrateError> {
+    patiently(connection, "SELECT pg_advisory_lock(hashtext('banyan.capture'))")?;
+    let done = work(connection);
+    // What failed may have left a transaction open; if the connection did, the server has let go of the lock.
+    let let_go = connection.run("ROLLBACK; SELECT pg_advisory_unlock(hashtext('banyan.capture'))");
+    done.and(let_go.map(drop))
 }
 
 /// The table and everything that inherits from it, parents first.
@@ -256,6 +268,10 @@ fn patiently(connection: &mut Connection, statements: &str) -> Result<(), Migrat
 
 /// Removes what [`install`] made.
 pub(super) fn remove(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
+    alone(connection, |connection| remove_alone(connection, stream))
+}
+
+fn remove_alone(connection: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
     for (table, _) in stream.captured() {
         let (tag, log) = (tag(&stream.name, &table), log_name(&stream.name, &table));
         let drops = connection.texts(&format!(

@@ -3,6 +3,7 @@
 //! Invariant: whatever the engine could not keep right is refused here, before a row is written.
 
 use super::connection::{Connection, column};
+use super::fingerprint::tree;
 use super::sql;
 use super::types::Type;
 use crate::engine::Mapping;
@@ -20,7 +21,7 @@ pub(super) struct TargetTable {
     pub(super) writable: Vec<String>,
     /// Whether a unique index over exactly the key can decide an ON CONFLICT; one that is deferrable cannot.
     pub(super) arbiter: bool,
-    /// Unique indexes beside the key's.
+    /// Unique indexes and exclusion constraints beside the key's, those that only a partition has among them.
     pub(super) uniques: Vec<Unique>,
     /// Changes with the columns and their types.
     pub(super) signature: String,
@@ -28,13 +29,19 @@ pub(super) struct TargetTable {
     pub(super) ordinary: bool,
 }
 
-/// A unique index.
+/// A unique index, or an exclusion constraint's.
 #[derive(Debug, Clone)]
 pub(super) struct Unique {
     /// Its name.
     pub(super) name: String,
+    /// What it stands on, with its schema, quoted: the table, or a partition if that alone has it.
+    pub(super) relation: String,
+    /// Which of the table's rows are kept there; nothing: all.
+    pub(super) kept: Option<String>,
     /// Its columns and expressions.
     pub(super) parts: Vec<String>,
+    /// By which operators two rows exclude each other; none: by being equal.
+    pub(super) operators: Vec<String>,
     /// Its condition.
     pub(super) condition: Option<String>,
     /// Whether it is checked at commit or at a statement's end; by a trigger, that is, which does not fire for the applier.
@@ -50,7 +57,14 @@ impl Unique {
         let mut parts: Vec<String> = self.parts.iter().map(|part| sql::name(&unquote(part))).collect();
         key.sort_unstable();
         parts.sort_unstable();
-        self.condition.is_none() && key == parts
+        self.condition.is_none() && self.kept.is_none() && self.operators.is_empty() && key == parts
+    }
+
+    /// A condition on a row of the table: it has an entry in this index.
+    pub(super) fn covers(&self) -> String {
+        let both = [self.kept.as_deref(), self.condition.as_deref()].into_iter().flatten();
+        let both: Vec<String> = both.map(|condition| format!("({condition})")).collect();
+        if both.is_empty() { "TRUE".to_owned() } else { both.join(" AND ") }
     }
 }
 
@@ -78,7 +92,6 @@ pub(super) fn target_table(
     let oids: Vec<u32> = filled.iter().map(|attribute| attribute.oid).collect();
     let columns = Type::look_up(connection, &oids)?;
     refuse_always_triggers(connection, &name, &regclass)?;
-    refuse_deferrable_exclusions(connection, &name, &regclass)?;
     let mut uniques = uniques(connection, &name, mapping)?;
     check_key_index(&name, mapping, &uniques)?;
     let arbiter = uniques.iter().any(|unique| unique.is_key_of(mapping) && !unique.deferrable);
@@ -249,29 +262,12 @@ pub(super) fn refuse_always_triggers(
     ))
 }
 
-/// They are checked by triggers that do not fire for the applier.
-pub(super) fn refuse_deferrable_exclusions(
-    connection: &mut Connection,
-    name: &str,
-    regclass: &str,
-) -> Result<(), MigrateError> {
-    let found = connection.texts(&format!(
-        "SELECT quote_ident(conname) FROM pg_constraint WHERE conrelid = {regclass} AND contype = 'x' AND condeferrable"
-    ))?;
-    let Some(first) = found.first() else { return Ok(()) };
-    Err(MigrateError::refused(
-        format!(
-            "{name} has the deferrable exclusion constraint {first}, which is not checked while rows are applied"
-        ),
-        format!("make it NOT DEFERRABLE: ALTER TABLE {name} DROP CONSTRAINT {first}, then add it again"),
-    ))
-}
-
 /// A condition: the index `i` uses the column `a`.
 pub(super) const USED: &str = "a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d \
     WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))";
 
-/// A table's unique indexes. Those that loading has dropped for a while are among them.
+/// A table's unique indexes and exclusion constraints, each once: a partition's is its own only where no table above has it.
+/// Those that loading has dropped for a while are among them.
 pub(super) fn uniques(
     connection: &mut Connection,
     name: &str,
@@ -280,21 +276,30 @@ pub(super) fn uniques(
     let columns: Vec<String> = mapping.columns.iter().map(|column| sql::value(column)).collect();
     let columns = columns.join(", ");
     let mut rows = connection.rows(&format!(
-        "SELECT quote_ident(c.relname), \
+        "WITH RECURSIVE {} SELECT quote_ident(c.relname), \
            (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
             FROM generate_series(1, i.indnkeyatts) at), \
            pg_get_expr(i.indpred, i.indrelid), (NOT i.indimmediate)::int, \
            (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED} \
-             AND a.attname <> ALL (ARRAY[{columns}]::name[])))::int \
-         FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
-         WHERE i.indrelid = {}::regclass AND i.indisunique AND i.indisvalid",
-        sql::value(name)
+             AND a.attname <> ALL (ARRAY[{columns}]::name[])))::int, \
+           format('%I.%I', n.nspname, r.relname), \
+           CASE WHEN r.oid <> {table}::regclass THEN pg_get_partition_constraintdef(r.oid) END, \
+           (SELECT json_agg(format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY e.at) FROM pg_constraint x \
+              CROSS JOIN unnest(x.conexclop) WITH ORDINALITY e(op, at) JOIN pg_operator o ON o.oid = e.op \
+              JOIN pg_namespace s ON s.oid = o.oprnamespace WHERE x.conindid = i.indexrelid AND x.contype = 'x') \
+         FROM tree JOIN pg_index i ON i.indrelid = tree.oid JOIN pg_class c ON c.oid = i.indexrelid \
+         JOIN pg_class r ON r.oid = i.indrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
+         WHERE (i.indisunique OR i.indisexclusion) AND i.indisvalid \
+           AND NOT EXISTS (SELECT FROM pg_partition_ancestors(i.indexrelid) a JOIN pg_index p ON p.indexrelid = a.relid \
+             WHERE p.indexrelid <> i.indexrelid AND p.indisvalid AND p.indrelid IN (SELECT oid FROM tree))",
+        tree(&[name.to_owned()]),
+        table = sql::value(name)
     ))?;
     if connection.holds("to_regclass('banyan.dropped') IS NOT NULL")? {
         rows.extend(connection.rows(&format!(
             "SELECT d.name, d.parts, d.condition, d.is_deferrable::int, \
                (NOT EXISTS (SELECT FROM json_array_elements_text(d.attributes) a(name) \
-                 WHERE a.name <> ALL (ARRAY[{columns}]::text[])))::int \
+                 WHERE a.name <> ALL (ARRAY[{columns}]::text[])))::int, d.relation, NULL, NULL \
              FROM banyan.dropped d WHERE d.relation = {} AND d.parts IS NOT NULL \
                AND to_regclass(split_part(d.relation, '.', 1) || '.' || d.name) IS NULL",
             sql::value(name)
@@ -306,6 +311,9 @@ pub(super) fn uniques(
         condition: row.get(2).map(str::to_owned),
         deferrable: row.get(3) == Some("1"),
         filled: row.get(4) == Some("1"),
+        relation: column(row, 5).to_owned(),
+        kept: row.get(6).map(str::to_owned),
+        operators: row.get(7).and_then(|names| serde_json::from_str(names).ok()).unwrap_or_default(),
     };
     Ok(rows.iter().map(read).collect())
 }

@@ -121,6 +121,16 @@ pub(super) fn mark_done(done: &ChunkDone<'_>) -> String {
     format!("UPDATE banyan.chunk SET done = true, rows = {rows}, hash = '{hash:016x}' WHERE {}", under(lease))
 }
 
+/// SQL for one that is marked done and was not written: it has no hash, and is to be copied when loading has ended.
+pub(super) fn put_off(lease: &Lease) -> String {
+    format!(
+        "UPDATE banyan.chunk SET rows = 0, hash = NULL WHERE stream = {} AND mapping = {} AND chunk = {}",
+        value(&lease.stream),
+        lease.mapping,
+        lease.chunk
+    )
+}
+
 /// Records its snapshot.
 pub(super) fn register(
     connection: &mut Connection,

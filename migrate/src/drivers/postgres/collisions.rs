@@ -61,20 +61,23 @@ pub(super) fn of_uniques(
     {
         let parts = unique.parts.iter().enumerate().map(|(at, part)| format!("({part}) AS u{at}"));
         let parts = parts.collect::<Vec<_>>().join(", ");
-        let condition = unique.condition.as_deref().unwrap_or("TRUE");
+        let condition = unique.covers();
         let named = staged.mapping.columns.iter().zip(staged.values());
         let named: Vec<String> =
             named.map(|(column, value)| format!("{value} AS {}", sql::name(column))).collect();
         let key: Vec<String> =
             staged.key("").iter().enumerate().map(|(at, name)| format!("{name} AS k{at}")).collect();
         let key = key.join(", ");
-        let equal =
-            (0..unique.parts.len()).map(|at| format!("t.u{at} = f.u{at}")).collect::<Vec<_>>().join(" AND ");
+        let equal = (0..unique.parts.len()).map(|at| {
+            let operator = unique.operators.get(at).map_or("=", String::as_str);
+            format!("t.u{at} {operator} f.u{at}")
+        });
+        let equal = equal.collect::<Vec<_>>().join(" AND ");
         let from = format!(
             "(SELECT {key}{carried}, {parts} FROM {} WHERE {condition}) t \
              JOIN (SELECT {key}, {parts} FROM (SELECT {} FROM {} r) x WHERE {condition}) f \
              ON {equal} AND NOT ({}) {} WHERE {}",
-            staged.table,
+            unique.relation,
             named.join(", "),
             staged.rows,
             same(&key_aliases("t"), &key_aliases("f")),
@@ -83,7 +86,7 @@ pub(super) fn of_uniques(
             carried = source.carried_columns(),
         );
         let values: Vec<String> = (0..unique.parts.len()).map(|at| format!("f.u{at}")).collect();
-        let example = format!("{} of {} has (%s) already", unique.name, staged.table);
+        let example = format!("{} of {} has (%s) already", unique.name, unique.relation);
         let found = collision(connection, &source, &from, &example, &values)?;
         if found.is_some() {
             return Ok(found);

@@ -121,7 +121,7 @@ pub(super) fn broken(end: &Place, error: std::io::Error) -> MigrateError {
 
 /// Whether a unique or exclusion constraint was in the way.
 pub(super) fn is_conflict(error: &postgres::Error) -> bool {
-    error.code().is_some_and(|code| code == &SqlState::UNIQUE_VIOLATION)
+    [SqlState::UNIQUE_VIOLATION, SqlState::EXCLUSION_VIOLATION].iter().any(|code| error.code() == Some(code))
 }
 
 /// What the server said, with its detail and hint.

@@ -1,7 +1,7 @@
 //! The fingerprint of what a stream reads: readable lines, so that a difference can be told and not only noticed.
 //!
 //! Invariant: everything that could make rows read wrong, or changes go unlogged, changes a line: columns, types, collations,
-//! labels, partitions, and the triggers and functions of capture. `pg_trigger.xmin` tells a trigger that was disabled for a
+//! labels, partitions, and the triggers and functions of the stream's capture. `pg_trigger.xmin` tells a trigger that was disabled for a
 //! while from one that never was.
 
 use super::capture::Captured;
@@ -92,6 +92,9 @@ pub(super) fn tree(tables: &[String]) -> String {
 fn lines(connection: &mut Connection, captured: &[Captured]) -> Result<String, MigrateError> {
     let names: Vec<String> = captured.iter().map(|table| table.name.clone()).collect();
     let logs: Vec<String> = captured.iter().map(|table| sql::value(&table.log)).collect();
+    // Those of another stream on the same table come and go without concern to this one.
+    let triggers = captured.iter().flat_map(|table| table.triggers().map(|(name, _)| sql::value(&name)));
+    let triggers: Vec<String> = triggers.collect();
     let lines = connection.planned_texts(&format!(
         "WITH RECURSIVE {}, \
          relation AS (SELECT c.oid, format('%I.%I', n.nspname, c.relname) AS name, c.relkind, \
@@ -112,10 +115,11 @@ fn lines(connection: &mut Connection, captured: &[Captured]) -> Result<String, M
            UNION ALL SELECT format('trigger %I on %s: row %s, %s, %s', t.tgname, r.name, t.xmin, t.tgenabled, \
              md5(p.prosrc || p.prosecdef || coalesce(p.proconfig::text, ''))) \
            FROM relation r JOIN pg_trigger t ON t.tgrelid = r.oid JOIN pg_proc p ON p.oid = t.tgfoid \
-           WHERE t.tgname LIKE 'banyan\\_%' \
+           WHERE t.tgname = ANY (ARRAY[{}]::name[]) \
            UNION ALL SELECT format('log %s: %s', u.name, to_regclass(u.name)::oid) \
            FROM unnest(ARRAY[{}]::text[]) u(name)) l ORDER BY line COLLATE \"C\"",
         tree(&names),
+        triggers.join(", "),
         logs.join(", ")
     ))?;
     Ok(lines.join("\n"))

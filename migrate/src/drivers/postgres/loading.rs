@@ -2,7 +2,7 @@
 //!
 //! Chunks are read in different snapshots, so two of them may hold one unique value that moved in between. Both rows are then
 //! removed, and the mapping's chunks are copied anew beside catch-up, which tells values that moved from values that a mapping
-//! makes twice.
+//! makes twice. An index that stays meets them at once: then the chunk is left to that time.
 //!
 //! For the same reason a row may refer to one that only the log knows of yet: foreign keys stand again when loading ends, and
 //! are validated once catch-up has passed the last chunk's snapshot.
@@ -41,7 +41,7 @@ const MEMORY_OF_SEVERAL: &str = "'32MB'";
 const MEMORY_OF_ONE: &str = "'96MB'";
 
 /// Foreign keys that stand again, and hold for new rows only.
-const UNCHECKED: &str = "kind = 'foreign key' AND adopt IS NOT NULL";
+pub(super) const UNCHECKED: &str = "kind = 'foreign key' AND adopt IS NOT NULL";
 
 /// A crash may take chunks back, but only whole and with their marks: then they are read anew, in newer snapshots. The commit
 /// that ends loading is synced, and everything before it with it.
@@ -63,16 +63,30 @@ pub(super) fn load(
             return Ok(End::RollBack(false));
         }
         let into = format!("{} ({})", staged.table, sql::names("", &mapping.columns));
-        if staged.map.is_none() && shape.target.columns.iter().all(|kind| kind.takes_wire()) {
-            connection.copy_in(&into, &batch.rows)?;
+        let is_direct = staged.map.is_none() && shape.target.columns.iter().all(|kind| kind.takes_wire());
+        connection.run("SAVEPOINT banyan")?;
+        let loaded = if is_direct {
+            connection.try_copy_in(&into, &batch.rows)?
+        } else {
+            connection.copy_in(&staged.rows, &batch.rows)?;
+            let values = staged.values().join(", ");
+            connection.try_run(&format!(
+                "INSERT INTO {into} OVERRIDING SYSTEM VALUE SELECT {values} FROM {} r",
+                staged.rows
+            ))
+        };
+        if let Err(error) = loaded {
+            if !is_conflict(&error) {
+                return Err(connection.fault(error));
+            }
+            tracing::info!(
+                "values of {} moved while it was loaded; {} rows are copied beside catch-up",
+                staged.table,
+                batch.rows.len()
+            );
+            connection.run(&format!("ROLLBACK TO banyan; {}", chunks::put_off(lease)))?;
             return Ok(End::Commit(true));
         }
-        connection.copy_in(&staged.rows, &batch.rows)?;
-        let values = staged.values().join(", ");
-        connection.run(&format!(
-            "INSERT INTO {into} OVERRIDING SYSTEM VALUE SELECT {values} FROM {} r",
-            staged.rows
-        ))?;
         if let Some(map) = &staged.map {
             let key = staged.source_of_row().into_iter().chain(staged.key_of_row()).collect::<Vec<_>>();
             // A key of the target may have moved from one source key to another in between. Both its rows are removed when
@@ -147,7 +161,7 @@ fn drop_remembered(
 }
 
 /// Foreign keys first, so that what they refer to can go. Kept: what a foreign key of another table refers to, what tells
-/// replication the row's identity or CLUSTER the order, exclusion constraints, and indexes that a partition shares.
+/// replication the row's identity or CLUSTER the order, exclusion constraints, and indexes of partitioned tables.
 fn remember(stream: &str, tables: &[&str]) -> String {
     let tables: Vec<String> = tables.iter().map(|table| format!("{}::regclass", value(table))).collect();
     let tables = tables.join(", ");
@@ -227,6 +241,8 @@ fn build_remembered(
            leased_until = '-infinity' FROM (VALUES {}) p(mapping, relation) JOIN banyan.dropped d \
            ON d.relation = p.relation AND d.stream = {name} AND d.doubled \
            WHERE c.stream = {name} AND c.mapping = p.mapping; \
+         UPDATE banyan.chunk SET done = false, rows = NULL, snapshot = NULL, leased_until = '-infinity' \
+           WHERE stream = {name} AND done AND hash IS NULL; \
          DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); \
          UPDATE banyan.stream SET phase = 'following' WHERE name = {name}; COMMIT",
         places.collect::<Vec<_>>().join(", ")

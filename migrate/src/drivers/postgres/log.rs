@@ -8,6 +8,7 @@ use super::connection::Connection;
 use super::position::Seen;
 use super::shape::Shape;
 use super::sql;
+use crate::engine::driver::LOG_COUNTED;
 use crate::engine::{Mapping, Position, Stream};
 use crate::error::MigrateError;
 
@@ -112,19 +113,27 @@ pub(super) fn prune(
     Ok(removed)
 }
 
-/// About how many rows and bytes there are.
+/// How many rows and bytes there are. Rows are counted along the index that pruning cleans as it goes; beyond what is counted,
+/// and no further, the catalogue's estimate is taken.
 pub(super) fn size(connection: &mut Connection, stream: &Stream) -> Result<(u64, u64), MigrateError> {
-    let logs: Vec<String> =
-        stream.captured().iter().map(|(table, _)| sql::value(&log_name(&stream.name, table))).collect();
-    let rows = connection.rows(&format!(
-        "SELECT coalesce(sum(CASE WHEN c.reltuples > 0 THEN c.reltuples * pg_relation_size(c.oid) / \
-           (greatest(c.relpages, 1) * current_setting('block_size')::int) \
-           ELSE pg_relation_size(c.oid) / 60 END)::bigint, 0), \
-         coalesce(sum(pg_total_relation_size(c.oid))::bigint, 0) \
-         FROM unnest(ARRAY[{}]::text[]) u(name) JOIN pg_class c ON c.oid = to_regclass(u.name)",
-        logs.join(", ")
-    ))?;
-    let number =
-        |at| rows.first().and_then(|row| row.get(at)).and_then(|text| text.parse().ok()).unwrap_or(0);
-    Ok((number(0), number(1)))
+    let (mut rows, mut bytes) = (0, 0);
+    for (table, _) in stream.captured() {
+        let log = log_name(&stream.name, &table);
+        let relation = format!("to_regclass({})", sql::value(&log));
+        if !connection.holds(&format!("{relation} IS NOT NULL"))? {
+            continue;
+        }
+        let counted: u64 = connection.number(&format!(
+            "SELECT count(*) FROM (SELECT FROM {log} ORDER BY xid LIMIT {}) l",
+            LOG_COUNTED + 1
+        ))?;
+        let estimated: u64 = connection.number(&format!(
+            "SELECT (CASE WHEN relpages > 0 AND reltuples >= 0 THEN reltuples * pg_relation_size(oid) / \
+               (relpages * current_setting('block_size')::int) ELSE pg_relation_size(oid) / 60 END)::bigint \
+             FROM pg_class WHERE oid = {relation}"
+        ))?;
+        rows += if counted > LOG_COUNTED { counted.max(estimated) } else { counted };
+        bytes += connection.number::<u64>(&format!("SELECT pg_total_relation_size({relation})"))?;
+    }
+    Ok((rows, bytes))
 }

@@ -227,6 +227,10 @@ impl Source for PostgresSource {
         Ok(())
     }
 
+    fn check_position(&mut self, position: &Position) -> Result<(), MigrateError> {
+        self.not_seen(position).map(drop)
+    }
+
     fn covers(&self, later: &Position, earlier: &Position) -> Result<bool, MigrateError> {
         Seen::parse(later)?.covers(&Seen::parse(earlier)?)
     }

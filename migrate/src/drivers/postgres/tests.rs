@@ -8,6 +8,7 @@ mod comparing;
 mod copying;
 mod keys;
 mod loading;
+mod partitions;
 mod positions;
 mod surveying;
 mod tls;

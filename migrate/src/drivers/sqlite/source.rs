@@ -274,6 +274,11 @@ impl Source for SqliteSource {
         self.located(done)
     }
 
+    fn check_position(&mut self, position: &Position) -> Result<(), MigrateError> {
+        let done = self.known_log().and_then(|log| log.standing(&self.conn, self.schema, position));
+        self.located(done).map(drop)
+    }
+
     fn covers(&self, later: &Position, earlier: &Position) -> Result<bool, MigrateError> {
         let later = Place::parse(later)?;
         let earlier = Place::parse(earlier)?;

@@ -9,10 +9,25 @@ use super::catalog::Table;
 use super::sql::{numbered, quote};
 
 /// One trigger.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Trigger {
     pub(super) name: String,
-    pub(super) sql: String,
+    /// Up to its actions.
+    head: String,
+    actions: Vec<String>,
+}
+
+impl Trigger {
+    pub(super) fn sql(&self) -> String {
+        format!("{}{}; END", self.head, self.actions.join("; "))
+    }
+
+    /// Whether a trigger of this text logs all that this one would. It may log more: one made for a unique index that has been
+    /// dropped since does no harm.
+    pub(super) fn is_done_by(&self, sql: &str) -> bool {
+        let body = sql.strip_prefix(&self.head);
+        body.is_some_and(|body| self.actions.iter().all(|action| body.contains(&format!("{action}; "))))
+    }
 }
 
 /// What the names of a stream's triggers begin with.
@@ -25,13 +40,12 @@ pub(super) fn of(stream: &str, table: &Table, tab: i64, captured: &[String]) -> 
     let log = Log { tab, captured };
     let trigger = |word: &str, when: &str, actions: &[String]| {
         let name = format!("{}{}:{word}", prefix(stream), table.name);
-        let sql = format!(
-            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_guard) BEGIN {}; END",
+        let head = format!(
+            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_guard) BEGIN ",
             quote(&name),
-            quote(&table.name),
-            actions.join("; ")
+            quote(&table.name)
         );
-        Trigger { name, sql }
+        Trigger { name, head, actions: actions.to_vec() }
     };
     vec![
         trigger("insert", "AFTER INSERT", &[log.values("NEW")]),

@@ -9,6 +9,7 @@ use super::shared::{Shared, millis};
 use super::steering::{Pause, Steering};
 use super::{Parts, RunOptions, Until};
 use crate::engine::catch_up::no_stream;
+use crate::engine::driver::log_rows;
 use crate::engine::mapping::Stream;
 use crate::engine::prune::prune;
 use crate::engine::{Driver, Phase, Source as _, Target as _};
@@ -93,19 +94,20 @@ impl<'a> Housekeeper<'a> {
         let brake = self.brake(&steering);
         self.shared.steer(steering, brake);
         self.warn();
-        if self.shared.copied_at().is_none() {
-            self.end_backfill(target, row.phase)?;
-        }
-        self.check_loaded(target)?;
+        // Before what may fail again and again: it is said what is waited for.
         if due(&mut self.said, SAY) {
             let text = serde_json::to_string(&self.shared.state())
                 .map_err(|error| MigrateError::failed(error.to_string()))?;
             target.set_note(&self.stream.name, note_name(self.options.parts), Some(&text))?;
         }
+        if self.shared.copied_at().is_none() {
+            self.end_backfill(target, row.phase)?;
+        }
+        self.check_loaded(target)?;
         if self.is_over() {
             // Nobody may come back soon, so the log is left as small as it can be.
             self.look_at_source::<D>(source, target, &Steering::default())?;
-            self.shared.stop();
+            self.shared.end();
             return Ok(Next::End);
         }
         Ok(Next::Rest(ROUND))
@@ -141,7 +143,8 @@ impl<'a> Housekeeper<'a> {
             _ => {}
         }
         let (rows, limit) = (self.log.0, steering.log_rows?);
-        (rows > limit).then(|| format!("the log holds {rows} rows, above {limit}: catch-up comes first"))
+        (rows > limit)
+            .then(|| format!("the log holds {}, above {limit}: catch-up comes first", log_rows(rows)))
     }
 
     /// When every range is copied: builds what loading left out, and moves sequences. Several processes may do it.
@@ -219,7 +222,8 @@ impl<'a> Housekeeper<'a> {
         let (rows, bytes) = self.log;
         if rows > self.options.warn_log_rows {
             warnings.push(format!(
-                "the log at the source holds {rows} rows ({} MiB): catch-up is too slow, or a snapshot holds it back",
+                "the log at the source holds {} ({} MiB): catch-up is too slow, or a snapshot holds it back",
+                log_rows(rows),
                 bytes >> 20
             ));
         }

@@ -37,7 +37,10 @@ pub(super) fn keep_on<S>(
             None => open().map(|opened| session.insert(opened)),
         };
         match opened.and_then(&mut step) {
-            Ok(Next::End) => break,
+            Ok(Next::End) => {
+                shared.waits_no_more(name);
+                return Ok(());
+            }
             Ok(Next::Rest(time)) => {
                 failures = 0;
                 shared.waits_no_more(name);
@@ -53,7 +56,7 @@ pub(super) fn keep_on<S>(
             Err(error) => return Err(error),
         }
     }
-    shared.waits_no_more(name);
+    shared.gives_up_waiting(name);
     Ok(())
 }
 

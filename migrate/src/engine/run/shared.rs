@@ -35,6 +35,8 @@ struct Known {
     worker_numbers: u32,
     /// Workers found no range left.
     no_range_left: bool,
+    /// Nothing is left to do.
+    ended: bool,
     /// Everything is copied, and the target is ready for catch-up.
     copied_at: Option<Instant>,
     rows_copied: u64,
@@ -68,6 +70,7 @@ impl<'a> Shared<'a> {
             at_work: Vec::new(),
             worker_numbers: 0,
             no_range_left: false,
+            ended: false,
             copied_at: None,
             rows_copied: 0,
             next_chunk: Instant::now(),
@@ -89,7 +92,9 @@ impl<'a> Shared<'a> {
         self.stop.is_stopped()
     }
 
-    pub(super) fn stop(&self) {
+    /// Nothing is left to do.
+    pub(super) fn end(&self) {
+        self.known().ended = true;
         self.stop.stop();
     }
 
@@ -101,7 +106,7 @@ impl<'a> Shared<'a> {
     pub(super) fn note_end(&self, ended: Result<(), MigrateError>) {
         if let Err(error) = ended {
             self.known().failure.get_or_insert(error);
-            self.stop();
+            self.stop.stop();
         }
     }
 
@@ -118,6 +123,11 @@ impl<'a> Shared<'a> {
         if self.known().waits.remove(name).is_some() {
             tracing::info!(thread = name, "{name} goes on");
         }
+    }
+
+    /// A thread that ends while it waits does not go on.
+    pub(super) fn gives_up_waiting(&self, name: &str) {
+        self.known().waits.remove(name);
     }
 
     /// What keeps a worker's chunk: only catch-up can clear the way, and it may run elsewhere.
@@ -270,6 +280,7 @@ impl<'a> Shared<'a> {
         Ok(RunReport {
             rows_copied: known.rows_copied,
             copied: known.copied_at.is_some(),
+            ended: known.ended,
             batches: known.batches,
             keys_caught: known.keys_caught,
             rows_caught: known.rows_caught,

@@ -25,12 +25,8 @@ pub fn begin<D: Driver>(
     points: &FailPoints,
 ) -> Result<StreamRow, MigrateError> {
     let (mut source, mut target) = (driver.source()?, driver.target()?);
-    if let Some(row) = target.stream(&stream.name)? {
-        // What was altered meanwhile is told as that, not as a mapping that does not fit.
-        needs_same_mapping(stream, &row)?;
-        source.begin(stream, Some(&row.fingerprint))?;
-        source.end()?;
-    }
+    // What was altered meanwhile is told as that, not as a mapping that does not fit.
+    needs_same_beginning(&mut source, &mut target, stream)?;
     target.prepare(stream)?;
     let row = match target.stream(&stream.name)? {
         Some(row) => row,
@@ -55,17 +51,46 @@ fn create<S: Source, T: Target>(
     adopt: Adopt,
 ) -> Result<(), MigrateError> {
     needs_capture(source, stream)?;
-    let empty = target.is_empty(stream)?;
-    if !empty && adopt == Adopt::Nothing {
-        let tables: Vec<&str> = stream.mappings.iter().map(|mapping| mapping.table.as_str()).collect();
-        return Err(MigrateError::refused(
-            format!("the target's tables {} hold rows that this copy did not put there", tables.join(", ")),
-            "empty them, or say --adopt if they are an older copy of the same rows",
-        ));
-    }
-    let row = first_row(source, stream, if empty { Phase::Loading } else { Phase::Following });
+    let phase = match adopt {
+        Adopt::Rows if !target.is_empty(stream)? => Phase::Following,
+        _ => needs_empty(target, stream).map(|()| Phase::Loading)?,
+    };
+    let row = first_row(source, stream, phase);
     source.end()?;
     target.create_stream(&stream.name, &row?)
+}
+
+/// Rows that no copy put there may be somebody's.
+pub(crate) fn needs_empty<T: Target>(target: &mut T, stream: &Stream) -> Result<(), MigrateError> {
+    if target.is_empty(stream)? {
+        return Ok(());
+    }
+    let tables: Vec<&str> = stream.mappings.iter().map(|mapping| mapping.table.as_str()).collect();
+    Err(MigrateError::refused(
+        format!("the target's tables {} hold rows that this copy did not put there", tables.join(", ")),
+        "empty them, or say --adopt if they are an older copy of the same rows",
+    ))
+}
+
+/// A stream goes on only with the mapping and the schema that it was begun with, and where the log still knows its position. One
+/// that rests applies nothing, so nobody keeps the log for it; one that was never begun has nothing to go on with.
+pub(crate) fn needs_same_beginning<S: Source, T: Target>(
+    source: &mut S,
+    target: &mut T,
+    stream: &Stream,
+) -> Result<(), MigrateError> {
+    while let Some(row) = target.stream(&stream.name)? {
+        needs_same_mapping(stream, &row)?;
+        source.begin(stream, Some(&row.fingerprint))?;
+        let known = if row.phase == Phase::Resting { Ok(()) } else { source.check_position(&row.pos) };
+        source.end()?;
+        // Whoever moved the position meanwhile may have removed the log behind it.
+        let has_moved = target.stream(&stream.name)?.is_some_and(|now| now.pos != row.pos);
+        if known.is_ok() || !has_moved {
+            return known;
+        }
+    }
+    Ok(())
 }
 
 fn first_row<S: Source>(source: &mut S, stream: &Stream, phase: Phase) -> Result<StreamRow, MigrateError> {

@@ -48,6 +48,8 @@ pub struct RunReport {
     pub rows_copied: u64,
     /// Whether all ranges are copied.
     pub copied: bool,
+    /// Whether it ended because nothing was left to do, and not because it was told to stop.
+    pub ended: bool,
     /// Batches of catch-up.
     pub batches: u64,
     /// Keys that catch-up looked at.

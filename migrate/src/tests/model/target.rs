@@ -231,7 +231,11 @@ impl Target for ModelTarget {
     }
 
     fn finish_loading(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.data()?.streams.get_mut(&stream.name).unwrap().phase = Phase::Following;
+        let mut data = self.data()?;
+        if data.full {
+            return Err(MigrateError::Unreachable { message: "the disk is full".to_owned(), source: None });
+        }
+        data.streams.get_mut(&stream.name).unwrap().phase = Phase::Following;
         Ok(())
     }
 

@@ -118,8 +118,6 @@ impl Surveyor {
             let (place, regclass) = (format!("{role} {table}"), format!("{}::regclass", sql::value(table)));
             let always = catalog::refuse_always_triggers(&mut self.target, table, &regclass);
             self.survey.take(&place, always)?;
-            let exclusions = catalog::refuse_deferrable_exclusions(&mut self.target, table, &regclass);
-            self.survey.take(&place, exclusions)?;
         }
         Ok(())
     }

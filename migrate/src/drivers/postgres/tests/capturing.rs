@@ -161,6 +161,58 @@ fn a_trigger_that_was_off_for_a_moment_is_noticed() {
 }
 
 #[test]
+fn another_streams_capture_of_a_table_comes_and_goes_without_concern_to_the_first() {
+    let world = items().copied();
+    let other = Stream { name: "others".to_owned(), ..world.stream.clone() };
+    let mut source = world.source_end();
+    source.install_capture(&other).unwrap();
+    let position = source.begin(&other, None).unwrap();
+    let fingerprint = source.fingerprint(&other).unwrap();
+    source.end().unwrap();
+    world.source.run("UPDATE item SET name = 'both' WHERE id = 1").unwrap();
+    assert_eq!(world.follow().keys, 1);
+    source.remove_capture(&other).unwrap();
+    world.source.run("UPDATE item SET name = 'one' WHERE id = 2").unwrap();
+    assert_eq!(world.follow().keys, 1);
+    world.assert_same(ALL, ALL);
+    source.install_capture(&other).unwrap();
+    let position_then = source.begin(&other, None).unwrap();
+    assert!(source.covers(&position_then, &position).unwrap());
+    assert!(source.begin(&other, Some(&fingerprint)).is_err(), "its own triggers are others now");
+    let fingerprint = {
+        source.begin(&other, None).unwrap();
+        source.fingerprint(&other).unwrap()
+    };
+    source.end().unwrap();
+    source.remove_capture(&world.stream).unwrap();
+    world.source.run("DELETE FROM item WHERE id = 2").unwrap();
+    source.begin(&other, Some(&fingerprint)).unwrap();
+    assert_eq!(source.stage_dirty(&other.mappings[0], &position_then).unwrap().keys, 1);
+}
+
+#[test]
+fn two_that_install_at_once_wait_for_each_other() {
+    let world = items();
+    let mut writer = postgres::Client::connect(world.source.url(), postgres::NoTls).unwrap();
+    // What is uncommitted holds the first of them where it has looked for triggers and made none yet.
+    writer.batch_execute("BEGIN; INSERT INTO item VALUES (3, 'c')").unwrap();
+    std::thread::scope(|scope| {
+        let install = || world.source_end().install_capture(&world.stream);
+        let both = [scope.spawn(install), scope.spawn(install)];
+        let waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted \
+            AND database = (SELECT oid FROM pg_database WHERE datname = current_database())";
+        while world.source.run(waiting).unwrap() != "2" {
+            assert!(!both.iter().any(|installed| installed.is_finished()), "they do not wait for the writer");
+        }
+        writer.batch_execute("COMMIT").unwrap();
+        for installed in both {
+            installed.join().unwrap().unwrap();
+        }
+    });
+    assert_eq!(world.source_end().capture_state(&world.stream).unwrap().faults, Vec::<String>::new());
+}
+
+#[test]
 fn an_altered_table_is_noticed_and_told() {
     let world = items().copied();
     world.source.run("ALTER TABLE item ALTER name TYPE varchar(9)").unwrap();
