@@ -17,8 +17,10 @@ mod pace;
 pub mod prune;
 pub mod repair;
 pub mod run;
+pub(crate) mod select_text;
 pub mod survey;
 pub mod verify;
+pub mod way_back;
 
 pub use driver::{
     Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange,

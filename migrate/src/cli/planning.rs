@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::arguments::PlanArgs;
 use super::captured::{Captured, with_driver};
 use crate::engine::survey::{Depth, Level, Survey, SurveyDriver};
+use crate::engine::way_back::rehearse;
 use crate::error::MigrateError;
 use crate::output;
 use crate::settings::Settings;
@@ -46,7 +47,8 @@ pub(super) fn plan(settings: &Settings, arguments: &PlanArgs, json: bool) -> Res
 
 fn look<D: SurveyDriver>(driver: &D, captured: &Captured, depth: Depth) -> Result<CapturePlan, MigrateError> {
     let stream = &captured.stream;
-    let survey = driver.survey(stream, depth)?;
+    let mut survey = driver.survey(stream, depth)?;
+    rehearse(driver, stream, depth, &mut survey)?;
     let counts = Counts {
         ok: survey.count(Level::Ok),
         notes: survey.count(Level::Note),

@@ -20,4 +20,6 @@ mod permissions;
 #[cfg(test)]
 mod space;
 #[cfg(test)]
+mod way_back;
+#[cfg(test)]
 mod world;

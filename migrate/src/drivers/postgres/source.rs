@@ -112,7 +112,12 @@ impl PostgresSource {
     }
 
     /// Puts keys in wire form into a table of the given name.
-    fn give(&mut self, shape: &Shape, name: &str, keys: &CopyRows) -> Result<String, MigrateError> {
+    pub(super) fn give(
+        &mut self,
+        shape: &Shape,
+        name: &str,
+        keys: &CopyRows,
+    ) -> Result<String, MigrateError> {
         let columns = shape.key_types.iter().enumerate().map(|(at, kind)| format!("k{at} {}", kind.wire()));
         let columns = columns.collect::<Vec<_>>().join(", ");
         let table = format!("{name}_{}", shape.tag);

@@ -4,10 +4,9 @@
 
 use std::collections::BTreeMap;
 
-use super::CompareDriver;
 use super::pair::Pair;
 use crate::engine::compare::{CompareTarget as _, Part, RowHash};
-use crate::engine::driver::{Bound, KeyRange, Rows as _, Source as _, Target as _};
+use crate::engine::driver::{Bound, Driver, KeyRange, Rows as _, Source as _, Target as _};
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
 
@@ -15,7 +14,7 @@ use crate::error::MigrateError;
 const SPLIT: u32 = 8;
 
 /// Splits a part; a part with a single key stays whole.
-pub(super) fn split<D: CompareDriver>(
+pub(super) fn split<D: Driver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     part: &Part,
@@ -48,7 +47,7 @@ enum By {
     Target,
 }
 
-fn split_by<D: CompareDriver>(
+fn split_by<D: Driver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     range: &KeyRange,
@@ -73,7 +72,7 @@ fn split_by<D: CompareDriver>(
 
 /// Whether a key lies at the end of a range or behind it. Only the database knows the order of keys: one behind the range is
 /// itself between the range's end and itself.
-fn is_behind<D: CompareDriver>(
+fn is_behind<D: Driver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     range: &KeyRange,
@@ -92,7 +91,7 @@ fn is_behind<D: CompareDriver>(
 }
 
 /// Keys whose rows differ in number or hash.
-pub(super) fn suspects(expected: Vec<RowHash>, actual: Vec<RowHash>) -> Vec<Bound> {
+pub(crate) fn suspects(expected: Vec<RowHash>, actual: Vec<RowHash>) -> Vec<Bound> {
     let mut hashes: BTreeMap<String, (Vec<i64>, Vec<i64>)> = BTreeMap::new();
     for row in expected {
         hashes.entry(row.key.0).or_default().0.push(row.hash);

@@ -12,9 +12,9 @@ use super::pair::Pair;
 use super::report::{Difference, Kind, Report};
 use super::split::{split, suspects};
 use super::state::{KEPT, Place, State};
-use super::{CompareDriver, Mode, VerifyOptions};
+use super::{Mode, VerifyOptions};
 use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
-use crate::engine::driver::{Bound, KeyRange, Source as _, Target as _};
+use crate::engine::driver::{Bound, Driver, KeyRange, Source as _, Target as _};
 use crate::engine::mapping::Mapping;
 use crate::engine::run::Stop;
 use crate::engine::run::pause;
@@ -46,7 +46,7 @@ impl Walk<'_> {
     }
 
     /// Every part, or those that the sample takes.
-    pub(super) fn everything<D: CompareDriver>(
+    pub(super) fn everything<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -75,7 +75,7 @@ impl Walk<'_> {
     }
 
     /// Waits for a database that is away; any other error ends it.
-    fn wait<D: CompareDriver>(
+    fn wait<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -103,7 +103,7 @@ impl Walk<'_> {
     }
 
     /// Compares the part at the state's place and moves on to the next one, or to the next mapping.
-    fn next_part<D: CompareDriver>(
+    fn next_part<D: Driver>(
         &mut self,
         pair: &mut Pair<'_, D>,
         mapping: &Mapping,
@@ -124,7 +124,7 @@ impl Walk<'_> {
     }
 
     /// The part, its number, and the place behind it.
-    fn part_at<D: CompareDriver>(
+    fn part_at<D: Driver>(
         &self,
         pair: &mut Pair<'_, D>,
         mapping: &Mapping,
@@ -160,7 +160,7 @@ impl Walk<'_> {
         chance % 100 < u64::from(percent)
     }
 
-    fn rows_without_key<D: CompareDriver>(
+    fn rows_without_key<D: Driver>(
         &self,
         pair: &mut Pair<'_, D>,
         mapping: &Mapping,
@@ -176,7 +176,7 @@ impl Walk<'_> {
     }
 
     /// Compares a part, and the parts of it that differ, each in snapshots of its own, so that none is held for long.
-    fn compare<D: CompareDriver>(
+    fn compare<D: Driver>(
         &self,
         pair: &mut Pair<'_, D>,
         mapping: &Mapping,
@@ -220,7 +220,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn settle<D: CompareDriver>(
+    fn settle<D: Driver>(
         &self,
         pair: &mut Pair<'_, D>,
         number: usize,
@@ -243,7 +243,7 @@ impl Walk<'_> {
     }
 
     /// Looks at the moving keys again until each stood still for one look, or patience ends.
-    pub(super) fn look_again<D: CompareDriver>(
+    pub(super) fn look_again<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -278,7 +278,7 @@ impl Walk<'_> {
     }
 
     /// Keys that changed since the last full verification, once catch-up has passed what is in the log now.
-    pub(super) fn dirty<D: CompareDriver>(
+    pub(super) fn dirty<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -308,7 +308,7 @@ impl Walk<'_> {
     }
 
     /// Waits until the target has reached what the source is now. Where it does not, the keys will be moving.
-    fn wait_for_batch<D: CompareDriver>(&self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
+    fn wait_for_batch<D: Driver>(&self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
         let now = pair.source.begin(pair.stream, None)?;
         pair.source.end()?;
         let until = Instant::now() + self.options.patience;
@@ -330,7 +330,7 @@ enum Found {
 }
 
 /// Where the last full verification began, if its log was kept.
-fn kept_position<D: CompareDriver>(
+fn kept_position<D: Driver>(
     pair: &mut Pair<'_, D>,
     state: &State,
 ) -> Result<crate::engine::Position, MigrateError> {
