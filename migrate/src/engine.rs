@@ -18,6 +18,7 @@ pub mod prune;
 pub mod repair;
 pub mod run;
 pub(crate) mod select_text;
+pub(crate) mod soundness;
 pub mod survey;
 pub mod verify;
 pub mod way_back;

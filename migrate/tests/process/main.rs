@@ -18,6 +18,8 @@ mod log;
 #[cfg(test)]
 mod permissions;
 #[cfg(test)]
+mod selects;
+#[cfg(test)]
 mod space;
 #[cfg(test)]
 mod way_back;

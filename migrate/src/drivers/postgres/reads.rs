@@ -6,6 +6,7 @@ use super::connection::{Connection, column};
 use super::sql;
 use crate::engine::Mapping;
 use crate::engine::compare::TableRead;
+use crate::engine::soundness::{needs_joins, not_the_same};
 use crate::error::MigrateError;
 
 /// The view, and all views below it.
@@ -14,9 +15,11 @@ const SEEN: &str = "WITH RECURSIVE seen(oid) AS (SELECT 'pg_temp.banyan_reads'::
     JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid AND d.refclassid = 'pg_class'::regclass \
     JOIN pg_class c ON c.oid = d.refobjid AND c.relkind = 'v')";
 
-/// What a select reads.
+/// What a select reads and calls.
 pub(super) struct Reads {
     pub(super) tables: Vec<TableRead>,
+    /// Functions that may give something else from the same rows, with what is to be done about each.
+    changing: Vec<(String, String)>,
 }
 
 impl Reads {
@@ -31,22 +34,31 @@ impl Reads {
         let columns = sql::numbered("c", keys + mapping.columns.len());
         let done = connection
             .run(&format!("BEGIN READ WRITE; CREATE TEMP VIEW banyan_reads ({columns}) AS\n{select}"))
-            .and_then(|_| ask(connection));
+            .and_then(|_| Ok((tables(connection)?, changing(connection)?)));
         // What the server said first is what is told.
         let undone = connection.run("ROLLBACK");
-        let mut tables = done?;
+        let (mut tables, changing) = done?;
         undone?;
         for read in &mut tables {
             if let Some((name, _)) = named.iter().find(|(_, qualified)| *qualified == read.table) {
                 read.table.clone_from(name);
             }
         }
-        Ok(Self { tables })
+        Ok(Self { tables, changing })
+    }
+
+    /// Refuses what could not be followed, or not compared.
+    pub(super) fn check(&self, mapping: &Mapping) -> Result<(), MigrateError> {
+        needs_joins(mapping, &self.tables)?;
+        match self.changing.first() {
+            Some((function, remedy)) => Err(not_the_same(mapping, function, remedy)),
+            None => Ok(()),
+        }
     }
 }
 
 /// A row that is read as a whole names no column, so a table without any is taken to be read with all of them.
-fn ask(connection: &mut Connection) -> Result<Vec<TableRead>, MigrateError> {
+fn tables(connection: &mut Connection) -> Result<Vec<TableRead>, MigrateError> {
     let rows = connection.rows(&format!(
         "{SEEN}, of(rel, at) AS (SELECT d.refobjid, d.refobjsubid FROM seen s JOIN pg_rewrite w ON w.ev_class = s.oid \
            JOIN pg_depend d ON d.classid = 'pg_rewrite'::regclass AND d.objid = w.oid \
@@ -63,4 +75,24 @@ fn ask(connection: &mut Connection) -> Result<Vec<TableRead>, MigrateError> {
         columns: serde_json::from_str(column(row, 1)).unwrap_or_default(),
     };
     Ok(rows.iter().map(read).collect())
+}
+
+/// Volatile functions, those that read the clock or the session, and CURRENT_TIMESTAMP and its like, which the tree of a rule
+/// holds as a kind of node of their own. Operators, aggregates and casts are functions as well.
+fn changing(connection: &mut Connection) -> Result<Vec<(String, String)>, MigrateError> {
+    let rows = connection.rows(&format!(
+        "{SEEN}, rule(tree) AS (SELECT w.ev_action::text FROM seen s JOIN pg_rewrite w ON w.ev_class = s.oid), \
+           called(oid) AS (SELECT DISTINCT m[1]::oid FROM rule, \
+             regexp_matches(tree, ':(?:funcid|opfuncid|aggfnoid|winfnoid) (\\d+)', 'g') m) \
+         SELECT p.oid::regprocedure::text, \
+           CASE WHEN p.oid >= 16384 THEN format('ALTER FUNCTION %s IMMUTABLE, if that is what it is; else take it out of the select', \
+             p.oid::regprocedure) ELSE 'take it out of the select; a column of the target''s own may have a default' END \
+         FROM called c JOIN pg_proc p ON p.oid = c.oid \
+         WHERE p.provolatile = 'v' OR (p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname IN ('now', \
+             'statement_timestamp', 'transaction_timestamp', 'current_setting', 'pg_backend_pid') \
+           OR p.proname = 'age' AND p.pronargs = 1 AND p.prorettype = 'interval'::regtype)) \
+         UNION ALL SELECT 'CURRENT_TIMESTAMP or its like', 'take it out of the select' \
+         WHERE EXISTS (SELECT FROM rule WHERE strpos(tree, '{{SQLVALUEFUNCTION') > 0)"
+    ))?;
+    Ok(rows.iter().map(|row| (column(row, 0).to_owned(), column(row, 1).to_owned())).collect())
 }

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::connection::{Connection, Place};
 use super::log::{self, Span};
 use super::position::{IDENTITY, Seen};
+use super::reads::Reads;
 use super::rows::CopyRows;
 use super::shape::{Shape, Shapes};
 use super::{capture, fingerprint, privileges, sql};
@@ -160,6 +161,7 @@ impl Source for PostgresSource {
         privileges::check_source(&mut self.connection, stream)?;
         for mapping in &stream.mappings {
             self.shapes.of(mapping)?;
+            Reads::of(&mut self.connection, mapping)?.check(mapping)?;
         }
         capture::install(&mut self.connection, stream)
     }
@@ -175,6 +177,11 @@ impl Source for PostgresSource {
             self.shapes.forget();
         }
         self.look_up(stream, expected)?;
+        if expected.is_none() {
+            for mapping in &stream.mappings {
+                Reads::of(&mut self.connection, mapping)?.check(mapping)?;
+            }
+        }
         let mut tables = Vec::new();
         for (table, _) in stream.captured() {
             tables.push(self.connection.qualified(&table)?);

@@ -12,6 +12,23 @@ use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 use super::sql::{quote, replace};
 use crate::engine::Mapping;
 use crate::engine::compare::TableRead;
+use crate::engine::select_text::{calls_bare, says};
+use crate::engine::soundness::{needs_joins, not_the_same};
+use crate::error::MigrateError;
+
+/// Functions that give something else each time.
+const CHANGING: [&str; 8] = [
+    "random",
+    "randomblob",
+    "changes",
+    "total_changes",
+    "last_insert_rowid",
+    "current_timestamp",
+    "current_date",
+    "current_time",
+];
+/// Functions that read the clock if they are told 'now', or nothing.
+const CLOCKS: [&str; 7] = ["date", "time", "datetime", "julianday", "unixepoch", "strftime", "timediff"];
 
 /// Columns by table, and functions.
 #[derive(Debug, Clone, Default)]
@@ -63,6 +80,19 @@ impl Reads {
             }
         }
         Ok(Self { tables: reads, functions })
+    }
+
+    /// Refuses what could not be followed, or not compared.
+    pub(super) fn check(&self, mapping: &Mapping) -> Result<(), MigrateError> {
+        needs_joins(mapping, &self.tables)?;
+        let remedy = "take it out of the select; a column of the target's own may have a default";
+        let called = |name: &str| self.functions.contains(name);
+        let now = |name: &str| says(&mapping.select, "now") || calls_bare(&mapping.select, name);
+        let clock = CLOCKS.iter().find(|name| called(name) && now(name));
+        match CHANGING.iter().find(|name| called(name)).or(clock) {
+            Some(name) => Err(not_the_same(mapping, &format!("{name}()"), remedy)),
+            None => Ok(()),
+        }
     }
 }
 
