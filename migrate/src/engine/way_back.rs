@@ -13,7 +13,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use super::compare::{CompareSource as _, CompareTarget as _, ShownRow, TableRead};
 use super::driver::{Batch, Bound, Driver, Rows as _, Source as _};
-use super::mapping::{Mapping, Stream};
+use super::mapping::{Join, Mapping, Stream};
 use crate::error::MigrateError;
 
 pub(crate) use rehearsal::rehearse;
@@ -118,7 +118,7 @@ fn verdicts<'a, D: Driver>(driver: &D, stream: &'a Stream) -> Result<Vec<Verdict
 }
 
 /// The forward mappings that say whether a row of the inverse's is up to date: those of every table that it reads. They can only
-/// say so if they fill all that it reads there, read the table that it fills, and hold the same source key.
+/// say so if they fill all that it reads there, and find the rows that it fills by the key that both sides hold.
 fn judges(inverse: &Mapping, forward: &[Mapping], reads: &[TableRead]) -> Result<Vec<Mapping>, String> {
     if inverse.needs_key_map() {
         return Err(
@@ -143,13 +143,12 @@ fn judge<'a>(
     if let Some(column) = columns.iter().find(|column| !filled(column)) {
         return Err(format!("it reads {table}.{column}, which no [[mapping]] fills"));
     }
-    if !holds_key(inverse, &fills.table, &fills.carries) {
+    if fills.needs_key_map() {
         return Err(format!(
-            "its source key is not what the [[mapping]] of {table} carries ({})",
-            fills.carries.join(", ")
+            "the [[mapping]] of {table} keeps a key map, so its rows are not found by their source key"
         ));
     }
-    if !holds_key(fills, &inverse.table, &inverse.carries) {
+    if !finds_by(fills, &inverse.table, &inverse.carries) {
         return Err(format!(
             "the [[mapping]] of {table} does not read {} by ({})",
             inverse.table,
@@ -159,12 +158,21 @@ fn judge<'a>(
     Ok(fills)
 }
 
-/// Whether a mapping finds its source key in these columns of a table that it reads.
-fn holds_key(mapping: &Mapping, table: &str, columns: &[String]) -> bool {
+/// Whether these columns of a table that a mapping reads are its source key.
+fn finds_by(mapping: &Mapping, table: &str, columns: &[String]) -> bool {
     let is_root = mapping.root == table && mapping.root_key == columns;
-    let joined =
-        |join: &super::mapping::Join| join.table == table && join.keys.is_none() && join.columns == columns;
+    let joined = |join: &Join| join.table == table && join.columns == columns && keeps_key(mapping, join);
     !columns.is_empty() && (is_root || mapping.joins.iter().any(joined))
+}
+
+/// Whether a join's columns hold the source key itself: it has no select of keys, or one that only looks the key up in the root.
+fn keeps_key(mapping: &Mapping, join: &Join) -> bool {
+    let Some(keys) = &join.keys else { return true };
+    let (key, root) = (mapping.root_key.join(","), &mapping.root);
+    let plain = |text: &str| {
+        text.chars().filter(|letter| !letter.is_whitespace() && *letter != '"').collect::<String>()
+    };
+    plain(keys).eq_ignore_ascii_case(&plain(&format!("SELECT {key} FROM {root} WHERE {{values {key}}}")))
 }
 
 /// Keys whose rows differ. All, if an end answers in another spelling of keys than it was asked in.
@@ -188,7 +196,6 @@ fn differing(keys: &[Bound], made: Vec<ShownRow>, held: Vec<ShownRow>) -> Vec<Bo
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::engine::mapping::Join;
 
     fn names(list: &[&str]) -> Vec<String> {
         list.iter().map(|name| (*name).to_owned()).collect()
@@ -222,25 +229,17 @@ mod tests {
 
     #[test]
     fn an_inverse_is_judged_by_the_mappings_of_all_that_it_reads() {
-        let mut back = mapping("owner", &["id", "name"], "person", "pid");
-        let join = |keys: Option<&str>| Join {
-            table: "phone".to_owned(),
-            columns: names(&["pid"]),
-            keys: keys.map(str::to_owned),
-        };
-        back.joins = vec![join(None)];
-        let forward = [
+        let back = mapping("owner", &["id", "name"], "person", "pid");
+        let (person, phone) = (
             mapping("person", &["pid", "name"], "owner", "id"),
             mapping("phone", &["pid", "value"], "owner", "id"),
-        ];
+        );
+        let forward = [person, phone];
         let reads = [read("person", &["pid", "NAME"]), read("phone", &["value"])];
         assert_eq!(verdict(&back, &forward, &reads), "person phone");
         assert_eq!(verdict(&back, &forward[..1], &reads), "it reads phone, which no [[mapping]] fills");
         let unfilled = [read("person", &["pid", "note"])];
         assert_eq!(verdict(&back, &forward, &unfilled), "it reads person.note, which no [[mapping]] fills");
-        back.joins = vec![join(Some("SELECT pid FROM x WHERE {values pid}"))];
-        let said = verdict(&back, &forward, &reads);
-        assert_eq!(said, "its source key is not what the [[mapping]] of phone carries (pid)");
     }
 
     #[test]
@@ -250,10 +249,19 @@ mod tests {
         let said = |forward: Mapping| verdict(&back, &[forward], &reads);
         let other_key = mapping("person", &["pid"], "owner", "code");
         assert_eq!(said(other_key), "the [[mapping]] of person does not read owner by (id)");
-        let other_table = mapping("person", &["pid"], "keeper", "id");
-        assert_eq!(said(other_table), "the [[mapping]] of person does not read owner by (id)");
+        let mut joined = mapping("person", &["pid"], "keeper", "kid");
+        assert_eq!(said(joined.clone()), "the [[mapping]] of person does not read owner by (id)");
+        let join = |keys: Option<&str>| {
+            vec![Join { table: "owner".to_owned(), columns: names(&["id"]), keys: keys.map(str::to_owned) }]
+        };
+        joined.joins = join(Some("SELECT kid FROM keeper WHERE {values owner_id}"));
+        assert_eq!(said(joined.clone()), "the [[mapping]] of person does not read owner by (id)");
+        for keys in [None, Some("SELECT kid\n FROM \"keeper\" WHERE {values kid}")] {
+            joined.joins = join(keys);
+            assert_eq!(said(joined.clone()), "person");
+        }
         let mapped = Mapping { carries: Vec::new(), ..mapping("person", &["pid"], "owner", "id") };
-        assert!(said(mapped).starts_with("its source key is not what the [[mapping]] of person carries"));
+        assert!(said(mapped).starts_with("the [[mapping]] of person keeps a key map"));
         let back = Mapping { carries: Vec::new(), ..back.clone() };
         let forward = mapping("person", &["pid"], "owner", "id");
         assert!(verdict(&back, &[forward], &reads).starts_with("it keeps a key map"));

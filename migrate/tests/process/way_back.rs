@@ -45,6 +45,7 @@ FROM person AS p WHERE {keys p.pid}'''
 [[inverse.join]]
 table = "phone"
 columns = ["pid"]
+keys = "SELECT pid FROM person WHERE {values pid}"
 "#;
 const OWNERS: &str = "SELECT * FROM owner ORDER BY id";
 const BACK: [&str; 4] = ["run", "items", "--back", "--until-caught-up"];

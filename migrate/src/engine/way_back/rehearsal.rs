@@ -2,7 +2,7 @@
 //!
 //! Invariant: nothing is written but temporary tables.
 
-use super::{holds_key, unjudged, verdicts};
+use super::{finds_by, unjudged, verdicts};
 use crate::engine::compare::{CompareSource as _, CompareTarget as _, Part};
 use crate::engine::driver::{Bound, Driver, KeyRange, Source as _};
 use crate::engine::mapping::{Mapping, Stream};
@@ -54,14 +54,12 @@ fn compare<D: Driver>(
     survey: &mut Survey,
 ) -> Result<(), MigrateError> {
     let (table, place) = (&forward.table, place(forward));
-    let writes = |inverse: &&Mapping| {
-        holds_key(inverse, table, &forward.carries) && holds_key(forward, &inverse.table, &inverse.carries)
-    };
+    let writes =
+        |inverse: &&Mapping| !forward.needs_key_map() && finds_by(forward, &inverse.table, &inverse.carries);
     let inverses: Vec<&Mapping> = stream.mappings.iter().filter(writes).collect();
     let Some(first) = inverses.first() else {
-        let what = format!(
-            "what it makes of rows written back was not compared: no [[inverse]] has the key of {table}"
-        );
+        let what =
+            "what it makes of rows written back was not compared: no [[inverse]] fills a row by its key";
         survey.add(Level::Warning, place, what, UNTESTED);
         return Ok(());
     };
