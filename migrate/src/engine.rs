@@ -18,8 +18,11 @@ mod pace;
 pub mod prune;
 pub mod repair;
 pub mod run;
+pub(crate) mod select_text;
+pub(crate) mod soundness;
 pub mod survey;
 pub mod verify;
+pub mod way_back;
 
 pub use bounded::{Bounded, TooMuch};
 pub use driver::{

@@ -282,6 +282,7 @@ fn steered<D: Driver>(
     target.prepare(stream)?;
     let mut steering = Steering::read(&mut target, &stream.name)?;
     change(&mut steering);
+    steering.check()?;
     if let Some(query) = &steering.load_query {
         // A query that cannot be run is told now, not when the backfill rests because of it.
         driver.source()?.measure(query)?;

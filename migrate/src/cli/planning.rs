@@ -8,6 +8,7 @@ use super::arguments::PlanArgs;
 use super::captured::{Captured, with_driver};
 use crate::engine::run::{needs_empty, needs_same_beginning};
 use crate::engine::survey::{Depth, Level, Survey, SurveyDriver};
+use crate::engine::way_back::rehearse;
 use crate::engine::{Driver, Target as _};
 use crate::error::MigrateError;
 use crate::output;
@@ -50,6 +51,7 @@ fn look<D: SurveyDriver>(driver: &D, captured: &Captured, depth: Depth) -> Resul
     let stream = &captured.stream;
     let mut survey = driver.survey(stream, depth)?;
     see_copy(driver, captured, &mut survey);
+    rehearse(driver, stream, depth, &mut survey)?;
     let counts = Counts {
         ok: survey.count(Level::Ok),
         notes: survey.count(Level::Note),

@@ -7,10 +7,9 @@ use std::time::Duration;
 
 use super::arguments::{RepairArgs, VerifyArgs};
 use super::captured::{Captured, Fills, with_driver};
+use crate::engine::Driver;
 use crate::engine::repair::{RepairReport, Writes, repair as mend};
-use crate::engine::verify::{
-    CompareDriver, Mode, Report, Resume, VerifyOptions, confirmed, verify as compare,
-};
+use crate::engine::verify::{Mode, Report, Resume, VerifyOptions, confirmed, verify as compare};
 use crate::engine::{Source as _, Stop};
 use crate::error::MigrateError;
 use crate::evidence;
@@ -66,7 +65,7 @@ fn options(arguments: &VerifyArgs) -> VerifyOptions {
     }
 }
 
-fn one<D: CompareDriver>(
+fn one<D: Driver>(
     driver: &D,
     captured: &Captured,
     options: &VerifyOptions,
@@ -102,7 +101,7 @@ pub(super) fn repair(settings: &Settings, arguments: &RepairArgs, json: bool) ->
     output::repair(&done, &arguments.log, json)
 }
 
-fn repaired<D: CompareDriver>(
+fn repaired<D: Driver>(
     driver: &D,
     captured: &Captured,
     arguments: &RepairArgs,

@@ -18,6 +18,8 @@ mod loading;
 mod log;
 mod position;
 mod privileges;
+mod reads;
+mod rehearsal;
 mod rows;
 mod sequences;
 mod shape;
@@ -98,5 +100,11 @@ impl Driver for PostgresDriver {
 
     fn target(&self) -> Result<PostgresTarget, MigrateError> {
         PostgresTarget::open(&self.target, &self.source, &self.shapes)
+    }
+
+    fn reversed(&self) -> Self {
+        let (source, target) = (Arc::clone(&self.target), Arc::clone(&self.source));
+        let shapes = Arc::new(Shapes::new(Arc::clone(&source), Arc::clone(&target)));
+        Self { source, target, shapes }
     }
 }

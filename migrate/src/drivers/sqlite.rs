@@ -19,6 +19,8 @@ mod loading;
 mod log;
 mod notes;
 mod place;
+mod reads;
+mod rehearsal;
 mod resting;
 mod rows;
 mod source;
@@ -110,5 +112,9 @@ impl Driver for SqliteDriver {
 
     fn target(&self) -> Result<SqliteTarget, MigrateError> {
         SqliteTarget::open(&self.target, self.names.target, &self.source, self.options)
+    }
+
+    fn reversed(&self) -> Self {
+        self.clone().back()
     }
 }

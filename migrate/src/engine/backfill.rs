@@ -19,6 +19,7 @@ use super::driver::{
 };
 use super::mapping::{Mapping, Stream};
 use super::pace::{Filled, MOST_BYTES, Pace};
+use super::way_back::WayBack;
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -41,6 +42,7 @@ pub struct Copier<'a, D: Driver> {
     /// Reads the log while a chunk's snapshot, which cannot see it grow, stays open.
     log: Option<D::Source>,
     target: D::Target,
+    way_back: Option<WayBack<D>>,
     points: &'a FailPoints,
     options: CopierOptions,
     pace: Pace,
@@ -94,6 +96,10 @@ struct InSnapshot<R> {
     snapshot: Position,
     /// Where catch-up stood.
     pos: Position,
+    /// How many rows its range has, and their hash.
+    rows: u64,
+    hash: u64,
+    /// What is written: on the way back, without the keys that nobody touched.
     batch: super::Batch<R>,
 }
 
@@ -124,6 +130,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             source: driver.source()?,
             log: None,
             target: driver.target()?,
+            way_back: WayBack::open(driver, stream)?,
             points,
             options,
             pace: Pace::up_to(options.chunk),
@@ -248,7 +255,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         let mut touched = |next: &Position| source.touched(mapping, next, &read.snapshot);
         let guard = Guard::GivingWay {
             stream: &stream.name,
-            chunk: Some(done(lease, &read.batch)),
+            chunk: Some(ChunkDone { lease, rows: read.rows, hash: read.hash }),
             touched: &mut touched,
         };
         target.apply(guard, mapping, &read.batch)
@@ -262,12 +269,12 @@ impl<'a, D: Driver> Copier<'a, D> {
         lease: &Lease,
         read: InSnapshot<D::Rows>,
     ) -> Result<Outcome<D::Rows>, MigrateError> {
-        let InSnapshot { snapshot, pos, mut batch } = read;
+        let InSnapshot { snapshot, pos, rows, hash, mut batch } = read;
         let mut log = match self.log.take() {
             Some(log) => log,
             None => self.open_log(row)?,
         };
-        let chunk = done(lease, &batch);
+        let chunk = ChunkDone { lease, rows, hash };
         let mut grown = 0;
         let outcome = loop {
             let mut touched = |next: &Position| log.touched(mapping, next, &snapshot);
@@ -384,8 +391,15 @@ impl<'a, D: Driver> Copier<'a, D> {
         if origin == Origin::LeftBehind && self.narrow(mapping, lease, self.pace.size())? == Narrowed::Lost {
             return Ok(None);
         }
-        let batch = self.read_bounded(row.phase, mapping, lease)?;
-        Ok(batch.map(|batch| InSnapshot { pos: now.pos, snapshot, batch }))
+        let Some(batch) = self.read_bounded(row.phase, mapping, lease)? else { return Ok(None) };
+        let (rows, hash) = (super::Rows::len(&batch.rows), super::Rows::hash(&batch.rows));
+        let batch = match &mut self.way_back {
+            Some(way_back) if row.phase != Phase::Loading => {
+                way_back.sift(&mut self.source, mapping, batch)?
+            }
+            _ => batch,
+        };
+        Ok(Some(InSnapshot { pos: now.pos, snapshot, rows, hash, batch }))
     }
 
     /// Reads the chunk; if it holds more bytes than it may, it is made smaller first. Nothing if the lease ran out.
@@ -434,8 +448,4 @@ impl<'a, D: Driver> Copier<'a, D> {
         lease.range.up_to = Some(end);
         Ok(Narrowed::Done)
     }
-}
-
-fn done<'a, R: super::Rows>(lease: &'a Lease, batch: &super::Batch<R>) -> ChunkDone<'a> {
-    ChunkDone { lease, rows: batch.rows.len(), hash: batch.rows.hash() }
 }

@@ -9,6 +9,7 @@ use super::bounded::TooMuch;
 use super::driver::{Batch, Claim, Driver, Guard, Outcome, Position, Source as _, Target as _};
 use super::mapping::{Mapping, Stream};
 use super::pace::{Filled, MOST_BYTES, Pace};
+use super::way_back::WayBack;
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -20,6 +21,7 @@ pub struct Follower<'a, D: Driver> {
     stream: &'a Stream,
     source: D::Source,
     target: D::Target,
+    way_back: Option<WayBack<D>>,
     claim: Claim,
     points: &'a FailPoints,
     /// Keys per transaction.
@@ -53,8 +55,9 @@ impl<'a, D: Driver> Follower<'a, D> {
         points: &'a FailPoints,
     ) -> Result<Self, MigrateError> {
         let (source, mut target) = (driver.source()?, driver.target()?);
+        let way_back = WayBack::open(driver, stream)?;
         let claim = target.claim(&stream.name)?;
-        Ok(Self { stream, source, target, claim, points, pace: Pace::up_to(piece) })
+        Ok(Self { stream, source, target, way_back, claim, points, pace: Pace::up_to(piece) })
     }
 
     /// Takes the stream over for good: it rests, so that nobody else moves it until it is woken.
@@ -65,8 +68,9 @@ impl<'a, D: Driver> Follower<'a, D> {
         points: &'a FailPoints,
     ) -> Result<Self, MigrateError> {
         let (source, mut target) = (driver.source()?, driver.target()?);
+        let way_back = WayBack::open(driver, stream)?;
         let claim = target.rest(&stream.name)?;
-        Ok(Self { stream, source, target, claim, points, pace: Pace::up_to(piece) })
+        Ok(Self { stream, source, target, way_back, claim, points, pace: Pace::up_to(piece) })
     }
 
     /// Its claim's token.
@@ -151,14 +155,19 @@ impl<'a, D: Driver> Follower<'a, D> {
         for mapping in &self.stream.mappings {
             let dirty = self.source.stage_dirty(mapping, since)?;
             if dirty.whole || dirty.keys > u64::from(self.pace.size()) {
+                caught.keys = 0;
                 return Ok(false);
             }
             match self.source.piece(mapping, 0, self.pace.size(), room)? {
                 None => {}
-                Some(Err(TooMuch { .. })) => return Ok(false),
+                Some(Err(TooMuch { .. })) => {
+                    caught.keys = 0;
+                    return Ok(false);
+                }
                 Some(Ok(batch)) => {
                     room = room.saturating_sub(super::Rows::bytes(&batch.rows));
-                    parts.push((mapping, batch));
+                    caught.keys += super::Rows::len(&batch.keys);
+                    parts.push((mapping, self.sift(mapping, batch)?));
                 }
             }
         }
@@ -168,9 +177,11 @@ impl<'a, D: Driver> Follower<'a, D> {
         match self.target.apply_together(&self.claim, &parts)? {
             Outcome::Written(rows) => caught.rows = rows,
             Outcome::Superseded => return Err(self.lost()),
-            Outcome::Collides { .. } => return Ok(false),
+            Outcome::Collides { .. } => {
+                caught.keys = 0;
+                return Ok(false);
+            }
         }
-        caught.keys = parts.iter().map(|(_, batch)| super::Rows::len(&batch.keys)).sum();
         self.points.pass("catch_up_piece")?;
         Ok(true)
     }
@@ -211,12 +222,21 @@ impl<'a, D: Driver> Follower<'a, D> {
             let keys = super::Rows::len(&batch.keys);
             let (full, bytes) = (keys >= u64::from(size), super::Rows::bytes(&batch.rows));
             caught.keys += keys;
+            let batch = self.sift(mapping, batch)?;
             match self.apply(mapping, since, batch)? {
                 Ok(rows) => caught.rows += rows,
                 Err(collision) => return Ok(Some(collision)),
             }
             self.pace.took(if full { Filled::Wholly } else { Filled::Partly }, bytes, began.elapsed());
             self.points.pass("catch_up_piece")?;
+        }
+    }
+
+    /// On the way back, without the keys that nobody touched.
+    fn sift(&mut self, mapping: &Mapping, batch: Batch<D::Rows>) -> Result<Batch<D::Rows>, MigrateError> {
+        match &mut self.way_back {
+            Some(way_back) => way_back.sift(&mut self.source, mapping, batch),
+            None => Ok(batch),
         }
     }
 

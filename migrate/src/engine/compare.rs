@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::driver::{Bound, KeyRange, Position, Source, StreamRow, Target};
+use super::driver::{Batch, Bound, KeyRange, Position, Source, StreamRow, Target};
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -70,6 +70,15 @@ pub struct ShownRow {
     pub bytes: u64,
 }
 
+/// A table that a select reads.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableRead {
+    /// Its name: as the mapping names it as root or join, else as the database does.
+    pub table: String,
+    /// The columns that the select names.
+    pub columns: Vec<String>,
+}
+
 /// The reading end, in the snapshot that [`Source::begin`] opened.
 pub trait CompareSource: Source {
     /// Whether both ends order the mapping's keys alike, so that ranges of one are ranges of the other.
@@ -89,6 +98,10 @@ pub trait CompareSource: Source {
     ) -> Result<Vec<Bound>, MigrateError>;
     /// The keys in the form in which rows pass.
     fn keys(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Self::Rows, MigrateError>;
+    /// Keys in that form as bounds.
+    fn bounds(&mut self, mapping: &Mapping, keys: &Self::Rows) -> Result<Vec<Bound>, MigrateError>;
+    /// The tables that the mapping's select reads, as the database understands it. To be asked outside of a snapshot.
+    fn reads(&mut self, mapping: &Mapping) -> Result<Vec<TableRead>, MigrateError>;
     /// Up to `rows` keys behind `after` with a log row that `since` did not see, in one order, the same in every snapshot;
     /// nothing (`None`) if a whole table is dirty.
     fn dirty_keys(
@@ -125,6 +138,14 @@ pub trait CompareTarget: Target {
         mapping: &Mapping,
         most: u32,
     ) -> Result<(u64, Vec<ShownRow>), MigrateError>;
+    /// What a forward mapping would make of this database's tables if what inverse mappings make of a range of its keys were
+    /// written. Nothing is written but temporary tables.
+    fn would_make(
+        &mut self,
+        forward: &Mapping,
+        written: &[(&Mapping, Batch<Self::Rows>)],
+        range: &KeyRange,
+    ) -> Result<Vec<RowHash>, MigrateError>;
     /// Keeps the log behind a position until [`CompareTarget::drop_hold`]; a hold ends by itself after `seconds`.
     fn hold(
         &mut self,

@@ -7,6 +7,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::bounded::Bounded;
+use super::compare::{CompareSource, CompareTarget};
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -24,7 +25,7 @@ pub fn log_rows(rows: u64) -> String {
 }
 
 /// A source key in the driver's own text, as chunks remember it.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Bound(pub String);
 
 /// Source keys after one (exclusive) up to another (inclusive), in the order of the key's index.
@@ -202,14 +203,18 @@ pub trait Driver: Send + Sync {
     /// How rows pass from its source to its target.
     type Rows: Rows;
     /// Its reading end.
-    type Source: Source<Rows = Self::Rows>;
+    type Source: CompareSource<Rows = Self::Rows>;
     /// Its writing end.
-    type Target: Target<Rows = Self::Rows>;
+    type Target: CompareTarget<Rows = Self::Rows>;
 
     /// A new connection to the source.
     fn source(&self) -> Result<Self::Source, MigrateError>;
     /// A new connection to the target.
     fn target(&self) -> Result<Self::Target, MigrateError>;
+    /// The same two databases, copied the other way.
+    fn reversed(&self) -> Self
+    where
+        Self: Sized;
 }
 
 /// The reading end. Between [`Source::begin`] and [`Source::end`] it sees one snapshot.

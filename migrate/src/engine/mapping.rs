@@ -13,6 +13,8 @@ pub struct Stream {
     pub name: String,
     /// Tables that others refer to come first.
     pub mappings: Vec<Mapping>,
+    /// On the way back: the mappings of the way there, by which is told what nobody touched. Else empty.
+    pub forward: Vec<Mapping>,
 }
 
 /// How one table is filled.
@@ -55,7 +57,11 @@ pub struct Join {
 impl Stream {
     /// A hash over everything that decides what the copy looks like.
     pub fn hash(&self) -> String {
-        let normal = serde_json::to_vec(&self.mappings).unwrap_or_default();
+        let normal = match self.forward.as_slice() {
+            [] => serde_json::to_vec(&self.mappings),
+            forward => serde_json::to_vec(&(&self.mappings, forward)),
+        };
+        let normal = normal.unwrap_or_default();
         format!("{:016x}", XxHash3_64::oneshot(&normal))
     }
 

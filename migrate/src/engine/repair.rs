@@ -12,10 +12,10 @@ use std::io::Write;
 use serde::Serialize;
 
 use super::compare::{Cells, CompareSource as _, CompareTarget as _, ShownRow};
-use super::driver::{Bound, Guard, Outcome, Position, Source as _, Target as _};
+use super::driver::{Bound, Driver, Guard, Outcome, Position, Source as _, Target as _};
 use super::mapping::{Mapping, Stream};
 use super::pace::MOST_BYTES;
-use super::verify::{CompareDriver, Difference, Report, SnapshotPair};
+use super::verify::{Difference, Report, SnapshotPair};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -51,7 +51,7 @@ pub struct RepairReport {
 }
 
 /// Repairs what a report lists.
-pub fn repair<D: CompareDriver>(
+pub fn repair<D: Driver>(
     driver: &D,
     stream: &Stream,
     report: &Report,
@@ -69,7 +69,7 @@ pub fn repair<D: CompareDriver>(
     Ok(repairer.done)
 }
 
-struct Repairer<'a, D: CompareDriver> {
+struct Repairer<'a, D: Driver> {
     pair: SnapshotPair<'a, D>,
     log: &'a mut dyn Write,
     points: &'a FailPoints,
@@ -88,7 +88,7 @@ struct Line<'a> {
     rows: Vec<&'a [Option<String>]>,
 }
 
-impl<D: CompareDriver> Repairer<'_, D> {
+impl<D: Driver> Repairer<'_, D> {
     fn all(&mut self, stream: &Stream, report: &Report, writes: Writes) -> Result<(), MigrateError> {
         for mapping in &stream.mappings {
             let keys = report.keys_of(&mapping.table);

@@ -18,7 +18,6 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::compare::{CompareSource, CompareTarget};
 use super::driver::{Driver, Phase, Source as _, StreamRow, Target as _};
 use super::mapping::Stream;
 use super::run::Stop;
@@ -29,6 +28,7 @@ use walk::Walk;
 
 pub(crate) use pair::Pair as SnapshotPair;
 pub use report::{ColumnDifference, Difference, Kind, Report, TableReport};
+pub(crate) use split::suspects;
 pub use state::{confirmed, last_report};
 
 /// What is compared.
@@ -90,13 +90,8 @@ impl Default for VerifyOptions {
     }
 }
 
-/// A driver that can be verified.
-pub trait CompareDriver: Driver<Source: CompareSource, Target: CompareTarget> {}
-
-impl<D: Driver<Source: CompareSource, Target: CompareTarget>> CompareDriver for D {}
-
 /// Compares, and keeps the report at the target. A stopped one keeps how far it came instead. `watch` sees it grow.
-pub fn verify<D: CompareDriver>(
+pub fn verify<D: Driver>(
     driver: &D,
     stream: &Stream,
     options: &VerifyOptions,
@@ -130,7 +125,7 @@ pub fn verify<D: CompareDriver>(
 }
 
 /// Where not everything is copied yet, everything not copied would differ.
-fn ready<D: CompareDriver>(pair: &mut Pair<'_, D>) -> Result<StreamRow, MigrateError> {
+fn ready<D: Driver>(pair: &mut Pair<'_, D>) -> Result<StreamRow, MigrateError> {
     let stream = pair.stream;
     let row = pair.target.stream(&stream.name)?.ok_or_else(|| super::catch_up::no_stream(stream))?;
     super::run::needs_same_mapping(stream, &row)?;

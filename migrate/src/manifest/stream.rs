@@ -21,7 +21,12 @@ impl Manifest {
             End::Target => self.context.clone(),
             End::Source => format!("{}.back", self.context),
         };
-        Ok(Stream { name, mappings: maps.iter().map(TableMap::mapping).collect() })
+        let forward = match flow.to {
+            End::Target => &[],
+            End::Source => self.mapping.as_slice(),
+        };
+        let mappings = |maps: &[TableMap]| maps.iter().map(TableMap::mapping).collect();
+        Ok(Stream { name, mappings: mappings(maps), forward: mappings(forward) })
     }
 }
 

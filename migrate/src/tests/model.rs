@@ -134,7 +134,7 @@ impl Model {
             root_key: vec!["id".to_owned()],
             joins: Vec::new(),
         };
-        Stream { name: "items".to_owned(), mappings: vec![mapping] }
+        Stream { name: "items".to_owned(), mappings: vec![mapping], forward: Vec::new() }
     }
 }
 
@@ -175,6 +175,10 @@ impl Driver for Model {
     fn target(&self) -> Result<ModelTarget, MigrateError> {
         target::reachable(&self.target())?;
         Ok(ModelTarget::new(Arc::clone(&self.target)))
+    }
+
+    fn reversed(&self) -> Self {
+        panic!("a model is copied one way only")
     }
 }
 

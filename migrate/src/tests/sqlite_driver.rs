@@ -63,7 +63,7 @@ impl Ends {
             (create("source.db", source_sql), create("target.db", target_sql));
         let options = SqliteOptions { durability: Durability::Forgotten, ..SqliteOptions::default() };
         let driver = SqliteDriver::new(&from, &to, options);
-        let stream = Stream { name: "items".to_owned(), mappings };
+        let stream = Stream { name: "items".to_owned(), mappings, forward: Vec::new() };
         Self { _folder: folder, source, target, driver, stream }
     }
 
@@ -163,7 +163,7 @@ fn another_streams_capture_of_a_table_comes_and_goes_without_concern_to_the_firs
     let ends = Ends::items();
     let mut wider = item_to_thing();
     wider.root_key = names(&["id", "code"]);
-    let other = Stream { name: "others".to_owned(), mappings: vec![wider] };
+    let other = Stream { name: "others".to_owned(), mappings: vec![wider], forward: Vec::new() };
     let mut source = ends.driver.source().unwrap();
     ends.start(Phase::Following).unwrap();
     let followed = |written: &str, expected: &str| {
@@ -300,7 +300,7 @@ fn capture_on_the_target_hears_its_application_and_not_the_applier() {
     ends.start(Phase::Following).unwrap();
     let select = "SELECT t.id, t.code, t.amount FROM target.thing AS t WHERE {keys t.id}".to_owned();
     let mapping = Mapping { table: "item".to_owned(), root: "thing".to_owned(), select, ..item_to_thing() };
-    let back = Stream { name: "items.back".to_owned(), mappings: vec![mapping] };
+    let back = Stream { name: "items.back".to_owned(), mappings: vec![mapping], forward: Vec::new() };
     ends.driver.clone().back().source().unwrap().install_capture(&back).unwrap();
     ends.write("INSERT INTO item VALUES (1, 'a', 1)");
     ends.follow().unwrap();

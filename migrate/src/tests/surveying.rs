@@ -66,7 +66,7 @@ impl Files {
         create("target.db", target);
         let at = |name: &str| folder.path().join(name);
         let driver = SqliteDriver::new(&at("source.db"), &at("target.db"), SqliteOptions::default());
-        Self { driver, stream: Stream { name: "items".to_owned(), mappings }, folder }
+        Self { driver, stream: Stream { name: "items".to_owned(), mappings, forward: Vec::new() }, folder }
     }
 
     fn troubled() -> Self {

@@ -22,7 +22,11 @@ mod permissions;
 #[cfg(test)]
 mod removed;
 #[cfg(test)]
+mod selects;
+#[cfg(test)]
 mod space;
+#[cfg(test)]
+mod way_back;
 #[cfg(test)]
 mod wide;
 #[cfg(test)]

@@ -4,13 +4,16 @@
 //! values exchanged between two rows would cancel out in the sum.
 
 use super::connection::{Connection, column};
+use super::reads::Reads;
 use super::rows::CopyRows;
 use super::shape::Shape;
 use super::sql;
 use super::target::{Keyed, keyed};
 use super::{PostgresSource, PostgresTarget, bookkeeping};
-use crate::engine::compare::{CELL, Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
-use crate::engine::{Bound, KeyRange, Mapping, Position, Stream, StreamRow};
+use crate::engine::compare::{
+    CELL, Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum, TableRead,
+};
+use crate::engine::{Batch, Bound, KeyRange, Mapping, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
 /// Plans as the server makes them by itself, as parts may be large.
@@ -18,7 +21,7 @@ const ANY_PLAN: &str = "SET LOCAL seq_page_cost = DEFAULT; SET LOCAL random_page
     SET LOCAL enable_mergejoin = DEFAULT";
 
 /// Rows of one end, as SQL.
-struct Compared {
+pub(super) struct Compared {
     from: String,
     condition: String,
     /// The source key.
@@ -39,7 +42,11 @@ impl Compared {
         Ok(Sum { rows: text(0).parse().unwrap_or_default(), hash: text(1) })
     }
 
-    fn hashes(&self, connection: &mut Connection, shape: &Shape) -> Result<Vec<RowHash>, MigrateError> {
+    pub(super) fn hashes(
+        &self,
+        connection: &mut Connection,
+        shape: &Shape,
+    ) -> Result<Vec<RowHash>, MigrateError> {
         let rows = connection.rows(&format!(
             "SELECT {}, {} FROM {} WHERE {}",
             shape.bound(&self.key),
@@ -138,18 +145,25 @@ fn of_source(
 }
 
 fn part_of_source(mapping: &Mapping, shape: &Shape, part: &Part) -> Result<Compared, MigrateError> {
-    let casts = shape.root_casts();
     match part {
-        Part::Range(range) => {
-            sql::within("NULL", &casts, range)?;
-            of_source(mapping, shape, |columns| sql::within(columns, &casts, range))
-        }
+        Part::Range(range) => source_range(mapping, shape, range),
         Part::Bucket { index, of } => {
             let mut all = of_source(mapping, shape, |_| Ok("TRUE".to_owned()))?;
             all.condition = in_bucket(shape, &all.key, *index, *of);
             Ok(all)
         }
     }
+}
+
+/// A range of what the mapping makes.
+pub(super) fn source_range(
+    mapping: &Mapping,
+    shape: &Shape,
+    range: &KeyRange,
+) -> Result<Compared, MigrateError> {
+    let casts = shape.root_casts();
+    sql::within("NULL", &casts, range)?;
+    of_source(mapping, shape, |columns| sql::within(columns, &casts, range))
 }
 
 fn of_target(
@@ -273,6 +287,18 @@ impl CompareSource for PostgresSource {
         Ok(Some(found.into_iter().map(Bound).collect()))
     }
 
+    fn bounds(&mut self, mapping: &Mapping, keys: &CopyRows) -> Result<Vec<Bound>, MigrateError> {
+        let shape = self.shapes.of(mapping)?;
+        let given = self.give(&shape, "given", keys)?;
+        let places: Vec<String> = (0..shape.key_types.len()).map(|at| format!("g.k{at}")).collect();
+        let bounds = self.connection.texts(&format!("SELECT {} FROM {given} g", shape.bound(&places)))?;
+        Ok(bounds.into_iter().map(Bound).collect())
+    }
+
+    fn reads(&mut self, mapping: &Mapping) -> Result<Vec<TableRead>, MigrateError> {
+        Ok(Reads::of(&mut self.connection, mapping)?.tables)
+    }
+
     fn keys(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<CopyRows, MigrateError> {
         let shape = self.shapes.of(mapping)?;
         let casts: Vec<String> = shape.key_types.iter().map(|kind| format!("::{}", kind.wire())).collect();
@@ -345,6 +371,15 @@ impl CompareTarget for PostgresTarget {
         let condition = format!("{condition} LIMIT {most}");
         let rows = Compared { from, condition, key, values };
         Ok((count, rows.shown(&mut self.connection, &shape, Cells::Cut)?))
+    }
+
+    fn would_make(
+        &mut self,
+        forward: &Mapping,
+        written: &[(&Mapping, Batch<CopyRows>)],
+        range: &KeyRange,
+    ) -> Result<Vec<RowHash>, MigrateError> {
+        self.rehearse(forward, written, range)
     }
 
     fn hold(

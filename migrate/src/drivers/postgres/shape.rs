@@ -11,9 +11,11 @@ use twox_hash::XxHash3_64;
 use super::catalog::{TargetTable, target_table};
 use super::connection::{Connection, Place, column};
 use super::fault::words;
+use super::position::IDENTITY;
 use super::sql;
 use super::types::Type;
 use crate::engine::Mapping;
+use crate::engine::soundness::reads_itself;
 use crate::error::MigrateError;
 
 /// A mapping, looked up.
@@ -190,6 +192,7 @@ fn look_up(
     tag: &str,
 ) -> Result<Shape, MigrateError> {
     let table = target_table(target, mapping)?;
+    refuse_itself(source, target, mapping, &table.name)?;
     let root = source.qualified(&mapping.root)?;
     let root_types = root_key_types(source, &root, &mapping.root_key)?;
     needs_unique_key(source, &root, &mapping.root_key)?;
@@ -230,6 +233,24 @@ fn look_up(
     };
     check_select(source, mapping, &shape)?;
     Ok(shape)
+}
+
+/// Refuses a mapping that reads the table which it fills.
+pub(super) fn refuse_itself(
+    source: &mut Connection,
+    target: &mut Connection,
+    mapping: &Mapping,
+    filled: &str,
+) -> Result<(), MigrateError> {
+    for table in std::iter::once(&mapping.root).chain(mapping.joins.iter().map(|join| &join.table)) {
+        if source.qualified(table)? == filled {
+            let database = |end: &mut Connection| end.text(&format!("SELECT {IDENTITY}"));
+            if database(source)? == database(target)? {
+                return Err(reads_itself(mapping));
+            }
+        }
+    }
+    Ok(())
 }
 
 fn newer(connection: &mut Connection) -> Result<bool, MigrateError> {

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use super::connection::{Connection, Place};
 use super::log::{self, Span};
 use super::position::{IDENTITY, Seen};
+use super::reads::Reads;
 use super::rows::CopyRows;
 use super::shape::{Shape, Shapes};
 use super::{capture, fingerprint, privileges, sql};
@@ -113,7 +114,12 @@ impl PostgresSource {
     }
 
     /// Puts keys in wire form into a table of the given name.
-    fn give(&mut self, shape: &Shape, name: &str, keys: &CopyRows) -> Result<String, MigrateError> {
+    pub(super) fn give(
+        &mut self,
+        shape: &Shape,
+        name: &str,
+        keys: &CopyRows,
+    ) -> Result<String, MigrateError> {
         let columns = shape.key_types.iter().enumerate().map(|(at, kind)| format!("k{at} {}", kind.wire()));
         let columns = columns.collect::<Vec<_>>().join(", ");
         let table = format!("{name}_{}", shape.tag);
@@ -166,6 +172,9 @@ impl Source for PostgresSource {
     fn install_capture(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         privileges::check_source(&mut self.connection, stream)?;
         self.shapes.all(&stream.mappings)?;
+        for mapping in &stream.mappings {
+            Reads::of(&mut self.connection, mapping)?.check(mapping)?;
+        }
         capture::install(&mut self.connection, stream)
     }
 
@@ -180,6 +189,11 @@ impl Source for PostgresSource {
             self.shapes.forget();
         }
         self.look_up(stream, expected)?;
+        if expected.is_none() {
+            for mapping in &stream.mappings {
+                Reads::of(&mut self.connection, mapping)?.check(mapping)?;
+            }
+        }
         let captured = stream.captured();
         let tables: Vec<&str> = captured.iter().map(|(table, _)| table.as_str()).collect();
         let tables = self.connection.all_qualified(&tables)?;

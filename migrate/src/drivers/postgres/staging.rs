@@ -47,6 +47,11 @@ impl<'a> Staged<'a> {
 
     /// What opens a transaction that writes the table.
     pub(super) fn opening(&self) -> String {
+        format!("{APPLIER}; {SILENT}; LOCK TABLE {} IN ROW EXCLUSIVE MODE; {}", self.table, self.tables())
+    }
+
+    /// Makes the temporary tables.
+    pub(super) fn tables(&self) -> String {
         let columns = |prefix: &str, types: Vec<&str>| {
             let columns = types.iter().enumerate().map(|(at, kind)| format!("{prefix}{at} {kind}"));
             columns.collect::<Vec<_>>().join(", ")
@@ -61,13 +66,7 @@ impl<'a> Staged<'a> {
             let name = name.trim_start_matches("pg_temp.");
             format!("CREATE TEMP TABLE IF NOT EXISTS {name} ({columns}) ON COMMIT DELETE ROWS")
         };
-        format!(
-            "{APPLIER}; {SILENT}; LOCK TABLE {} IN ROW EXCLUSIVE MODE; {}; {}; {}",
-            self.table,
-            table(&self.keys, &key),
-            table(&self.rows, &row),
-            table(&self.touched, &key)
-        )
+        format!("{}; {}; {}", table(&self.keys, &key), table(&self.rows, &row), table(&self.touched, &key))
     }
 
     /// Puts the batch into the temporary tables.

@@ -57,7 +57,7 @@ impl SurveyDriver for PostgresDriver {
             format!("SET default_transaction_read_only = on; SET statement_timeout = {milliseconds}");
         source.run(&opening)?;
         target.run(&opening)?;
-        let stream = Stream { name: stream.name.clone(), mappings: stream.mappings.clone() };
+        let stream = stream.clone();
         let mut surveyor =
             Surveyor { source, target, stream, depth, carried: Vec::new(), survey: Survey::default() };
         surveyor.look(self.source.options.statement)?;

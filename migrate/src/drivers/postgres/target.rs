@@ -22,7 +22,7 @@ pub struct PostgresTarget {
     pub(super) connection: Connection,
     /// For what must commit while a snapshot is open.
     side: Option<Connection>,
-    source: Arc<Place>,
+    pub(super) source: Arc<Place>,
     pub(super) shapes: Arc<Shapes>,
     pub(super) in_snapshot: bool,
 }

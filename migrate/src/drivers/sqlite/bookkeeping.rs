@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever stands here was committed together with the rows it speaks of.
 
+use std::path::Path;
+
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::catalog::Table;
@@ -11,6 +13,7 @@ use super::rows::SqliteRows;
 use super::sql::{list, numbered, quote, text, within};
 use super::staged::Bounds;
 use super::target::SqliteTarget;
+use crate::engine::soundness::reads_itself;
 use crate::engine::{Bound, Claim, KeyRange, Mapping, Phase, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
@@ -60,12 +63,24 @@ pub(super) fn stream(conn: &Connection, schema: &str, name: &str) -> Result<Opti
     Ok(row.optional()?)
 }
 
+/// Refuses a mapping that reads the table which it fills.
+pub(super) fn refuse_itself(mapping: &Mapping, source: &Path, target: &Path) -> Result<(), MigrateError> {
+    let real = |file: &Path| std::fs::canonicalize(file).unwrap_or_else(|_| file.to_owned());
+    let read = std::iter::once(&mapping.root).chain(mapping.joins.iter().map(|join| &join.table));
+    if real(source) != real(target) || !read.into_iter().any(|name| name.eq_ignore_ascii_case(&mapping.table))
+    {
+        return Ok(());
+    }
+    Err(reads_itself(mapping))
+}
+
 impl SqliteTarget {
     pub(super) fn make_tables(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         self.conn.execute_batch(&tables(self.schema))?;
         for mapping in &stream.mappings {
             let table = Table::read(&self.conn, self.schema, &mapping.table)?;
             fits(mapping, &table)?;
+            refuse_itself(mapping, &self.source_file, &self.file)?;
             refuse_triggers(&self.conn, self.schema, &mapping.table)?;
             if mapping.needs_key_map() {
                 let map = key_map(self.schema, mapping);

@@ -8,13 +8,14 @@ use super::apply::Names;
 use super::bookkeeping;
 use super::catalog::{Table, Unique};
 use super::log::select;
+use super::reads::Reads;
 use super::rows::{RowHasher, SqliteRows, bound, show, show_cut, size};
 use super::source::SqliteSource;
 use super::sql::{among, list, numbered, quote, ranged, replace, within};
 use super::staged::{Bounds, row_width};
 use super::target::SqliteTarget;
-use crate::engine::compare::{Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum};
-use crate::engine::{Bound, KeyRange, Mapping, Position, Stream, StreamRow};
+use crate::engine::compare::{Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum, TableRead};
+use crate::engine::{Batch, Bound, KeyRange, Mapping, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
 /// Where a result row holds the source key and the mapped columns.
@@ -128,6 +129,18 @@ fn hash(hasher: &mut RowHasher, row: &Row<'_>, layout: &Layout) -> Result<u64, r
 fn key(row: &Row<'_>, layout: &Layout) -> Result<Bound, rusqlite::Error> {
     let values: Vec<_> = layout.key.iter().map(|place| row.get_ref(*place)).collect::<Result<_, _>>()?;
     Ok(bound(values.into_iter()))
+}
+
+/// The hashes of what a select makes for a mapping; its bounds are those of the range.
+pub(super) fn hashes_of_select(
+    conn: &Connection,
+    mapping: &Mapping,
+    select: &str,
+    range: &KeyRange,
+) -> Result<Vec<RowHash>, MigrateError> {
+    let bounds = Bounds::of(range, mapping.root_key.len())?;
+    let (sql, layout) = (select.to_owned(), Layout::of_source(mapping));
+    Reading { conn, sql, bounds, layout, bucket: None }.row_hashes()
 }
 
 fn split(part: &Part) -> (KeyRange, Option<(u32, u32)>) {
@@ -275,6 +288,15 @@ impl CompareSource for SqliteSource {
         Ok(rows)
     }
 
+    fn bounds(&mut self, _mapping: &Mapping, keys: &SqliteRows) -> Result<Vec<Bound>, MigrateError> {
+        Ok((0..keys.count()).map(|row| keys.bound(row)).collect())
+    }
+
+    fn reads(&mut self, mapping: &Mapping) -> Result<Vec<TableRead>, MigrateError> {
+        let done = Reads::of(&self.conn, self.schema, mapping).map_err(MigrateError::from);
+        self.located(done).map(|reads| reads.tables)
+    }
+
     fn dirty_keys(
         &mut self,
         mapping: &Mapping,
@@ -394,6 +416,16 @@ impl CompareTarget for SqliteTarget {
         most: u32,
     ) -> Result<(u64, Vec<ShownRow>), MigrateError> {
         let done = self.without_key(mapping, most);
+        self.located(done)
+    }
+
+    fn would_make(
+        &mut self,
+        forward: &Mapping,
+        written: &[(&Mapping, Batch<SqliteRows>)],
+        range: &KeyRange,
+    ) -> Result<Vec<RowHash>, MigrateError> {
+        let done = self.rehearse(forward, written, range);
         self.located(done)
     }
 

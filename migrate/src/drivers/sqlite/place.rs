@@ -43,7 +43,7 @@ impl Place {
 
 /// The stored position means nothing any more.
 pub(super) fn void(stream: &str, reason: &str) -> MigrateError {
-    let stream = Stream { name: stream.to_owned(), mappings: Vec::new() };
+    let stream = Stream { name: stream.to_owned(), mappings: Vec::new(), forward: Vec::new() };
     MigrateError::refused(
         format!("{reason}: the file or its capture was replaced, so changes may have gone unlogged"),
         stream.anew(),

@@ -11,6 +11,7 @@ use rusqlite::Connection;
 use super::fault::locate;
 use super::log::Log;
 use super::place::{Place, void};
+use super::reads::Reads;
 use super::rows::SqliteRows;
 use super::sql::replace;
 use super::staged::row_width;
@@ -133,6 +134,8 @@ impl SqliteSource {
                     "the select for {table} yields {made} columns instead of {wanted}"
                 )));
             }
+            drop(prepared);
+            Reads::of(&self.conn, self.schema, mapping)?.check(mapping)?;
         }
         Ok(())
     }
@@ -183,7 +186,11 @@ impl SqliteSource {
     }
 
     fn first_number(&self, query: &str) -> Result<f64, MigrateError> {
-        let value = self.conn.query_row(query, [], |row| row.get::<_, rusqlite::types::Value>(0))?;
+        let mut statement = self.conn.prepare(query)?;
+        if !statement.readonly() {
+            return Err(MigrateError::Usage(format!("`{query}` writes, and a load is only read")));
+        }
+        let value = statement.query_row([], |row| row.get::<_, rusqlite::types::Value>(0))?;
         match value {
             rusqlite::types::Value::Real(number) => Ok(number),
             rusqlite::types::Value::Integer(number) => Ok(number as f64),

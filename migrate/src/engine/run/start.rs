@@ -38,6 +38,7 @@ pub fn begin<D: Driver>(
         }
     };
     needs_same_mapping(stream, &row)?;
+    crate::engine::way_back::warn(driver, stream)?;
     if row.phase == Phase::Loading {
         target.begin_loading(stream)?;
     }

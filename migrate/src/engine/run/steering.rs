@@ -49,6 +49,19 @@ impl Steering {
         })
     }
 
+    /// Refuses half a limit, which would limit nothing.
+    pub fn check(&self) -> Result<(), MigrateError> {
+        match (&self.load_query, self.load_limit) {
+            (None, Some(limit)) => Err(MigrateError::Usage(format!(
+                "a load limit of {limit} limits nothing without a query: say --load-query too"
+            ))),
+            (Some(query), None) => Err(MigrateError::Usage(format!(
+                "the load query `{query}` limits nothing without a limit: say --load-limit too"
+            ))),
+            _ => Ok(()),
+        }
+    }
+
     /// Writes it. A run follows within a second.
     pub fn write<T: Target>(&self, target: &mut T, stream: &str) -> Result<(), MigrateError> {
         let text = serde_json::to_string(self).map_err(|error| MigrateError::failed(error.to_string()))?;

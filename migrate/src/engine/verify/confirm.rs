@@ -4,11 +4,10 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::CompareDriver;
 use super::pair::Pair;
 use super::report::{ColumnDifference, Difference, Kind};
 use crate::engine::compare::{CompareSource as _, ShownRow, is_cut};
-use crate::engine::driver::Bound;
+use crate::engine::driver::{Bound, Driver, Source as _, StreamRow};
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
 
@@ -24,22 +23,50 @@ pub(crate) struct Confirmed {
     pub(crate) moving: Vec<Bound>,
 }
 
-impl<D: CompareDriver> Pair<'_, D> {
+impl<D: Driver> Pair<'_, D> {
     /// Looks at some keys of a mapping in new snapshots.
     pub(crate) fn confirm(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Confirmed, MigrateError> {
         let mut confirmed = Confirmed::default();
         for keys in keys.chunks(AT_ONCE) {
-            self.within(|pair, row| {
+            let (differ, row) = self.within(|pair, row| {
                 let moving = pair.source.dirty_among(mapping, &row.pos, keys)?;
                 let dirty: HashSet<&Bound> = moving.iter().collect();
                 let still: Vec<Bound> = keys.iter().filter(|key| !dirty.contains(key)).cloned().collect();
                 let (expected, found) = pair.show(mapping, &still)?;
-                confirmed.differ.extend(differences(mapping, expected, found));
                 confirmed.moving.extend(moving);
-                Ok(())
+                Ok((differences(mapping, expected, found), row.clone()))
             })?;
+            if self.is_way_back() && !differ.is_empty() {
+                self.judge(mapping, differ, &row, &mut confirmed)?;
+            } else {
+                confirmed.differ.extend(differ);
+            }
         }
         Ok(confirmed)
+    }
+
+    /// A row that is not as the inverse makes it is right as long as the way there makes of it what the service holds. That is asked
+    /// behind the snapshots, so only of keys that no later one finds dirty it says anything.
+    fn judge(
+        &mut self,
+        mapping: &Mapping,
+        differ: Vec<Difference>,
+        row: &StreamRow,
+        confirmed: &mut Confirmed,
+    ) -> Result<(), MigrateError> {
+        let mut keys: Vec<Bound> = differ.iter().map(|difference| Bound(difference.key.clone())).collect();
+        keys.sort_unstable();
+        keys.dedup();
+        let outdated = self.outdated(mapping, keys)?;
+        self.source.begin(self.stream, Some(&row.fingerprint))?;
+        let dirty = self.source.dirty_among(mapping, &row.pos, &outdated);
+        self.source.end()?;
+        let dirty = dirty?;
+        let wrong: HashSet<&str> =
+            outdated.iter().filter(|key| !dirty.contains(key)).map(|key| key.0.as_str()).collect();
+        confirmed.differ.extend(differ.into_iter().filter(|found| wrong.contains(found.key.as_str())));
+        confirmed.moving.extend(dirty);
+        Ok(())
     }
 }
 

@@ -5,10 +5,10 @@
 
 use std::sync::mpsc;
 
-use super::CompareDriver;
 use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
-use crate::engine::driver::{Bound, Position, Source as _, StreamRow, Target as _};
+use crate::engine::driver::{Bound, Driver, Position, Source as _, StreamRow, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
+use crate::engine::way_back::WayBack;
 use crate::error::MigrateError;
 
 /// How long the log is kept should this process die.
@@ -37,24 +37,27 @@ pub(super) struct Taken<'a> {
 }
 
 /// Both ends, with a snapshot each between `begin` and `end`.
-pub(crate) struct Pair<'a, D: CompareDriver> {
+pub(crate) struct Pair<'a, D: Driver> {
     pub(crate) stream: &'a Stream,
     pub(crate) source: D::Source,
     pub(crate) target: D::Target,
+    way_back: Option<WayBack<D>>,
     hold: String,
 }
 
-impl<'a, D: CompareDriver> Pair<'a, D> {
+impl<'a, D: Driver> Pair<'a, D> {
     pub(crate) fn open(driver: &D, stream: &'a Stream) -> Result<Self, MigrateError> {
         let nanos =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
         let hold = format!("verify-{}-{nanos}", std::process::id());
-        Ok(Self { stream, source: driver.source()?, target: driver.target()?, hold })
+        let (source, target) = (driver.source()?, driver.target()?);
+        Ok(Self { stream, source, target, way_back: WayBack::open(driver, stream)?, hold })
     }
 
     /// Connects anew.
     pub(crate) fn reopen(&mut self, driver: &D) -> Result<(), MigrateError> {
         (self.source, self.target) = (driver.source()?, driver.target()?);
+        self.way_back = WayBack::open(driver, self.stream)?;
         Ok(())
     }
 
@@ -172,6 +175,23 @@ impl<'a, D: CompareDriver> Pair<'a, D> {
         keys: &[Bound],
     ) -> Result<(Vec<ShownRow>, Vec<ShownRow>), MigrateError> {
         Ok((self.source.show(mapping, keys)?, self.target.show(mapping, keys, Cells::Cut)?))
+    }
+
+    pub(super) fn is_way_back(&self) -> bool {
+        self.way_back.is_some()
+    }
+
+    /// On the way back: those of some keys that are wrong although their row may be another one than the inverse makes. To be asked
+    /// between two snapshots, of which the later one tells which of them are dirty since the first.
+    pub(super) fn outdated(
+        &mut self,
+        mapping: &Mapping,
+        keys: Vec<Bound>,
+    ) -> Result<Vec<Bound>, MigrateError> {
+        match &mut self.way_back {
+            Some(way_back) => way_back.outdated(mapping, &keys),
+            None => Ok(keys),
+        }
     }
 
     /// How many keys catch-up has still to apply.

@@ -5,11 +5,10 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::CompareDriver;
 use super::pair::{Pair, Step, Taken};
 use super::walk::AGE_OF_SNAPSHOTS;
 use crate::engine::compare::{CompareTarget as _, Part, RowHash};
-use crate::engine::driver::{Bound, KeyRange, Source as _, Target as _};
+use crate::engine::driver::{Bound, Driver, KeyRange, Source as _, Target as _};
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
 
@@ -34,7 +33,7 @@ pub(super) struct Differing<'a> {
 
 /// Narrows parts down to the keys that differ, by their mappings' positions, as long as the snapshots are young; what is left of
 /// the parts waits for the next ones. What the snapshots of the first sums held may be different in these.
-pub(super) fn narrow<'a, D: CompareDriver>(
+pub(super) fn narrow<'a, D: Driver>(
     pair: &mut Pair<'a, D>,
     waiting: &mut Vec<Differing<'a>>,
 ) -> Result<BTreeMap<usize, Vec<Bound>>, MigrateError> {
@@ -55,7 +54,7 @@ pub(super) fn narrow<'a, D: CompareDriver>(
     Ok(keys)
 }
 
-fn those_that_differ<'a, D: CompareDriver>(
+fn those_that_differ<'a, D: Driver>(
     pair: &mut Pair<'a, D>,
     whole: &Differing<'a>,
     parts: Vec<Part>,
@@ -80,13 +79,13 @@ impl Differing<'_> {
         self.rows.0.max(self.rows.1) > small
     }
 
-    fn split<D: CompareDriver>(&self, pair: &mut Pair<'_, D>) -> Result<Vec<Part>, MigrateError> {
+    fn split<D: Driver>(&self, pair: &mut Pair<'_, D>) -> Result<Vec<Part>, MigrateError> {
         split(pair, self.mapping, &self.part, self.rows)
     }
 }
 
 /// Splits a part; a part with a single key stays whole.
-fn split<D: CompareDriver>(
+fn split<D: Driver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     part: &Part,
@@ -119,7 +118,7 @@ enum By {
     Target,
 }
 
-fn split_by<D: CompareDriver>(
+fn split_by<D: Driver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     range: &KeyRange,
@@ -145,7 +144,7 @@ fn split_by<D: CompareDriver>(
 
 /// Whether a key of the target lies behind a range. Only the database knows the order of keys: one behind the range is
 /// itself between the range's end and itself.
-fn is_behind<D: CompareDriver>(
+fn is_behind<D: Driver>(
     pair: &mut Pair<'_, D>,
     mapping: &Mapping,
     range: &KeyRange,
@@ -157,7 +156,7 @@ fn is_behind<D: CompareDriver>(
 }
 
 /// Keys whose rows differ in number or hash.
-fn suspects(expected: Vec<RowHash>, actual: Vec<RowHash>) -> Vec<Bound> {
+pub(crate) fn suspects(expected: Vec<RowHash>, actual: Vec<RowHash>) -> Vec<Bound> {
     let mut hashes: BTreeMap<String, (Vec<i64>, Vec<i64>)> = BTreeMap::new();
     for row in expected {
         hashes.entry(row.key.0).or_default().0.push(row.hash);

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 
 use super::pair::Pair;
 use super::report::Report;
-use super::{CompareDriver, Mode, Resume, VerifyOptions};
+use super::{Mode, Resume, VerifyOptions};
 use crate::engine::compare::CompareTarget as _;
-use crate::engine::driver::{Bound, StreamRow, Target};
+use crate::engine::driver::{Bound, Driver, StreamRow, Target};
 use crate::error::MigrateError;
 
 /// The note of a verification under way.
@@ -53,7 +53,7 @@ pub(super) enum Place {
 }
 
 impl State {
-    pub(super) fn begin<D: CompareDriver>(
+    pub(super) fn begin<D: Driver>(
         pair: &mut Pair<'_, D>,
         row: &StreamRow,
         options: &VerifyOptions,
@@ -94,7 +94,7 @@ impl State {
         ))
     }
 
-    pub(super) fn save<D: CompareDriver>(&mut self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
+    pub(super) fn save<D: Driver>(&mut self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
         if self.saved.is_some_and(|saved| saved.elapsed() < SAVE) {
             return Ok(());
         }
@@ -104,7 +104,7 @@ impl State {
     }
 
     /// Keeps the report of one that came to its end, the state of one that was stopped.
-    pub(super) fn end<D: CompareDriver>(
+    pub(super) fn end<D: Driver>(
         &mut self,
         pair: &mut Pair<'_, D>,
         options: &VerifyOptions,

@@ -12,9 +12,9 @@ use super::pair::{Pair, Step, Taken};
 use super::report::Report;
 use super::split::{Differing, narrow};
 use super::state::{KEPT, Place, State};
-use super::{CompareDriver, Mode, VerifyOptions};
+use super::{Mode, VerifyOptions};
 use crate::engine::compare::{CompareSource, Part};
-use crate::engine::driver::{Bound, KeyRange, Source as _, Target as _};
+use crate::engine::driver::{Bound, Driver, KeyRange, Source as _, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
 use crate::engine::run::Stop;
 use crate::engine::run::pause;
@@ -46,7 +46,7 @@ impl Walk<'_> {
     }
 
     /// Every part, or those that the sample takes.
-    pub(super) fn everything<D: CompareDriver>(
+    pub(super) fn everything<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -73,7 +73,7 @@ impl Walk<'_> {
     }
 
     /// Waits for a database that is away; any other error ends it.
-    fn wait<D: CompareDriver>(
+    fn wait<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -101,7 +101,7 @@ impl Walk<'_> {
     }
 
     /// Compares parts in one pair of snapshots until those are old; then looks into those that differ.
-    fn next_parts<D: CompareDriver>(
+    fn next_parts<D: Driver>(
         &mut self,
         pair: &mut Pair<'_, D>,
         state: &mut State,
@@ -209,7 +209,7 @@ impl Walk<'_> {
     }
 
     /// Narrows parts that differ down to keys, which are looked at once more.
-    fn look_into<'a, D: CompareDriver>(
+    fn look_into<'a, D: Driver>(
         &self,
         pair: &mut Pair<'a, D>,
         mut differing: Vec<Differing<'a>>,
@@ -224,7 +224,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn settle<D: CompareDriver>(
+    fn settle<D: Driver>(
         &self,
         pair: &mut Pair<'_, D>,
         number: usize,
@@ -247,7 +247,7 @@ impl Walk<'_> {
     }
 
     /// Looks at the moving keys again until each stood still for one look, or patience ends.
-    pub(super) fn look_again<D: CompareDriver>(
+    pub(super) fn look_again<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -282,7 +282,7 @@ impl Walk<'_> {
     }
 
     /// Keys that changed since the last full verification, once catch-up has passed what is in the log now.
-    pub(super) fn dirty<D: CompareDriver>(
+    pub(super) fn dirty<D: Driver>(
         &mut self,
         driver: &D,
         pair: &mut Pair<'_, D>,
@@ -312,7 +312,7 @@ impl Walk<'_> {
     }
 
     /// Waits until the target has reached what the source is now. Where it does not, the keys will be moving.
-    fn wait_for_batch<D: CompareDriver>(&self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
+    fn wait_for_batch<D: Driver>(&self, pair: &mut Pair<'_, D>) -> Result<(), MigrateError> {
         let now = pair.source.begin(pair.stream, None)?;
         pair.source.end()?;
         let until = Instant::now() + self.options.patience;
@@ -328,7 +328,7 @@ impl Walk<'_> {
 }
 
 /// Where the last full verification began, if its log was kept.
-fn kept_position<D: CompareDriver>(
+fn kept_position<D: Driver>(
     pair: &mut Pair<'_, D>,
     state: &State,
 ) -> Result<crate::engine::Position, MigrateError> {

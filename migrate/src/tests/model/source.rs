@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
 use super::{ModelRows, SourceData, away, bound, hash, key, seen, within};
-use crate::engine::compare::{CompareSource, Part, RowHash, ShownRow, Sum};
+use crate::engine::compare::{CompareSource, Part, RowHash, ShownRow, Sum, TableRead};
 use crate::engine::{
     Batch, Bound, Bounded, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, Touched,
 };
@@ -250,6 +250,14 @@ impl CompareSource for ModelSource {
 
     fn keys(&mut self, _: &Mapping, keys: &[Bound]) -> Result<ModelRows, MigrateError> {
         Ok(ModelRows::keys(keys.iter().map(key)))
+    }
+
+    fn bounds(&mut self, _: &Mapping, keys: &ModelRows) -> Result<Vec<Bound>, MigrateError> {
+        Ok(keys.0.iter().map(|(key, _)| bound(*key)).collect())
+    }
+
+    fn reads(&mut self, mapping: &Mapping) -> Result<Vec<TableRead>, MigrateError> {
+        Ok(vec![TableRead { table: mapping.root.clone(), columns: mapping.columns.clone() }])
     }
 
     fn dirty_keys(

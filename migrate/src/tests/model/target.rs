@@ -306,6 +306,15 @@ impl CompareTarget for ModelTarget {
         Ok((0, Vec::new()))
     }
 
+    fn would_make(
+        &mut self,
+        _: &Mapping,
+        _: &[(&Mapping, Batch<ModelRows>)],
+        _: &KeyRange,
+    ) -> Result<Vec<RowHash>, MigrateError> {
+        panic!("a model has no way back")
+    }
+
     fn hold(&mut self, _: &str, name: &str, position: &Position, _: u32) -> Result<(), MigrateError> {
         assert!(seen(position) < u64::MAX);
         self.data()?.holds.insert(name.to_owned(), position.clone());

@@ -2,6 +2,9 @@
 //!
 //! Invariant: what a run would refuse about a column is asked of the very checks that refuse it.
 
+use platform::error::chain;
+
+use super::super::reads::Reads;
 use super::super::types::Type;
 use super::super::{catalog, shape, sql};
 use super::{Looked, Silence, Surveyor, place, silence};
@@ -46,6 +49,8 @@ impl Surveyor {
         let mapping = &looked.mapping;
         let named = place(mapping);
         self.target_checks(looked)?;
+        let itself = shape::refuse_itself(&mut self.source, &mut self.target, mapping, &looked.table);
+        self.survey.take(&named, itself)?;
         let regclass = format!("{}::regclass", sql::value(&looked.table));
         let stored = self.stored(&regclass)?;
         let yielded =
@@ -60,6 +65,9 @@ impl Surveyor {
                 },
             };
         let yielded = self.survey.take(&named, yielded)?.unwrap_or_default();
+        if !yielded.is_empty() {
+            self.reads(mapping)?;
+        }
         let mut filled = Vec::new();
         for column in &stored {
             let at = mapping.columns.iter().position(|name| *name == column.name);
@@ -94,6 +102,20 @@ impl Surveyor {
         }
         self.collations(looked)?;
         Ok(filled)
+    }
+
+    /// What a run would refuse about what the select reads and calls.
+    fn reads(&mut self, mapping: &Mapping) -> Result<(), MigrateError> {
+        let named = place(mapping);
+        match Reads::of(&mut self.source, mapping) {
+            Ok(reads) => self.survey.take(&named, reads.check(mapping)).map(drop),
+            Err(error @ MigrateError::Unreachable { .. }) => Err(error),
+            Err(error) => {
+                let what = format!("which tables its select reads could not be asked: {}", chain(&error));
+                self.survey.add(Level::Warning, named, what, "see that each of them is its root or a join");
+                Ok(())
+            }
+        }
     }
 
     /// What a run would refuse about the table and its key, all of it.

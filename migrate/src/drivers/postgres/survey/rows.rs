@@ -374,7 +374,11 @@ fn column_checks(column: &Filled) -> Vec<Check> {
             add(format!("length({name}::text) > {}", modifier - 4), longer, wider)
         }
         "bpchar" if modifier > 4 => {
-            add(format!("length(rtrim({name}::text)) > {}", modifier - 4), longer, wider)
+            add(format!("length(rtrim({name}::text)) > {}", modifier - 4), longer, wider);
+            // What is stored is compared to the last blank.
+            let padded = format!("octet_length({name}::bpchar) < octet_length({name}::{declared})");
+            let what = format!("have a {} that {declared} fills up with blanks", column.name);
+            add(padded, what, "cast it to the target's type in the select, or make the target's column text");
         }
         "bit" | "bit varying" if modifier > 0 => {
             let compare = if column.to.base == "bit" { "<>" } else { ">" };

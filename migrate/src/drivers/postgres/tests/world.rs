@@ -37,7 +37,7 @@ impl World {
         one.run(schemas.0).unwrap();
         other.run(schemas.1).unwrap();
         let driver = PostgresDriver::new(one.url(), other.url(), PostgresOptions::default()).unwrap();
-        let stream = Stream { name: "things".to_owned(), mappings };
+        let stream = Stream { name: "things".to_owned(), mappings, forward: Vec::new() };
         let points = FailPoints::none();
         Self { source: one, target: other, driver, stream, points, chunk: 7 }
     }

@@ -2,8 +2,9 @@
 //!
 //! Invariant: what a run would refuse about a column is asked of the very checks that refuse it.
 
-use super::super::bookkeeping::{found_by_key, writable};
+use super::super::bookkeeping::{found_by_key, refuse_itself, writable};
 use super::super::catalog::{Column, Table};
+use super::super::reads::Reads;
 use super::super::sql::{list, quote};
 use super::super::staged::row_width;
 use super::{Looked, Surveyor, place};
@@ -34,6 +35,9 @@ impl Surveyor<'_> {
             complete &= self.survey.take(&place, looked.root.column(name))?.is_some();
         }
         let Some(origins) = self.origins(looked)? else { return Ok(false) };
+        let sound = Reads::of(&self.source.conn, self.source.schema, mapping)?.check(mapping);
+        self.survey.take(&place, sound)?;
+        self.survey.take(&place, refuse_itself(mapping, &self.source.file, &self.target.file))?;
         self.fates(looked, &origins)?;
         self.key_collations(looked);
         Ok(complete)

@@ -115,7 +115,7 @@ pub(super) fn stream(variant: &Variant) -> Stream {
     );
     let all = [thing, badge, holder, tag, entry];
     let mappings = variant.mappings.iter().map(|mapping| all[*mapping].clone()).collect();
-    Stream { name: "items".to_owned(), mappings }
+    Stream { name: "items".to_owned(), mappings, forward: Vec::new() }
 }
 
 /// What a mapping must hold, what it holds, and which keys are dirty.
