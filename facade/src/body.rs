@@ -122,10 +122,11 @@ impl RequestBody {
         })
     }
 
-    /// The upstream asks for the body.
-    pub(crate) fn open_gate(&mut self) {
-        if let Self::Client(body) = self {
-            body.gate = None;
+    /// The upstream asks for the body; whether that was waited for.
+    pub(crate) fn open_gate(&mut self) -> bool {
+        match self {
+            Self::Client(body) => body.gate.take().is_some(),
+            Self::Empty => false,
         }
     }
 

@@ -26,6 +26,7 @@ pub(crate) mod websocket;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::metrics::OpenConnection;
@@ -46,6 +47,29 @@ pub(crate) struct Client {
     /// Kept for its drop: the connection counts until then, upgraded or not.
     _slot: Slot,
     _open: OpenConnection,
+}
+
+/// What keeps a connection from counting as idle.
+#[derive(Debug)]
+pub(crate) struct UnderWay(Rc<Client>);
+
+impl UnderWay {
+    /// Of a request that has begun, until its answer's body is gone.
+    fn begun(client: &Rc<Client>) -> Self {
+        Self(Rc::clone(client))
+    }
+
+    /// Of what may outlast the answer.
+    pub(crate) fn hold(client: &Rc<Client>) -> Self {
+        client.traffic.hold();
+        Self(Rc::clone(client))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        self.0.traffic.end();
+    }
 }
 
 /// How a client speaks.

@@ -109,11 +109,10 @@ impl Outgoing {
         self.written == self.head.len() && matches!(self.framing, Framing::Ended) && self.pieces.is_empty()
     }
 
-    /// What is left of it, for a task of its own; here it looks sent.
+    /// What is left of it, for a task of its own.
     pub(crate) fn take_rest(&mut self) -> Self {
-        let head = self.head.split_off(self.written);
         Self {
-            head,
+            head: self.head.get(self.written..).unwrap_or_default().to_vec(),
             host_at: None,
             is_safe: false,
             is_head: false,
@@ -305,6 +304,17 @@ mod tests {
         assert_eq!(sent(&mut request), "");
         request.begin();
         assert_eq!(sent(&mut request), first);
+    }
+
+    #[test]
+    fn what_was_answered_half_way_begins_anew_as_a_whole() {
+        let mut request = outgoing("GET", "/a", &[("x", b"y")]);
+        let whole = sent(&mut request);
+        request.begin();
+        request.advance(7);
+        assert_eq!(sent(&mut request.take_rest()), whole[7..]);
+        request.begin();
+        assert_eq!(sent(&mut request), whole);
     }
 
     #[test]

@@ -53,7 +53,7 @@ pub(crate) async fn answer(
     let identity = identify::identify(&worker.ids, &mut parts.headers);
     ticket.identified(&identity);
     let request_id = identity.request_id;
-    let upload = Upload::new(incoming, &parts, &worker.plan);
+    let upload = Upload::new(incoming, &parts, &worker.plan, &client);
     ticket.received = upload.as_ref().map(|upload| upload.received());
     let mut marks = Marks::default();
     let tunnel = parts.extensions.get::<Tunnel>().cloned();

@@ -19,6 +19,7 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::body::BodyFault;
+use crate::client::{Client, UnderWay};
 use crate::plan::Plan;
 use crate::strict::http2;
 use crate::trailers::Announced;
@@ -40,6 +41,8 @@ pub(crate) struct Upload {
     announced: Announced,
     /// The client sends nothing before it is told to (`Expect: 100-continue`), which the first reading does.
     waits: Cell<bool>,
+    /// Kept for its drop: an upstream may want the body to its end although it has answered.
+    _under_way: UnderWay,
 }
 
 #[derive(Debug)]
@@ -52,7 +55,12 @@ enum State {
 
 impl Upload {
     /// None where there is no body.
-    pub(crate) fn new(incoming: Incoming, parts: &request::Parts, plan: &Plan) -> Option<Rc<Self>> {
+    pub(crate) fn new(
+        incoming: Incoming,
+        parts: &request::Parts,
+        plan: &Plan,
+        client: &Rc<Client>,
+    ) -> Option<Rc<Self>> {
         (!incoming.is_end_stream()).then(|| {
             let mut announced = Announced::read(&parts.headers);
             announced.retain(|name| plan.is_harmless(name));
@@ -66,6 +74,7 @@ impl Upload {
                 waits: Cell::new(
                     parts.version == Version::HTTP_11 && parts.headers.get(EXPECT).is_some_and(is_continue),
                 ),
+                _under_way: UnderWay::hold(client),
             })
         })
     }

@@ -33,7 +33,7 @@ use crate::client::stream::Stream;
 use crate::client::traffic::Order;
 use crate::client::watched::Watched;
 use crate::client::websocket::Tunnel;
-use crate::client::{Client, Scheme, hints, refuse, tls, translate, upgrade};
+use crate::client::{Client, Scheme, UnderWay, hints, refuse, tls, translate, upgrade};
 use crate::phases;
 use crate::strict::Guarded;
 
@@ -279,7 +279,7 @@ async fn answer(
     incoming: Incoming,
 ) -> Result<Response<Served>, Infallible> {
     let number = client.traffic.begin();
-    let under_way = UnderWay(Rc::clone(&client));
+    let under_way = UnderWay::begun(&client);
     let asks = parts.headers.contains_key(UPGRADE);
     let upgrade = asks.then(|| parts.extensions.remove::<OnUpgrade>()).flatten();
     let upgrade = upgrade.map(|upgrade| (upgrade, parts.extensions.get::<Tunnel>().is_some()));
@@ -299,8 +299,7 @@ async fn answer(
         }
         Some((upgrade, true)) if response.status().is_success() => {
             // The stream is under way for as long as the tunnel is, or the connection would count as idle.
-            client.traffic.begin();
-            upgrade::start(&reception, upgrade, &mut response, UnderWay(Rc::clone(&client)));
+            upgrade::start(&reception, upgrade, &mut response, UnderWay::hold(&client));
         }
         _ if client.traffic.order() >= Order::Drain => {
             response.headers_mut().insert(CONNECTION, CLOSE);
@@ -308,16 +307,6 @@ async fn answer(
         _ => (),
     }
     Ok(response.map(|body| Served { body: Kind::new(body, &reception, &client), _under_way: under_way }))
-}
-
-/// A request counts as under way until its answer's body is gone.
-#[derive(Debug)]
-struct UnderWay(Rc<Client>);
-
-impl Drop for UnderWay {
-    fn drop(&mut self) {
-        self.0.traffic.end();
-    }
 }
 
 /// An answer's body on its last steps.

@@ -95,13 +95,18 @@ impl Traffic {
         }
     }
 
-    /// A request begins; its number on this connection, from 1.
-    pub(crate) fn begin(&self) -> u32 {
+    /// Something is under way that is no request, or no longer: a tunnel, or a body whose request was answered early.
+    pub(crate) fn hold(&self) {
         self.reading.store(false, Relaxed);
         self.in_flight.store(self.in_flight.load(Relaxed).wrapping_add(1), Relaxed);
+        self.turn();
+    }
+
+    /// A request begins; its number on this connection, from 1.
+    pub(crate) fn begin(&self) -> u32 {
+        self.hold();
         let number = self.requests.load(Relaxed).saturating_add(1);
         self.requests.store(number, Relaxed);
-        self.turn();
         number
     }
 

@@ -4,7 +4,6 @@
 //! sent on had served others before (RFC 9110 §9.2.2: end of file on such a connection proves nothing either way).
 
 use std::future::poll_fn;
-use std::io;
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll, ready};
@@ -322,16 +321,23 @@ fn poll_answer(
                 SendError::Upstream => connection.writer = None,
             }
         }
-        let broken = |error: io::Error| Attempt::Failed(Failure::Broken(error.to_string()));
-        let parts = ready!(connection.poll_head(cx)).map_err(broken)?;
-        if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Poll::Ready(Ok(parts));
+        let mut asks = false;
+        loop {
+            let Poll::Ready(head) = connection.poll_head(cx) else { break };
+            let parts = head.map_err(|error| Attempt::Failed(Failure::Broken(error.to_string())))?;
+            if !parts.status.is_informational() || parts.status == StatusCode::SWITCHING_PROTOCOLS {
+                return Poll::Ready(Ok(parts));
+            }
+            // A 100 is for whoever waits to send a body; it goes no further.
+            if parts.status == StatusCode::CONTINUE {
+                asks = true;
+            } else if let Some(door) = hints {
+                hints::pass_on(parts, door, &worker.plan.forwarded);
+            }
         }
-        // A 100 is for whoever waits to send a body; it goes no further.
-        if parts.status == StatusCode::CONTINUE {
-            request.body.open_gate();
-        } else if let Some(door) = hints {
-            hints::pass_on(parts, door, &worker.plan.forwarded);
+        // Only now: a client that is answered at once is not asked for its body any more.
+        if !asks || !request.body.open_gate() {
+            return Poll::Pending;
         }
     }
 }

@@ -16,6 +16,8 @@ pub(crate) struct Chunks {
     /// Extensions and trailers so far, in bytes and in lines of trailers.
     framing: usize,
     trailers: usize,
+    /// Blanks behind a size are no fault: old servers fill it up to a fixed width.
+    may_pad: bool,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
@@ -42,6 +44,11 @@ pub(crate) enum Unit {
 }
 
 impl Chunks {
+    /// An answer's: what an upstream means is not what the next server reads, since the facade writes chunks of its own.
+    pub(crate) fn of_answer() -> Self {
+        Self { may_pad: true, ..Self::default() }
+    }
+
     /// The next call begins behind the unit.
     pub(crate) fn next(&mut self, bytes: &[u8], limits: &Limits) -> Result<Unit, Fault> {
         match self.state {
@@ -93,6 +100,7 @@ impl Chunks {
     }
 
     fn size(&mut self, line: &[u8]) -> Result<(), Fault> {
+        let line = if self.may_pad { grammar::trim(line) } else { line };
         let size =
             grammar::chunk_size(line).ok_or(Fault::bad("a chunk's size is not a hexadecimal number"))?;
         self.state = if size == 0 { State::Trailers } else { State::Data(size) };

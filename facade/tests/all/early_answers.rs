@@ -110,6 +110,24 @@ fn an_early_answer_of_an_upstream_that_closes_at_once_is_heard_or_told() {
 }
 
 #[test]
+fn an_upstream_that_answers_early_and_reads_on_gets_the_body_of_a_client_that_pauses() {
+    let (got, has_got) = std::sync::mpsc::channel();
+    let upstream = Upstream::raw(move |mut wire| {
+        wire.head().unwrap();
+        wire.send(crate::support::ok("go on"));
+        got.send(wire.exactly(8)).unwrap();
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let mut wire = fixture.connect();
+    wire.send("POST / HTTP/1.1\r\nhost: shop\r\ncontent-length: 8\r\n\r\nhalf");
+    assert_eq!(wire.message().unwrap().text(), "go on");
+    // Longer than a connection lasts on which nothing is under way.
+    std::thread::sleep(std::time::Duration::from_millis(2_500));
+    wire.send("half");
+    assert_eq!(has_got.recv().unwrap(), b"halfhalf");
+}
+
+#[test]
 fn a_body_beyond_reason_is_not_read_and_the_connection_closes() {
     let fixture = Fixture::new(Upstream::nobody(), Upstream::nobody());
     let mut wire = fixture.connect();

@@ -52,6 +52,41 @@ fn an_upstream_that_answers_at_once_spares_the_client_the_body() {
 }
 
 #[test]
+fn an_upstream_that_asks_and_answers_at_once_spares_the_client_the_body() {
+    let upstream = Upstream::raw(|mut wire| {
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nno");
+        assert!(wire.is_closed());
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let mut wire = fixture.connect();
+    wire.send(PUT);
+    let answer = wire.message().unwrap();
+    // Whether the client sends its body now cannot be known.
+    assert_eq!((answer.status(), answer.header("connection")), (200, Some("close")));
+}
+
+#[test]
+fn an_upstream_that_answers_instead_of_asking_is_not_hung_up_on_before_its_end() {
+    let (begun, has_begun) = mpsc::channel();
+    let has_begun = Mutex::new(has_begun);
+    let upstream = Upstream::raw(move |mut wire| {
+        wire.head().unwrap();
+        wire.send("HTTP/1.1 401 Unauthorized\r\ncontent-length: 4\r\n\r\nno");
+        has_begun.lock().unwrap().recv().unwrap();
+        // Many servers take the end of what they read for an abort.
+        assert!(!wire.has_ended());
+        wire.send("no");
+    });
+    let fixture = Fixture::new(upstream.address, Upstream::nobody());
+    let mut wire = fixture.connect();
+    wire.send(PUT);
+    assert_eq!(wire.head().unwrap().status(), 401);
+    begun.send(()).unwrap();
+    assert_eq!(wire.exactly(4), b"nono");
+}
+
+#[test]
 fn an_upstream_that_never_asks_gets_the_body_all_the_same() {
     let upstream = Upstream::saying("thanks");
     let fixture = Fixture::with(upstream.address, Upstream::nobody(), |settings| {

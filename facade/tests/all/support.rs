@@ -138,6 +138,15 @@ impl Wire {
         has_bytes
     }
 
+    /// Whether the other end has said its last by now.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        let stream = self.reader.get_ref();
+        stream.set_nonblocking(true).unwrap();
+        let peeked = stream.peek(&mut [0]);
+        stream.set_nonblocking(false).unwrap();
+        matches!(peeked, Ok(0))
+    }
+
     pub(crate) fn is_closed(&mut self) -> bool {
         match self.reader.read(&mut [0]) {
             Ok(read) => read == 0,

@@ -61,8 +61,8 @@ impl Tls {
                 parameter.split_once('=').is_some_and(|(name, _)| PARAMETERS.contains(&name))
             });
         let value = |wanted: &str| {
-            let values = ours.iter().filter_map(|parameter| parameter.split_once('='));
-            let value = values.filter(|(name, _)| *name == wanted).last()?.1;
+            let mut values = ours.iter().filter_map(|parameter| parameter.split_once('='));
+            let value = values.rfind(|(name, _)| *name == wanted)?.1;
             Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
         };
         let authorities = value("sslrootcert");
