@@ -106,7 +106,12 @@ impl Outgoing {
     }
 
     pub(crate) fn is_sent(&self) -> bool {
-        self.written == self.head.len() && matches!(self.framing, Framing::Ended) && self.pieces.is_empty()
+        self.waits_for_client() && matches!(self.framing, Framing::Ended)
+    }
+
+    /// Whether all that was read of it is written.
+    pub(crate) fn waits_for_client(&self) -> bool {
+        self.written == self.head.len() && self.pieces.is_empty()
     }
 
     /// What is left of it, for a task of its own.

@@ -154,9 +154,9 @@ async fn tunnel(near: Upgraded, far: impl AsyncRead + AsyncWrite + Unpin, idle: 
     let mut far = Felt { stream: far, pulse: &pulse };
     let copy = copy_bidirectional(&mut near, &mut far);
     tokio::pin!(copy);
+    let step = idle.min(LAST_WORDS);
+    let (mut before, mut quiet) = (pulse.beats.load(Relaxed), Duration::ZERO);
     loop {
-        let before = pulse.beats.load(Relaxed);
-        let patience = if pulse.half_ended.load(Relaxed) { idle.min(LAST_WORDS) } else { idle };
         tokio::select! {
             ended = &mut copy => {
                 if let Err(error) = ended {
@@ -164,8 +164,12 @@ async fn tunnel(near: Upgraded, far: impl AsyncRead + AsyncWrite + Unpin, idle: 
                 }
                 return;
             }
-            () = sleep(patience) => {
-                if pulse.beats.load(Relaxed) == before {
+            () = sleep(step) => {
+                let beats = pulse.beats.load(Relaxed);
+                quiet = if beats == before { quiet + step } else { Duration::ZERO };
+                before = beats;
+                let patience = if pulse.half_ended.load(Relaxed) { step } else { idle };
+                if quiet >= patience {
                     return;
                 }
             }

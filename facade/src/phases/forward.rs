@@ -29,6 +29,10 @@ use crate::upstream::pool::{ConnectError, Lease};
 use crate::upstream::shared::{Closed, Place};
 use crate::worker::Worker;
 
+/// How long an upstream that has answered may stop taking the request's body. A client that reads only once it has sent all
+/// waits as long for its answer.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Why there is no answer of the upstream.
 #[derive(Debug)]
 pub(crate) enum Failure {
@@ -373,13 +377,19 @@ fn go_on(connection: &mut Connection, request: &mut Outgoing, patience: Duration
         return writer.forget();
     }
     let mut rest = request.take_rest();
+    let patience = patience.min(LAST_WORDS);
     tokio::task::spawn_local(async move {
-        while let Ok(Ok(())) = timeout(patience, poll_fn(|cx| rest.poll_step(&mut writer, cx))).await {
-            if rest.is_sent() {
-                // The upstream hears the end by the framing; it has to see no end of the stream before its answer is out.
-                return writer.forget();
+        while !rest.is_sent() {
+            match timeout(patience, poll_fn(|cx| rest.poll_step(&mut writer, cx))).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) => return,
+                // How long the client may take is its body's to know.
+                Err(_) if rest.waits_for_client() => {}
+                Err(_) => return,
             }
         }
+        // The upstream hears the end by the framing; it has to see no end of the stream before its answer is out.
+        writer.forget();
     });
 }
 
