@@ -11,7 +11,6 @@ use twox_hash::XxHash3_64;
 use super::catalog::{TargetTable, target_table};
 use super::connection::{Connection, Place, column};
 use super::fault::words;
-use super::position::IDENTITY;
 use super::sql;
 use super::types::Type;
 use crate::engine::Mapping;
@@ -235,6 +234,9 @@ fn look_up(
     Ok(shape)
 }
 
+/// What no two databases have in common; a server that was copied as files has the system identifier of the other.
+const SAME_DATABASE: &str = "SELECT pg_postmaster_start_time()::text || ' ' || oid FROM pg_database WHERE datname = current_database()";
+
 /// Refuses a mapping that reads the table which it fills.
 pub(super) fn refuse_itself(
     source: &mut Connection,
@@ -244,7 +246,7 @@ pub(super) fn refuse_itself(
 ) -> Result<(), MigrateError> {
     for table in std::iter::once(&mapping.root).chain(mapping.joins.iter().map(|join| &join.table)) {
         if source.qualified(table)? == filled {
-            let database = |end: &mut Connection| end.text(&format!("SELECT {IDENTITY}"));
+            let database = |end: &mut Connection| end.text(SAME_DATABASE);
             if database(source)? == database(target)? {
                 return Err(reads_itself(mapping));
             }
