@@ -231,12 +231,11 @@ fn two_engines_are_refused_before_either_is_asked() {
 fn a_draft_of_names_that_mean_something_in_sql_passes_plan() {
     let folder = tempfile::tempdir().unwrap();
     let odd = "CREATE TABLE \"order\" (\"group\" INTEGER PRIMARY KEY, \"Odd Name\" TEXT);
-        CREATE TABLE \"a.b\" (code TEXT NOT NULL UNIQUE, \"select\" BLOB)";
+        CREATE TABLE \"a.b\" (code TEXT NOT NULL UNIQUE, \"select\" BLOB);";
     for (name, rows) in [("shop.db", "INSERT INTO \"order\" VALUES (1, 'x')"), ("items.db", "")] {
         let conn = Connection::open(folder.path().join(name)).unwrap();
         conn.execute_batch("PRAGMA journal_mode = wal").unwrap();
-        conn.execute_batch(odd).unwrap();
-        conn.execute_batch(rows).unwrap();
+        conn.execute_batch(&format!("{odd} {rows}")).unwrap();
     }
     let text = "[extractions.odd]\nmanifest = 'extraction.toml'\nsource = 'shop.db'\ntarget = 'items.db'\n";
     std::fs::write(folder.path().join("migrate.toml"), text).unwrap();

@@ -194,7 +194,8 @@ fn a_database_that_is_away_is_unreachable_and_a_run_waits_for_it() {
 #[test]
 fn a_run_that_is_stopped_before_it_has_caught_up_does_not_end_as_one_that_has() {
     for engine in Engine::BOTH {
-        let world = World::captured(engine, 20);
+        // So many that they are not all copied before a run has read that it is paused.
+        let world = World::captured(engine, 3_000);
         world.migrate(&["pause", "items"]).expect_code(0);
         for (args, code) in [(&RUN[..], 1), (&["backfill", "items"], 1), (&["run", "items"], 0)] {
             let run = world.start(args);
