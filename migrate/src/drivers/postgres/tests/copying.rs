@@ -37,8 +37,8 @@ fn a_chunk_that_is_split_leaves_no_gap_whichever_it_is() {
     let mut lease = || target.lease_chunk(&world.stream, 60, &mut end).unwrap().unwrap();
     let (first, second) = (lease(), lease());
     let mut other = world.target_end();
-    assert!(other.split_chunk(&first, &at(5)).unwrap());
     assert!(other.split_chunk(&second, &at(15)).unwrap());
+    assert!(other.split_chunk(&first, &at(5)).unwrap());
     let ranges = [lease(), lease(), lease()].map(|lease| lease.range);
     let range = |after, up_to: Option<i64>| KeyRange { after: Some(at(after)), up_to: up_to.map(at) };
     assert_eq!(ranges, [range(5, Some(10)), range(15, Some(20)), range(20, None)]);
