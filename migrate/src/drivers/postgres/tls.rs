@@ -62,7 +62,7 @@ impl Tls {
             });
         let value = |wanted: &str| {
             let values = ours.iter().filter_map(|parameter| parameter.split_once('='));
-            let value = values.filter(|(name, _)| *name == wanted).last()?.1;
+            let value = values.rev().find(|(name, _)| *name == wanted)?.1;
             Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
         };
         let authorities = value("sslrootcert");
