@@ -232,7 +232,7 @@ pub(super) struct VerifyArgs {
     /// Of a hundred seconds, how many the databases may be busy with it
     #[arg(long, default_value_t = 100, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(super) load: u8,
-    /// Keys per part; smaller parts hold shorter snapshots
+    /// Keys per part; a pair of snapshots is held for a second, and until the part under way is compared
     #[arg(long, default_value_t = 50_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub(super) part_rows: u32,
     /// Write the report as a page that stands by itself
