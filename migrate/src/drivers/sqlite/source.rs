@@ -135,6 +135,8 @@ impl SqliteSource {
                 )));
             }
             drop(prepared);
+            // A table that is not there is told as that, not as one that the select does not read.
+            catalog::Table::read(&self.conn, self.schema, &mapping.root)?;
             Reads::of(&self.conn, self.schema, mapping)?.check(mapping)?;
         }
         Ok(())
