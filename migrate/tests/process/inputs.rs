@@ -157,7 +157,7 @@ fn a_place_that_is_none_is_a_usage_error_and_shows_no_password() {
         "mysql://me:hidden@host/shop",
         "postgres://me:hidden@host:port/shop",
         "postgres://me:hidden@host/shop?nonsense=1",
-        "postgres://me:hidden@host/shop?sslmode=require",
+        "postgres://me:hidden@host/shop?sslmode=perhaps",
     ] {
         world.write_settings(place, place);
         let told = world.migrate(&INSTALL).expect_code(2).expect_words(&["postgres://"]);

@@ -9,7 +9,7 @@ use harness::Binaries;
 use super::peers::{Peer, Setup, envoy, facade, nginx, upstream};
 use super::{Measured, folder, median, proxy, ticks};
 
-const ROUNDS: usize = 5;
+const ROUNDS: usize = 9;
 const SECONDS: u32 = 4;
 
 pub(super) fn against_nginx(binaries: &Binaries) -> Result<Measured> {
