@@ -33,7 +33,7 @@ pub(crate) struct Connection {
     /// None once a task of its own sends what the client still sends.
     pub(crate) writer: Option<OwnedWriteHalf>,
     pub(crate) inbox: BytesMut,
-    pub(crate) heads: Heads,
+    heads: Heads,
     /// Bytes that the next read asks for.
     appetite: usize,
     /// Whether it may serve another exchange after this one.
@@ -58,6 +58,14 @@ impl Connection {
     /// Whether the last exchange has left it as it was before.
     pub(crate) fn is_reusable(&self) -> bool {
         self.keeps && self.writer.is_some() && self.inbox.is_empty()
+    }
+
+    /// Lets go of what only the last exchange needed.
+    pub(crate) fn rest(&mut self) {
+        self.heads = Heads::default();
+        if self.appetite > FIRST_READ {
+            (self.inbox, self.appetite) = (BytesMut::new(), FIRST_READ);
+        }
     }
 
     /// Whether the other end has neither closed nor said anything unasked.

@@ -13,7 +13,6 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use crate::strict::answers::Heads;
 use crate::upstream::connection::Connection;
 use crate::upstream::instance::{Cells, Instance, add};
 use crate::upstream::shared::Place;
@@ -159,10 +158,10 @@ impl Lease {
     /// Returns the connection after an answer that was read to its end.
     pub(crate) fn give_back(self) {
         let Self { mut connection, flight, .. } = self;
-        connection.heads = Heads::default();
         let pool = &flight.0;
         let mut idle = pool.idle.borrow_mut();
         if pool.keeps.get() && connection.is_reusable() && idle.len() < MOST_IDLE {
+            connection.rest();
             idle.push_back(Idle { connection, since: pool.sweep.get() });
             pool.count_idle(idle.len());
         }

@@ -132,6 +132,10 @@ impl<D: Driver> Runner<'_, D> {
         keep_on(self.shared, "start", open, |()| {
             let row = begin(self.driver, self.stream, self.options.adopt, self.points)?;
             self.shared.set_phase(row.phase);
+            // What was paused before it began copies nothing.
+            let steering = Steering::read(&mut self.driver.target()?, &self.stream.name)?;
+            let paused = steering.paused();
+            self.shared.steer(steering, paused);
             Ok(Next::End)
         })
     }

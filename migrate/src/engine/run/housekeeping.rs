@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::retry::Next;
 use super::shared::{Shared, millis};
-use super::steering::{Pause, Steering};
+use super::steering::Steering;
 use super::{Parts, RunOptions, Until};
 use crate::engine::catch_up::no_stream;
 use crate::engine::driver::log_rows;
@@ -132,8 +132,8 @@ impl<'a> Housekeeper<'a> {
 
     /// Why the backfill must rest, if it must.
     fn brake(&self, steering: &Steering) -> Option<String> {
-        if steering.pause != Pause::None {
-            return Some("paused; `migrate resume` lets it go on".to_owned());
+        if let Some(paused) = steering.paused() {
+            return Some(paused);
         }
         match (&self.load, steering.load_limit) {
             (Some(Err(reason)), _) => return Some(format!("the load cannot be measured: {reason}")),

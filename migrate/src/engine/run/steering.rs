@@ -49,6 +49,11 @@ impl Steering {
         })
     }
 
+    /// Why the backfill must rest whatever else there is.
+    pub(super) fn paused(&self) -> Option<String> {
+        (self.pause != Pause::None).then(|| "paused; `migrate resume` lets it go on".to_owned())
+    }
+
     /// Refuses half a limit, which would limit nothing.
     pub fn check(&self) -> Result<(), MigrateError> {
         match (&self.load_query, self.load_limit) {
