@@ -20,6 +20,7 @@ pub mod repair;
 pub mod run;
 pub(crate) mod select_text;
 pub(crate) mod soundness;
+pub mod standing;
 pub mod survey;
 pub mod verify;
 pub mod way_back;

@@ -11,18 +11,14 @@ use super::compare::{CompareSource, CompareTarget};
 use super::mapping::{Mapping, Stream};
 use crate::error::MigrateError;
 
+pub use super::standing::{
+    CaptureState, ChunksLeft, ColumnShape, LOG_COUNTED, LeaseState, TableShape, log_rows,
+};
+
 /// What a snapshot of the source saw, in the driver's own text. It names the server it came from, so that a position of
 /// another server, or of an earlier life of the same one, is refused instead of compared.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Position(pub String);
-
-/// Rows of a log that are counted; of a larger one it is only told about how many there are.
-pub const LOG_COUNTED: u64 = 100_000;
-
-/// A log's rows for a person.
-pub fn log_rows(rows: u64) -> String {
-    if rows > LOG_COUNTED { format!("about {rows} rows") } else { format!("{rows} rows") }
-}
 
 /// A source key in the driver's own text, as chunks remember it.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -460,57 +456,4 @@ pub trait Target: Send {
 
 fn unsupported(what: &str) -> MigrateError {
     MigrateError::refused(format!("this database's driver cannot {what}"), "use another one for it")
-}
-
-/// How much of capture stands in a database.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
-pub struct CaptureState {
-    /// Some of it is there.
-    pub installed: bool,
-    /// What is missing or changed, one line each; empty while nothing is installed.
-    pub faults: Vec<String>,
-}
-
-/// A chunk under way.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct LeaseState {
-    /// Position of the mapping in the stream.
-    pub mapping: usize,
-    /// The chunk's number.
-    pub chunk: i64,
-    /// Seconds until another worker may take it; negative once one may.
-    pub seconds_left: i64,
-}
-
-/// A table as its database declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct TableShape {
-    /// Its name, with its schema where that is not the default one.
-    pub name: String,
-    /// Its columns.
-    pub columns: Vec<ColumnShape>,
-    /// Its primary key, else the first unique key without NULL; empty: it has none.
-    pub key: Vec<String>,
-}
-
-/// A column as its database declares it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct ColumnShape {
-    /// Its name.
-    pub name: String,
-    /// Its declared type.
-    pub declared: String,
-    /// The database computes it, so it is not copied.
-    pub generated: bool,
-}
-
-/// What a backfill has left.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct ChunksLeft {
-    /// Chunks leased and not done.
-    pub leased: u64,
-    /// All ranges of all mappings are done.
-    pub done: bool,
-    /// Rows of the chunks done.
-    pub rows: u64,
 }
