@@ -81,6 +81,16 @@ fn to_one_hop(headers: &mut HeaderMap) -> bool {
     wants_trailers
 }
 
+/// Writes a line for each, as HTTP/1.1 has them.
+pub(crate) fn write(headers: &HeaderMap, text: &mut Vec<u8>) {
+    for (name, value) in headers {
+        text.extend_from_slice(name.as_str().as_bytes());
+        text.extend_from_slice(b": ");
+        text.extend_from_slice(value.as_bytes());
+        text.extend_from_slice(b"\r\n");
+    }
+}
+
 /// Makes an upstream's answer head into ours.
 pub(crate) fn to_client(parts: &mut response::Parts, plan: &ForwardedPlan) {
     if parts.headers.keys().any(ends_here) {
@@ -157,7 +167,8 @@ fn named_by_connection(headers: &HeaderMap) -> Vec<HeaderName> {
         .collect()
 }
 
-fn lists(value: &HeaderValue, word: &str) -> bool {
+/// Whether a comma-separated list has the word in it.
+pub(crate) fn lists(value: &HeaderValue, word: &str) -> bool {
     value
         .as_bytes()
         .split(|byte| *byte == b',')

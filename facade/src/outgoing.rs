@@ -16,6 +16,7 @@ use http_body::{Body, Frame};
 use tokio::io::AsyncWrite;
 
 use crate::body::{BodyFault, RequestBody};
+use crate::headers;
 use crate::strict::grammar;
 
 /// Bytes that most requests' heads take.
@@ -236,7 +237,7 @@ impl Outgoing {
 
     fn end_chunks(&mut self, trailers: &HeaderMap) {
         let mut end = b"0\r\n".to_vec();
-        write_fields(trailers, &mut end);
+        headers::write(trailers, &mut end);
         end.extend_from_slice(b"\r\n");
         self.push(end.into());
         self.framing = Framing::Ended;
@@ -253,21 +254,12 @@ fn head(parts: &request::Parts, framing: Framing) -> Vec<u8> {
     }
     head.extend_from_slice(target.as_bytes());
     head.extend_from_slice(b" HTTP/1.1\r\n");
-    write_fields(&parts.headers, &mut head);
+    headers::write(&parts.headers, &mut head);
     if matches!(framing, Framing::Chunked) && !parts.headers.contains_key(TRANSFER_ENCODING) {
         head.extend_from_slice(b"transfer-encoding: chunked\r\n");
     }
     head.extend_from_slice(b"\r\n");
     head
-}
-
-fn write_fields(headers: &HeaderMap, text: &mut Vec<u8>) {
-    for (name, value) in headers {
-        text.extend_from_slice(name.as_str().as_bytes());
-        text.extend_from_slice(b": ");
-        text.extend_from_slice(value.as_bytes());
-        text.extend_from_slice(b"\r\n");
-    }
 }
 
 #[cfg(test)]

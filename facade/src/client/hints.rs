@@ -33,12 +33,7 @@ fn written(mut parts: response::Parts, plan: &ForwardedPlan) -> Vec<u8> {
     parts.headers.remove(CONTENT_LENGTH);
     let reason = parts.status.canonical_reason().unwrap_or_default();
     let mut head = format!("HTTP/1.1 {} {reason}\r\n", parts.status.as_u16()).into_bytes();
-    for (name, value) in &parts.headers {
-        head.extend_from_slice(name.as_str().as_bytes());
-        head.extend_from_slice(b": ");
-        head.extend_from_slice(value.as_bytes());
-        head.extend_from_slice(b"\r\n");
-    }
+    headers::write(&parts.headers, &mut head);
     head.extend_from_slice(b"\r\n");
     head
 }

@@ -8,6 +8,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderMap, HeaderName, HeaderValu
 use http::{Response, StatusCode, Version, response};
 use hyper::ext::ReasonPhrase;
 
+use crate::headers::lists;
 use crate::strict::grammar::{self, trim};
 
 /// What lies beyond is to be taken for a failure of the server (RFC 9110 §15).
@@ -163,14 +164,10 @@ fn single(headers: &HeaderMap) -> Result<Option<u64>, &'static str> {
 
 /// Whether the connection stays open behind the answer (RFC 9112 §9.3).
 pub(crate) fn keeps_alive(parts: &response::Parts) -> bool {
-    let options = parts.headers.get_all(CONNECTION);
-    let says = |word: &[u8]| {
-        let mut options = options.iter().flat_map(|list| list.as_bytes().split(|byte| *byte == b','));
-        options.any(|option| option.trim_ascii().eq_ignore_ascii_case(word))
-    };
+    let says = |word| parts.headers.get_all(CONNECTION).iter().any(|options| lists(options, word));
     match parts.version {
-        Version::HTTP_11 => !says(b"close"),
-        _ => says(b"keep-alive") && !says(b"close"),
+        Version::HTTP_11 => !says("close"),
+        _ => says("keep-alive") && !says("close"),
     }
 }
 

@@ -58,9 +58,8 @@ impl Chunks {
         }
     }
 
-    fn data(&mut self, bytes: &[u8], left: u64) -> Unit {
-        let size = within(bytes, left);
-        let left = left.saturating_sub(u64::try_from(size).unwrap_or(left));
+    fn data(&mut self, bytes: &[u8], mut left: u64) -> Unit {
+        let size = within(bytes, &mut left);
         self.state = if left == 0 { State::DataEnd } else { State::Data(left) };
         if size == 0 { Unit::Incomplete } else { Unit::Data(size) }
     }
@@ -123,7 +122,9 @@ impl Chunks {
 /// What a line is refused for that ends in another way than with CR and LF.
 pub(crate) const BARE_LF: Fault = Fault::bad("a line does not end with CR and LF");
 
-/// How many of the bytes lie within what is left of a body.
-pub(crate) fn within(bytes: &[u8], left: u64) -> usize {
-    usize::try_from(left).map_or(bytes.len(), |left| left.min(bytes.len()))
+/// How many of the bytes lie within what is left of a body; so much less is left behind them.
+pub(crate) fn within(bytes: &[u8], left: &mut u64) -> usize {
+    let size = usize::try_from(*left).map_or(bytes.len(), |left| left.min(bytes.len()));
+    *left = left.saturating_sub(u64::try_from(size).unwrap_or(*left));
+    size
 }

@@ -94,9 +94,8 @@ impl Scanner {
         }
     }
 
-    fn body(&mut self, bytes: &[u8], left: u64) -> Unit {
-        let size = within(bytes, left);
-        let left = left.saturating_sub(u64::try_from(size).unwrap_or(left));
+    fn body(&mut self, bytes: &[u8], mut left: u64) -> Unit {
+        let size = within(bytes, &mut left);
         self.state = if left == 0 { State::Head } else { State::Body(left) };
         Unit::Complete(size)
     }

@@ -1,8 +1,8 @@
 //! One connection to an upstream.
 //!
 //! There is no client library behind it: the task that waits for an answer writes the request and reads the answer itself
-//! (`outgoing.rs`, `incoming.rs`). A task per connection would be woken for each request and each answer, and channels
-//! between the two cost as much as the parsing.
+//! (`outgoing.rs`, `incoming.rs`). A task per connection would be woken for each request and each answer, over
+//! channels that nobody needs who does both.
 //!
 //! Invariant: what was read and is no part of an answer yet stays in the inbox; a connection whose inbox is not empty
 //! between two exchanges, or that has something to read then, serves no other.

@@ -81,8 +81,7 @@ impl Incoming {
             Self::Nothing => return Ok(None),
             Self::UntilClose => inbox.len(),
             Self::Length(left) => {
-                let size = within(inbox, *left);
-                *left = left.saturating_sub(u64::try_from(size).unwrap_or(*left));
+                let size = within(inbox, left);
                 if *left == 0 {
                     *self = Self::Nothing;
                 }

@@ -135,16 +135,14 @@ fn mapping(text: &mut String, shape: &TableShape, prefix: &str) {
 
 /// Why a table has no mapping in the draft.
 fn why_left_out(shape: &TableShape) -> Option<&'static str> {
-    let names = shape.columns.iter().map(|column| &column.name).chain([&shape.name]);
-    let reads_like_a_place = |name: &String| name.contains("{keys ") || name.contains("{values ");
     if shape.key.is_empty() {
         return Some(
             "It has no primary key and no unique key without NULL, so its rows cannot be told apart",
         );
     }
-    let mut names = names;
+    let mut names = shape.columns.iter().map(|column| &column.name).chain([&shape.name]);
     names
-        .any(reads_like_a_place)
+        .any(|name| name.contains("{keys ") || name.contains("{values "))
         .then_some("A name of it reads like a place in a select, {keys …} or {values …}")
 }
 

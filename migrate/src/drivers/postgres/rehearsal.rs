@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::comparing::source_range;
-use super::connection::Connection;
+use super::connection::{Connection, column};
 use super::rows::CopyRows;
 use super::shape::Shapes;
 use super::sql;
@@ -96,12 +96,10 @@ fn lay_over(
 
 /// A qualified table's schema and name, unquoted.
 fn names(connection: &mut Connection, qualified: &str) -> Result<(String, String), MigrateError> {
-    let part = |column: &str| {
-        format!(
-            "SELECT {column} FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {}::regclass",
-            sql::value(qualified)
-        )
-    };
-    let schema = connection.text(&part("n.nspname"))?.unwrap_or_default();
-    Ok((schema, connection.text(&part("c.relname"))?.unwrap_or_default()))
+    let rows = connection.rows(&format!(
+        "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = {}::regclass",
+        sql::value(qualified)
+    ))?;
+    let part = |at| rows.first().map_or_else(String::new, |row| column(row, at).to_owned());
+    Ok((part(0), part(1)))
 }

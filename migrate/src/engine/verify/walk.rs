@@ -13,7 +13,7 @@ use super::report::Report;
 use super::split::{Differing, narrow};
 use super::state::{KEPT, Place, State};
 use super::{Mode, VerifyOptions};
-use crate::engine::compare::{CompareSource, Part};
+use crate::engine::compare::{CompareSource, Part, ShownRow};
 use crate::engine::driver::{Bound, Driver, KeyRange, Source as _, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
 use crate::engine::run::Stop;
@@ -116,21 +116,19 @@ impl Walk<'_> {
             })
         })?;
         let mut differing = Vec::new();
-        for taken in taken {
-            if taken.step.part.is_none() {
-                self.rows_without_key(taken, state);
+        for Taken { step: Step { number, mapping, part }, expected, found, unowned } in taken {
+            let Some(part) = part else {
+                self.rows_without_key((number, mapping), found.rows, unowned, state);
                 continue;
-            }
-            let Taken { step, expected, found, .. } = taken;
-            let Some(part) = step.part else { continue };
-            if let Some(table) = state.report.tables.get_mut(step.number) {
+            };
+            if let Some(table) = state.report.tables.get_mut(number) {
                 table.rows += expected.rows;
                 table.parts += 1;
                 table.hash = XxHash3_64::oneshot_with_seed(table.hash, expected.hash.as_bytes());
             }
             if expected != found {
                 let rows = (expected.rows, found.rows);
-                differing.push(Differing { number: step.number, mapping: step.mapping, part, rows });
+                differing.push(Differing { number, mapping, part, rows });
             }
             state.report.duration_ms = self.took();
             (self.watch)(&state.report);
@@ -200,11 +198,17 @@ impl Walk<'_> {
         chance % 100 < u64::from(percent)
     }
 
-    fn rows_without_key(&self, taken: Taken<'_>, state: &mut State) {
-        let mut rows = taken.unowned.into_iter();
-        for _ in 0..taken.found.rows {
-            let difference = unowned(taken.step.mapping, rows.next());
-            state.report.add(taken.step.number, difference, self.options.limit);
+    fn rows_without_key(
+        &self,
+        (number, mapping): (usize, &Mapping),
+        count: u64,
+        shown: Vec<ShownRow>,
+        state: &mut State,
+    ) {
+        let mut shown = shown.into_iter();
+        for _ in 0..count {
+            let difference = unowned(mapping, shown.next());
+            state.report.add(number, difference, self.options.limit);
         }
     }
 
