@@ -365,9 +365,7 @@ fn context_plan(
             Err(reason) => errors.push(format!("setting `contexts.{name}.key[{index}]`: {reason}")),
         }
     }
-    if !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_".contains(&byte)) || name.is_empty() {
-        errors.push(format!("context `{name}`: a name is letters, digits, `-` and `_`"));
-    }
+    errors.extend(control::check_context_name(name).err());
     let data = context.data;
     ContextPlan { service, data, keys, is_retired: false, ..ContextPlan::retired(name) }
 }

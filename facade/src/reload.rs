@@ -16,8 +16,8 @@ use crate::server::Shared;
 use crate::settings::Settings;
 use crate::upstream::names::Changes;
 
-pub use live::ConfigView;
 pub(crate) use live::Live;
+pub use live::{ConfigError, ConfigView};
 
 /// Settings that only a start reads, as JSON pointers.
 const NEED_A_RESTART: [&str; 13] = [

@@ -294,6 +294,7 @@ impl Facade {
 
     /// Accepts nothing more, lets requests in flight end within `patience`, and ends.
     pub async fn stop(self, patience: Duration) {
+        tracing::info!("accepts no more; what is in flight may take {} s more", patience.as_secs());
         self.drain.send_replace(true);
         // Every connection holds a receiver: when all are gone, all connections are.
         if tokio::time::timeout(patience, self.drain.closed()).await.is_err() {

@@ -12,6 +12,7 @@ use crate::admin::flags::problem;
 use crate::admin::views::{FlagView, List};
 use crate::metrics::Totals;
 use crate::plan::{ContextId, ContextPlan};
+use crate::reload::ConfigError;
 use crate::server::Shared;
 
 /// How long acknowledgements are waited for before they are left out.
@@ -30,6 +31,8 @@ pub struct StatusView {
     pub health: HealthWord,
     /// Why it is degraded; null where it is not.
     pub trouble: Option<String>,
+    /// The last change of settings, where it was refused and the old ones go on; null where it was taken over.
+    pub settings_refused: Option<ConfigError>,
     /// Worker threads of the data plane.
     pub workers: usize,
     /// Connections of clients that are open.
@@ -157,6 +160,7 @@ pub(super) async fn status(shared: Data<Shared>) -> Json<StatusView> {
         started_at: format!("{:.3}", shared.started),
         health: if trouble.is_none() { HealthWord::Ok } else { HealthWord::Degraded },
         trouble,
+        settings_refused: shared.live.view().last_error,
         workers: shared.workers(),
         connections: reading.totals.connections.open(),
         in_flight: reading.totals.in_flight(),

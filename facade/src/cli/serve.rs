@@ -80,9 +80,9 @@ fn run(file: Watched, settings: &Settings, sockets: Sockets, predecessor: Option
     let listener = sockets.admin()?;
     actix_web::rt::System::new().block_on(async {
         let end = told_to_end()?;
-        let mut hangups = signal(SignalKind::hangup())?;
+        let (mut hangups, reloads) = (signal(SignalKind::hangup())?, signal(SignalKind::hangup())?);
         let facade = Facade::start_on(settings, &sockets)?;
-        let watch = actix_web::rt::spawn(watch::watch(facade.reloader(), file));
+        let watch = actix_web::rt::spawn(watch::watch(facade.reloader(), file, reloads));
         admin::announce(&listener)?;
         let offer = sockets.offer(&settings.upgrade_socket)?;
         if let Some(predecessor) = predecessor {

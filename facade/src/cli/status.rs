@@ -73,6 +73,11 @@ fn show(status: &StatusView, arguments: &StatusArgs) -> Result<()> {
     table::print_line(&format!(
         "{instance} {version}, {health}, since {started_at}: {workers} workers, {connections} connections, {in_flight} in flight"
     ));
+    if let Some(refused) = &status.settings_refused {
+        let told =
+            format!("new settings were refused at {}, the old ones go on: {}", refused.at, refused.message);
+        table::print_line(&told);
+    }
     let rest = [rest(&status.rest)];
     table::print(HEADERS, status.contexts.iter().flat_map(both_sides).chain(rest));
     Ok(())

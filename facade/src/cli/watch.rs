@@ -10,7 +10,7 @@ use std::time::Duration;
 use facade::check::{Finding, check};
 use facade::reload::Reloader;
 use facade::settings::DEFAULT_FILE;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::Signal;
 use tokio::time::{MissedTickBehavior, interval};
 
 /// How often the file is looked at.
@@ -33,10 +33,7 @@ impl Watched {
     }
 }
 
-pub(crate) async fn watch(reloader: Reloader, Watched { config, mut in_force }: Watched) {
-    let Ok(mut hangup) = signal(SignalKind::hangup()) else {
-        return tracing::error!("SIGHUP cannot be heard; settings change only by a restart");
-    };
+pub(crate) async fn watch(reloader: Reloader, Watched { config, mut in_force }: Watched, mut hangup: Signal) {
     let file = config.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_FILE));
     let mut ticks = interval(LOOK);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

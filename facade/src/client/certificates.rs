@@ -15,7 +15,7 @@ use std::time::{Duration, SystemTime};
 use arc_swap::ArcSwap;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
 use crate::client::stats::head;
@@ -223,11 +223,16 @@ impl Watcher {
     pub(crate) fn start(certificates: Arc<Certificates>, every: Duration) -> std::io::Result<Self> {
         let (stop, stopped) = oneshot::channel();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        // Heard from here on: a signal may come as soon as the facade says that it listens.
+        let hangups = {
+            let _entered = runtime.enter();
+            signal(SignalKind::hangup())?
+        };
         let thread = thread::Builder::new().name("certificates".to_owned()).spawn(move || {
             runtime.block_on(async {
                 tokio::select! {
                     _ = stopped => (),
-                    () = watch(&certificates, every) => (),
+                    () = watch(&certificates, every, hangups) => (),
                 }
             });
         })?;
@@ -244,23 +249,12 @@ impl Drop for Watcher {
     }
 }
 
-async fn watch(certificates: &Certificates, every: Duration) {
-    let mut hangups = match signal(SignalKind::hangup()) {
-        Ok(hangups) => Some(hangups),
-        Err(error) => {
-            tracing::warn!(%error, "SIGHUP will not make certificates be read again: {error}");
-            None
-        }
-    };
-    let hangup = async |hangups: &mut Option<tokio::signal::unix::Signal>| match hangups {
-        Some(hangups) => hangups.recv().await,
-        None => std::future::pending().await,
-    };
+async fn watch(certificates: &Certificates, every: Duration, mut hangups: Signal) {
     let mut seen = certificates.first.clone();
     loop {
         let asked = tokio::select! {
             () = tokio::time::sleep(every) => None,
-            asked = hangup(&mut hangups) => asked,
+            asked = hangups.recv() => asked,
         };
         let stamps = stamps(&certificates.sources);
         if asked.is_some() || stamps != seen {

@@ -249,6 +249,8 @@ fn a_changed_file_takes_effect_and_a_bad_one_is_refused_and_seen_everywhere() {
     eventually("the bad file is refused", || config()["failures"] == 1);
     let message = config()["last_error"]["message"].as_str().unwrap().to_owned();
     assert!(message.contains("unknown setting `wrokers`"), "{message}");
+    let status = ask(&admin, "/api/v1/status").json();
+    assert_eq!(status["settings_refused"]["message"], message.as_str());
     let log = || fs::read_to_string(folder.path().join("log")).unwrap();
     eventually("the log says where", || log().contains("facade.toml:3:1: unknown setting `wrokers`"));
     let metrics = ask(&admin, "/metrics").text();

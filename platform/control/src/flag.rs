@@ -10,6 +10,15 @@ use crate::error::ControlError;
 use crate::pins::Pins;
 use crate::routing::{BUCKETS, bucket};
 
+/// Refuses what no context can be called: names stand in paths, headers, settings and names of triggers.
+pub fn check_context_name(name: &str) -> Result<(), String> {
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
+    match !name.is_empty() && name.bytes().all(is_part) {
+        true => Ok(()),
+        false => Err(format!("context `{name}`: a name is letters, digits, `-` and `_`")),
+    }
+}
+
 /// One of the two places where a context can live.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]

@@ -29,7 +29,7 @@ mod tests;
 pub use audit::{AuditRow, Who};
 pub use clock::now_ms;
 pub use error::ControlError;
-pub use flag::{DataMode, Flag, Hold, Side, Stage, Weight};
+pub use flag::{DataMode, Flag, Hold, Side, Stage, Weight, check_context_name};
 pub use flags::FlagChange;
 pub use instances::{Ack, Heartbeat, Instance, InstanceKind};
 pub use pins::{MOST_PINS, Pin, Pins};
