@@ -13,6 +13,7 @@ pub mod bounded;
 pub mod catch_up;
 pub mod compare;
 pub mod driver;
+pub(crate) mod in_the_way;
 pub mod mapping;
 mod pace;
 pub mod prune;
@@ -27,8 +28,9 @@ pub mod way_back;
 
 pub use bounded::{Bounded, TooMuch};
 pub use driver::{
-    Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, KeyRange,
-    Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target, Touched,
+    Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, Joining,
+    KeyMaps, KeyRange, Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape,
+    Target, Touched,
 };
 pub use mapping::{Join, Mapping, Stream};
 pub use run::{RunOptions, RunReport, RunState, Steering, Stop, run};

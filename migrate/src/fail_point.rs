@@ -5,8 +5,8 @@
 //! `dual_write_recorded`, `backfill_chunk_copied` (before the commit), `backfill_chunk` (after it), `backfill_rows`,
 //! `switch_verified`, `switch_held`, `switch_acknowledged`, `switch_fenced`, `switch_drained`, `switch_compared`,
 //! `switch_prepared`, `switch_flipped`, `switch_opened`, `switch_retired`, `switch_finished`; of the engine:
-//! `catch_up_snapshot`, `catch_up_next`, `catch_up_piece`, `catch_up_blocked`, `catch_up_pos`, `chunk_leased`,
-//! `chunk_snapshot`, `chunk_registered`, `chunk_read`, `chunk_done`, `run_created`, `run_loaded`, `repair_applied`.
+//! `catch_up_snapshot`, `catch_up_next`, `catch_up_wider`, `catch_up_piece`, `catch_up_blocked`, `catch_up_pos`,
+//! `chunk_leased`, `chunk_snapshot`, `chunk_registered`, `chunk_read`, `chunk_done`, `run_created`, `run_loaded`, `repair_applied`.
 //!
 //! Invariant: at a fail point nothing is cleaned up, as in a real crash.
 

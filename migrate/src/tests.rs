@@ -19,4 +19,5 @@ mod surveying;
 mod switching;
 mod switching_captured;
 mod verifying;
+mod way_back;
 mod world;

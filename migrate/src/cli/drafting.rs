@@ -7,6 +7,7 @@ use std::fs::OpenOptions;
 use std::io::Write as _;
 use std::path::Path;
 
+use control::check_context_name;
 use platform::table::print_line;
 
 use super::arguments::InitArgs;
@@ -18,6 +19,7 @@ use crate::settings::{Engine, Place};
 
 /// Writes the draft.
 pub(super) fn init(arguments: &InitArgs, json: bool) -> Result<u8, MigrateError> {
+    check_context_name(&arguments.context).map_err(MigrateError::Usage)?;
     let place = Place::from(arguments.source.as_str());
     let mut shapes = describe(&place)?;
     if let Some(unknown) =
@@ -36,13 +38,17 @@ pub(super) fn init(arguments: &InitArgs, json: bool) -> Result<u8, MigrateError>
     };
     let text = draft(&arguments.context, &place, &shapes, prefix);
     Manifest::parse(&arguments.output, &text)?;
+    if !arguments.dry_run {
+        write(&arguments.output, &text)?;
+    }
+    if json {
+        let (file, written) = (&arguments.output, !arguments.dry_run);
+        let draft = serde_json::json!({ "file": file, "written": written, "text": text, "tables": shapes });
+        return crate::output::json(&draft);
+    }
     if arguments.dry_run {
         print_line(text.trim_end());
         return Ok(0);
-    }
-    write(&arguments.output, &text)?;
-    if json {
-        return crate::output::json(&serde_json::json!({ "file": arguments.output, "tables": shapes }));
     }
     let (file, context) = (arguments.output.display(), &arguments.context);
     let mapped = shapes.iter().filter(|shape| why_left_out(shape).is_none()).count();
@@ -88,7 +94,7 @@ fn draft(context: &str, place: &Place, shapes: &[TableShape], prefix: &str) -> S
          #   select of the source keys that changed values of them concern, restricted with {{values …}}.\n\
          # * [[inverse]]: the same for the way back.\n\n\
          context = {}\n",
-        comment(context),
+        context,
         comment(&place.to_string()),
         quoted(context)
     );
@@ -276,7 +282,7 @@ mod tests {
         };
         let mut shapes: Vec<_> = odd.iter().map(|name| shape(name)).collect();
         shapes.push(shape("{keys k}"));
-        let text = draft("it\nems", &Place::from("items.db"), &shapes, "source.");
+        let text = draft("items", &Place::from("items.db"), &shapes, "source.");
         let manifest = Manifest::parse(Path::new("extraction.toml"), &text).unwrap();
         let tables: Vec<_> = manifest.mapping.iter().map(|map| map.table.as_str()).collect();
         assert_eq!(tables, odd);

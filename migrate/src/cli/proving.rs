@@ -8,9 +8,10 @@ use std::time::Duration;
 use super::arguments::{RepairArgs, VerifyArgs};
 use super::captured::{Captured, Fills, with_driver};
 use crate::engine::Driver;
+use crate::engine::catch_up::no_stream;
 use crate::engine::repair::{RepairReport, Writes, repair as mend};
 use crate::engine::verify::{Mode, Report, Resume, VerifyOptions, confirmed, verify as compare};
-use crate::engine::{Source as _, Stop};
+use crate::engine::{Source as _, Stop, Target as _};
 use crate::error::MigrateError;
 use crate::evidence;
 use crate::fail_point::FailPoints;
@@ -107,7 +108,9 @@ fn repaired<D: Driver>(
     arguments: &RepairArgs,
 ) -> Result<RepairReport, MigrateError> {
     let stream = &captured.stream;
-    let report = confirmed(&mut driver.target()?, &stream.name)?.ok_or_else(|| {
+    let mut target = driver.target()?;
+    target.stream(&stream.name)?.ok_or_else(|| no_stream(stream))?;
+    let report = confirmed(&mut target, &stream.name)?.ok_or_else(|| {
         MigrateError::refused(
             format!("no verification of {} has come to its end", stream.name),
             format!("run `migrate verify {}` first: repair writes only what it confirmed", captured.context),

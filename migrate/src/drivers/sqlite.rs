@@ -15,6 +15,7 @@ mod comparing;
 mod connection;
 mod fault;
 mod index_text;
+mod known;
 mod loading;
 mod log;
 mod notes;

@@ -14,9 +14,10 @@ use std::time::Instant;
 use super::bounded::TooMuch;
 use super::catch_up::{collision, no_stream};
 use super::driver::{
-    ChunkDone, Driver, Guard, KeyRange, Lease, Outcome, Phase, Position, Source as _, StreamRow, Target as _,
-    Touched,
+    Bound, ChunkDone, Driver, Guard, Joining, KeyRange, Lease, Outcome, Phase, Position, Source as _,
+    StreamRow, Target as _, Touched,
 };
+use super::in_the_way::InTheWay;
 use super::mapping::{Mapping, Stream};
 use super::pace::{Filled, MOST_BYTES, Pace};
 use super::way_back::WayBack;
@@ -29,7 +30,7 @@ const TRIES: u32 = 20;
 /// have to be found with the same one each time.
 const PASSED: u32 = 20;
 /// How often a chunk grows by rows that are in its way, before it waits for catch-up: one shift of all values would make it as
-/// large as the table.
+/// large as the table. Where catch-up has nothing left that could help, it does become so, in leaps.
 const GROWS: u32 = 50;
 /// Rows in the way that are remembered.
 const REMEMBERED: usize = 1_000;
@@ -50,6 +51,7 @@ pub struct Copier<'a, D: Driver> {
     blocked: Option<String>,
     /// Where catch-up stood at the last collision, if the chunk's snapshot held no change beyond it.
     collided: Option<Position>,
+    growth: Growth,
     /// Rows in the way, by chunk, text and holders, each with the snapshot that met it and how often catch-up passed that.
     in_the_way: HashMap<(usize, i64, String, u64), (Position, u32)>,
 }
@@ -103,6 +105,17 @@ struct InSnapshot<R> {
     batch: super::Batch<R>,
 }
 
+/// How a chunk takes rows in its way along.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Growth {
+    /// Those alone.
+    Steps,
+    /// Those alone, and they were too many.
+    TooManySteps,
+    /// And each time as many keys as it has, so that a chain of n values that moved by one takes log n rounds.
+    Leaps,
+}
+
 /// What a worker found to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
@@ -136,6 +149,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             pace: Pace::up_to(options.chunk),
             blocked: None,
             collided: None,
+            growth: Growth::Steps,
             in_the_way: HashMap::new(),
         })
     }
@@ -162,6 +176,8 @@ impl<'a, D: Driver> Copier<'a, D> {
             return Ok(if left.done { Step::Done } else { Step::Waiting });
         };
         self.points.pass("chunk_leased")?;
+        // Loading may have ended since, and taken the chunk back; while a chunk of it is held, it cannot end.
+        let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
         let mapping = self.stream.mappings.get(lease.mapping).ok_or_else(|| no_stream(self.stream))?;
         let mut reach = Reach::Range;
         for _ in 0..TRIES {
@@ -172,7 +188,7 @@ impl<'a, D: Driver> Copier<'a, D> {
             }
             match copied? {
                 Some(Outcome::Written(rows)) => {
-                    self.blocked = None;
+                    (self.blocked, self.growth) = (None, Growth::Steps);
                     self.points.pass("chunk_done")?;
                     return Ok(Step::Copied(rows));
                 }
@@ -238,9 +254,15 @@ impl<'a, D: Driver> Copier<'a, D> {
         };
         if let Outcome::Collides { example, holders } = &outcome {
             self.blocked = Some(example.clone());
-            let passed = self.passed(lease, example, super::Rows::hash(holders), &snapshot)?;
+            // Whether it stays is seen once what is ours has joined.
+            if reach == Reach::Range {
+                return Ok(Some(outcome));
+            }
+            let held = holders.as_ref().map_or(0, super::Rows::hash);
+            let passed = self.passed(lease, example, held, &snapshot)?;
             let caught_up_at = self.has_all(mapping, &snapshot, &pos)?.then_some(pos);
-            self.refuse_standing_collision(mapping, lease, example, caught_up_at, passed)?;
+            let collision = collision(mapping, holders.as_ref(), example);
+            self.refuse_standing_collision(collision, lease, caught_up_at, passed)?;
         }
         Ok(Some(outcome))
     }
@@ -275,24 +297,48 @@ impl<'a, D: Driver> Copier<'a, D> {
             None => self.open_log(row)?,
         };
         let chunk = ChunkDone { lease, rows, hash };
-        let mut grown = 0;
+        let (mut grown, mut behind) = (0, lease.range.up_to.clone());
         let outcome = loop {
             let mut touched = |next: &Position| log.touched(mapping, next, &snapshot);
             let stream = &self.stream.name;
             let guard = Guard::GivingWay { stream, chunk: Some(chunk), touched: &mut touched };
             let outcome = self.target.apply(guard, mapping, &batch)?;
-            let Outcome::Collides { holders, .. } = &outcome else { break outcome };
+            let Outcome::Collides { holders: Some(holders), .. } = &outcome else { break outcome };
             if grown == GROWS {
+                self.growth = Growth::TooManySteps;
                 break outcome;
             }
             grown += 1;
-            match self.source.widen(mapping, &batch, holders, &pos)? {
+            let Self { source, target, way_back, stream, .. } = self;
+            let in_the_way = InTheWay::<D> { source, target, way_back: way_back.as_mut(), stream, mapping };
+            match in_the_way.join(&batch, holders, &pos)? {
+                Some(wider) if self.growth == Growth::Leaps => {
+                    batch = self.leap(mapping, wider, &mut behind)?
+                }
                 Some(wider) => batch = wider,
                 None => break outcome,
             }
         };
         self.log = Some(log);
         Ok(outcome)
+    }
+
+    /// The batch with as many of the next keys as it has; behind the last come the first.
+    fn leap(
+        &mut self,
+        mapping: &Mapping,
+        batch: super::Batch<D::Rows>,
+        behind: &mut Option<Bound>,
+    ) -> Result<super::Batch<D::Rows>, MigrateError> {
+        let size = u32::try_from(super::Rows::len(&batch.keys)).unwrap_or(u32::MAX);
+        let mut range = KeyRange { after: behind.take(), up_to: None };
+        range.up_to = self.source.range_end(mapping, &range, size)?;
+        behind.clone_from(&range.up_to);
+        let Ok(mut next) = self.source.range(mapping, &range, u64::MAX)? else { return Ok(batch) };
+        if let Some(way_back) = &mut self.way_back {
+            next = way_back.sift(&mut self.source, mapping, next, None)?;
+        }
+        Ok(self.source.widen(mapping, &batch, &next.keys, Joining::All)?.unwrap_or(batch))
     }
 
     fn open_log(&self, row: &StreamRow) -> Result<D::Source, MigrateError> {
@@ -350,20 +396,23 @@ impl<'a, D: Driver> Copier<'a, D> {
         }
     }
 
-    /// A row in the way is there to stay if catch-up passed it often enough, or if nothing changed between two collisions
-    /// and catch-up has nothing left to do:
-    /// whatever this or another worker wrote before the second is of no newer snapshot.
+    /// A row in the way is there to stay if catch-up passed it often enough, or if nothing changed between two collisions and
+    /// catch-up has nothing left to do: what any worker wrote before the second is of no newer snapshot. Unless they were too many.
     fn refuse_standing_collision(
         &mut self,
-        mapping: &Mapping,
+        collision: MigrateError,
         lease: &Lease,
-        example: &str,
         caught_up_at: Option<Position>,
         passed: u32,
     ) -> Result<(), MigrateError> {
-        if passed >= PASSED || (caught_up_at.is_some() && self.collided == caught_up_at) {
+        let stays = passed >= PASSED || (caught_up_at.is_some() && self.collided == caught_up_at);
+        if stays && self.growth == Growth::TooManySteps {
+            self.growth = Growth::Leaps;
+            return Ok(());
+        }
+        if stays {
             self.target.release_chunk(lease)?;
-            return Err(collision(mapping, example));
+            return Err(collision);
         }
         self.collided = caught_up_at;
         Ok(())
@@ -395,7 +444,7 @@ impl<'a, D: Driver> Copier<'a, D> {
         let (rows, hash) = (super::Rows::len(&batch.rows), super::Rows::hash(&batch.rows));
         let batch = match &mut self.way_back {
             Some(way_back) if row.phase != Phase::Loading => {
-                way_back.sift(&mut self.source, mapping, batch)?
+                way_back.sift(&mut self.source, mapping, batch, None)?
             }
             _ => batch,
         };

@@ -6,9 +6,13 @@
 use std::time::Instant;
 
 use super::bounded::TooMuch;
-use super::driver::{Batch, Claim, Driver, Guard, Outcome, Position, Source as _, Target as _};
+use super::driver::{
+    Batch, Claim, Dirty, Driver, Guard, Joining, Outcome, Position, Source as _, Target as _,
+};
+use super::in_the_way::InTheWay;
 use super::mapping::{Mapping, Stream};
 use super::pace::{Filled, MOST_BYTES, Pace};
+use super::run::Stop;
 use super::way_back::WayBack;
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -26,6 +30,8 @@ pub struct Follower<'a, D: Driver> {
     points: &'a FailPoints,
     /// Keys per transaction.
     pace: Pace,
+    /// Ends a batch between two transactions.
+    stop: Option<&'a Stop>,
 }
 
 /// What became of a batch in one snapshot.
@@ -35,9 +41,17 @@ enum Attempt {
     Blocked(MigrateError),
 }
 
+/// Why a mapping's keys are not all applied.
+enum Halt {
+    Blocked(MigrateError),
+    Stopped,
+}
+
 /// What one batch did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caught {
+    /// Whether nothing is left of what had changed; false if it was told to stop on the way.
+    pub whole: bool,
     /// The target stands here now.
     pub position: Position,
     /// Keys looked at.
@@ -57,7 +71,7 @@ impl<'a, D: Driver> Follower<'a, D> {
         let (source, mut target) = (driver.source()?, driver.target()?);
         let way_back = WayBack::open(driver, stream)?;
         let claim = target.claim(&stream.name)?;
-        Ok(Self { stream, source, target, way_back, claim, points, pace: Pace::up_to(piece) })
+        Ok(Self { stream, source, target, way_back, claim, points, pace: Pace::up_to(piece), stop: None })
     }
 
     /// Takes the stream over for good: it rests, so that nobody else moves it until it is woken.
@@ -70,7 +84,12 @@ impl<'a, D: Driver> Follower<'a, D> {
         let (source, mut target) = (driver.source()?, driver.target()?);
         let way_back = WayBack::open(driver, stream)?;
         let claim = target.rest(&stream.name)?;
-        Ok(Self { stream, source, target, way_back, claim, points, pace: Pace::up_to(piece) })
+        Ok(Self { stream, source, target, way_back, claim, points, pace: Pace::up_to(piece), stop: None })
+    }
+
+    /// The same, ending its batches early once told to stop: what is left of one is found again, as `pos` stays where it was.
+    pub fn heeding(self, stop: &'a Stop) -> Self {
+        Self { stop: Some(stop), ..self }
     }
 
     /// Its claim's token.
@@ -106,7 +125,7 @@ impl<'a, D: Driver> Follower<'a, D> {
     }
 
     fn batch_in_snapshot(&mut self) -> Result<Attempt, MigrateError> {
-        let row = self.target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
+        let row = self.target.stream(&self.stream.name)?.ok_or_else(|| forgotten(self.stream))?;
         if row.token != self.claim.token {
             return Err(superseded(self.stream));
         }
@@ -117,15 +136,19 @@ impl<'a, D: Driver> Follower<'a, D> {
             return Err(self.lost());
         }
         self.points.pass("catch_up_next")?;
-        let mut caught = Caught { position: position.clone(), keys: 0, rows: 0 };
+        let mut caught = Caught { whole: true, position: position.clone(), keys: 0, rows: 0 };
         if !self.apply_together(&row.pos, &mut caught)? {
             for mapping in &self.stream.mappings {
                 let dirty = self.source.stage_dirty(mapping, &row.pos)?;
                 if dirty.whole {
                     self.stage_everything(mapping)?;
                 }
-                if let Some(collision) = self.apply_staged(mapping, &row.pos, &mut caught)? {
-                    return Ok(Attempt::Blocked(collision));
+                match self.apply_staged(mapping, dirty, &row.pos, &mut caught)? {
+                    None => {}
+                    Some(Halt::Blocked(collision)) => return Ok(Attempt::Blocked(collision)),
+                    Some(Halt::Stopped) => {
+                        return Ok(Attempt::Done(Caught { whole: false, position: row.pos, ..caught }));
+                    }
                 }
             }
         }
@@ -140,7 +163,7 @@ impl<'a, D: Driver> Follower<'a, D> {
     fn lost(&mut self) -> MigrateError {
         match self.target.stream(&self.stream.name) {
             Ok(Some(_)) => superseded(self.stream),
-            Ok(None) => no_stream(self.stream),
+            Ok(None) => forgotten(self.stream),
             Err(error) => error,
         }
     }
@@ -167,7 +190,7 @@ impl<'a, D: Driver> Follower<'a, D> {
                 Some(Ok(batch)) => {
                     room = room.saturating_sub(super::Rows::bytes(&batch.rows));
                     caught.keys += super::Rows::len(&batch.keys);
-                    parts.push((mapping, self.sift(mapping, batch)?));
+                    parts.push((mapping, self.sift(mapping, batch, Some(since))?));
                 }
             }
         }
@@ -200,15 +223,19 @@ impl<'a, D: Driver> Follower<'a, D> {
         }
     }
 
-    /// Gives the collision that keeps the rest from being applied, if there is one.
+    /// Gives what keeps the rest from being applied, if there is anything.
     fn apply_staged(
         &mut self,
         mapping: &Mapping,
+        dirty: Dirty,
         since: &Position,
         caught: &mut Caught,
-    ) -> Result<Option<MigrateError>, MigrateError> {
+    ) -> Result<Option<Halt>, MigrateError> {
         let mut from = 0;
         loop {
+            if self.stop.is_some_and(Stop::is_stopped) {
+                return Ok(Some(Halt::Stopped));
+            }
             let (began, size) = (Instant::now(), self.pace.size());
             let batch = match self.source.piece(mapping, from, size, self.pace.most_bytes())? {
                 None => return Ok(None),
@@ -222,44 +249,82 @@ impl<'a, D: Driver> Follower<'a, D> {
             let keys = super::Rows::len(&batch.keys);
             let (full, bytes) = (keys >= u64::from(size), super::Rows::bytes(&batch.rows));
             caught.keys += keys;
-            let batch = self.sift(mapping, batch)?;
-            match self.apply(mapping, since, batch)? {
+            let logged = (!dirty.whole).then_some(since);
+            let batch = self.sift(mapping, batch, logged)?;
+            match self.apply(mapping, (since, logged), batch, from)? {
                 Ok(rows) => caught.rows += rows,
-                Err(collision) => return Ok(Some(collision)),
+                Err(halt) => return Ok(Some(halt)),
             }
             self.pace.took(if full { Filled::Wholly } else { Filled::Partly }, bytes, began.elapsed());
             self.points.pass("catch_up_piece")?;
         }
     }
 
-    /// On the way back, without the keys that nobody touched.
-    fn sift(&mut self, mapping: &Mapping, batch: Batch<D::Rows>) -> Result<Batch<D::Rows>, MigrateError> {
+    /// On the way back, without the keys that nobody touched; `logged` is where the log begins that names the keys, if one does.
+    fn sift(
+        &mut self,
+        mapping: &Mapping,
+        batch: Batch<D::Rows>,
+        logged: Option<&Position>,
+    ) -> Result<Batch<D::Rows>, MigrateError> {
         match &mut self.way_back {
-            Some(way_back) => way_back.sift(&mut self.source, mapping, batch),
+            Some(way_back) => way_back.sift(&mut self.source, mapping, batch, logged),
             None => Ok(batch),
         }
     }
 
     /// Applies a piece. If a unique value of it is still held by another key, that key has given it away in the same snapshot, or
     /// a chunk has brought it further: it joins the piece. Of any key the batch's snapshot may be written, as `pos` will say so.
+    ///
+    /// Where many values moved by one, each that joins needs the value of the next. So from the second round on as many staged
+    /// keys as the piece has join with the holders, and a chain of n keys takes log n rounds. They are the next of the stage,
+    /// `ahead`, and come again as pieces of their own, which find nothing to do.
     fn apply(
         &mut self,
         mapping: &Mapping,
-        since: &Position,
+        (since, logged): (&Position, Option<&Position>),
         mut batch: Batch<D::Rows>,
-    ) -> Result<Result<u64, MigrateError>, MigrateError> {
+        mut ahead: u64,
+    ) -> Result<Result<u64, Halt>, MigrateError> {
+        let mut is_chain = false;
         loop {
-            match self.target.apply(Guard::Claim(&self.claim), mapping, &batch)? {
+            let (holders, example) = match self.target.apply(Guard::Claim(&self.claim), mapping, &batch)? {
                 Outcome::Written(rows) => return Ok(Ok(rows)),
                 Outcome::Superseded => return Err(self.lost()),
-                Outcome::Collides { holders, example } => {
-                    let Some(wider) = self.source.widen(mapping, &batch, &holders, since)? else {
-                        return Ok(Err(collision(mapping, &example)));
-                    };
-                    batch = wider;
-                }
+                Outcome::Collides { holders, example } => (holders, example),
+            };
+            if self.stop.is_some_and(Stop::is_stopped) {
+                return Ok(Err(Halt::Stopped));
             }
+            let Self { source, target, way_back, stream, .. } = self;
+            let in_the_way = InTheWay::<D> { source, target, way_back: way_back.as_mut(), stream, mapping };
+            let wider = match &holders {
+                Some(holders) => in_the_way.join(&batch, holders, since)?,
+                None => None,
+            };
+            let Some(wider) = wider else {
+                return Ok(Err(Halt::Blocked(collision(mapping, holders.as_ref(), &example))));
+            };
+            batch = if is_chain { self.double(mapping, logged, wider, &mut ahead)? } else { wider };
+            is_chain = true;
+            self.points.pass("catch_up_wider")?;
         }
+    }
+
+    /// The batch with as many more staged keys as it has, if there are any.
+    fn double(
+        &mut self,
+        mapping: &Mapping,
+        logged: Option<&Position>,
+        batch: Batch<D::Rows>,
+        ahead: &mut u64,
+    ) -> Result<Batch<D::Rows>, MigrateError> {
+        let size = u32::try_from(super::Rows::len(&batch.keys)).unwrap_or(u32::MAX);
+        // A batch of the keys of a chain is bounded by nothing but the chain.
+        let Some(Ok(next)) = self.source.piece(mapping, *ahead, size, u64::MAX)? else { return Ok(batch) };
+        *ahead += u64::from(size);
+        let next = self.sift(mapping, next, logged)?;
+        Ok(self.source.widen(mapping, &batch, &next.keys, Joining::All)?.unwrap_or(batch))
     }
 }
 
@@ -270,6 +335,20 @@ pub(crate) fn superseded(stream: &Stream) -> MigrateError {
     )
 }
 
+/// What was followed is gone.
+pub(crate) fn forgotten(stream: &Stream) -> MigrateError {
+    MigrateError::refused(
+        format!(
+            "another process has ended the copy of the stream {} meanwhile, or begins it anew",
+            stream.name
+        ),
+        format!(
+            "`migrate status` shows whether it goes on; if it does not, `{}` begins anew",
+            stream.command("run")
+        ),
+    )
+}
+
 pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     MigrateError::refused(
         format!("the target knows nothing of a copy in the stream {}", stream.name),
@@ -277,7 +356,16 @@ pub(crate) fn no_stream(stream: &Stream) -> MigrateError {
     )
 }
 
-pub(super) fn collision(mapping: &Mapping, example: &str) -> MigrateError {
+pub(super) fn collision<R>(mapping: &Mapping, holders: Option<&R>, example: &str) -> MigrateError {
+    if holders.is_none() {
+        return MigrateError::refused(
+            format!(
+                "rows for {} need a unique value that is taken, and no row of another key was found that holds it: {example}",
+                mapping.table
+            ),
+            "correct the mapping if it makes two rows with one unique value, or the table if it is stricter than the source",
+        );
+    }
     MigrateError::refused(
         format!("rows for {} need a unique value that a row nobody changed holds: {example}", mapping.table),
         "remove the row if it is not ours, or correct the mapping: it must not make two rows with one unique value",

@@ -178,20 +178,49 @@ pub enum Guard<'a, R> {
     },
 }
 
+impl<R> Guard<'_, R> {
+    /// Name of the stream that writes.
+    pub fn stream(&self) -> &str {
+        match self {
+            Self::Claim(claim) => &claim.stream,
+            Self::GivingWay { stream, .. } => stream,
+        }
+    }
+}
+
 /// What became of a batch.
 #[derive(Debug)]
 pub enum Outcome<R> {
     /// It is committed: how many rows were inserted, changed or removed.
     Written(u64),
-    /// Unique values of its rows belong to rows of these other source keys; nothing is written.
+    /// Unique values of its rows are taken; nothing is written.
     Collides {
-        /// The source keys of the holders.
-        holders: R,
-        /// Both rows, for a person.
+        /// The other source keys that the rows belong to which hold them; nothing: no such row was found.
+        holders: Option<R>,
+        /// What is taken, for a person.
         example: String,
     },
     /// The claim or lease is somebody else's by now; nothing is written.
     Superseded,
+}
+
+/// Which keys may join a batch that needs a unique value of their rows.
+#[derive(Debug, Clone, Copy)]
+pub enum Joining<'a> {
+    /// Those that the open snapshot accounts for: the mapping's root holds them, or they have a log row that this position did
+    /// not see. Any other key may be of somebody else's row.
+    AccountedFor(&'a Position),
+    /// All: whatever the target holds is ours.
+    All,
+}
+
+/// What becomes of the key maps of a stream that is forgotten.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum KeyMaps {
+    /// They go with it.
+    Dropped,
+    /// They go on saying whose the rows are.
+    Kept,
 }
 
 /// A database engine that can be source and target.
@@ -257,14 +286,13 @@ pub trait Source: Send {
         size: u32,
         most: u64,
     ) -> Result<Option<Bounded<Self::Rows>>, MigrateError>;
-    /// The batch with those of `more` that the open snapshot accounts for: the mapping's root holds them, or they have a log
-    /// row that `since` did not see. Nothing if there are none, or all were in it. Any other key may be of somebody else's row.
+    /// The batch with those of `more` that may join it. Nothing if there are none, or all were in it.
     fn widen(
         &mut self,
         mapping: &Mapping,
         batch: &Batch<Self::Rows>,
         more: &Self::Rows,
-        since: &Position,
+        joining: Joining<'_>,
     ) -> Result<Option<Batch<Self::Rows>>, MigrateError>;
 
     /// The last of the first `rows` keys of a range in the open snapshot; nothing if it has fewer.
@@ -336,8 +364,8 @@ pub trait Target: Send {
     /// Makes the stream's row if there is none; an existing one is left as it is. Its token is behind every one that a forgotten
     /// stream of the name had, so that who had claimed that one cannot take this one for it.
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError>;
-    /// Forgets the stream: its row, chunks, key maps and holds, all but its last token.
-    fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError>;
+    /// Forgets the stream: its row, chunks, notes and holds, all but its last token.
+    fn forget_stream(&mut self, stream: &Stream, maps: KeyMaps) -> Result<(), MigrateError>;
     /// Whether every table of the stream is empty.
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError>;
 

@@ -11,7 +11,8 @@ use twox_hash::XxHash3_64;
 pub struct Stream {
     /// Its name: the context's, with `.back` behind it for the way back.
     pub name: String,
-    /// Tables that others refer to come first.
+    /// Tables that others refer to come first; on the way back last, unless an inverse joins what another one begins with: of what
+    /// is written first is judged by what the others have not written yet.
     pub mappings: Vec<Mapping>,
     /// On the way back: the mappings of the way there, by which is told what nobody touched. Else empty.
     pub forward: Vec<Mapping>,
@@ -55,6 +56,12 @@ pub struct Join {
 }
 
 impl Stream {
+    /// The stream of the same context in the other direction. Its capture must not log what this one writes, else each would
+    /// bring back to the other what came from there; every other stream's must, as to those it is a change like any.
+    pub fn opposite(name: &str) -> String {
+        name.strip_suffix(".back").map_or_else(|| format!("{name}.back"), str::to_owned)
+    }
+
     /// A hash over everything that decides what the copy looks like.
     pub fn hash(&self) -> String {
         let normal = match self.forward.as_slice() {

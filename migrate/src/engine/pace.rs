@@ -10,9 +10,9 @@ const FIRST: u32 = 1_000;
 /// How long one may take: others wait for its locks, and the position stands still meanwhile.
 const TIME: Duration = Duration::from_millis(250);
 /// How many bytes of rows one is meant to hold.
-const BYTES: u64 = 8 << 20;
+const BYTES: u64 = 6 << 20;
 /// How many it may hold; a single key's rows may be more.
-pub(super) const MOST_BYTES: u64 = 2 * BYTES;
+pub(super) const MOST_BYTES: u64 = BYTES + BYTES / 3;
 /// How much larger the next one may be.
 const GROWTH: f64 = 4.0;
 

@@ -175,10 +175,10 @@ impl<D: Driver> Repairer<'_, D> {
             let guard = Guard::GivingWay { stream: &stream.name, chunk: None, touched: &mut touched };
             match target.apply(guard, mapping, &batch)? {
                 Outcome::Written(_) => return Ok(()),
-                Outcome::Collides { example, .. } => self.done.reasons.push(format!(
-                    "rows for {} need a unique value that another row holds: {example}",
-                    mapping.table
-                )),
+                Outcome::Collides { example, .. } => self
+                    .done
+                    .reasons
+                    .push(format!("rows for {} need a unique value that is taken: {example}", mapping.table)),
                 Outcome::Superseded => {}
             }
         }

@@ -26,7 +26,7 @@ use retry::{Next, keep_on};
 use shared::Shared;
 
 pub(crate) use retry::pause;
-pub use start::{Adopt, begin};
+pub use start::{Adopt, begin, forget};
 pub(crate) use start::{needs_capture, needs_empty, needs_same_beginning, needs_same_mapping};
 pub use state::{RunReport, RunState};
 pub use steering::{Pause, Steering};
@@ -226,7 +226,9 @@ impl<D: Driver> Runner<'_, D> {
         let begun = Instant::now();
         let caught = follower.batch()?;
         let pause = if caught.keys > 0 { BATCH_PAUSE.0 } else { BATCH_PAUSE.1 };
-        self.shared.caught(begun, caught);
+        if caught.whole {
+            self.shared.caught(begun, caught);
+        }
         Ok(pause)
     }
 
@@ -243,7 +245,8 @@ impl<D: Driver> Runner<'_, D> {
                 return Err(super::catch_up::superseded(self.stream));
             }
         }
-        Follower::claim(self.driver, self.stream, self.options.piece, self.points)
+        let follower = Follower::claim(self.driver, self.stream, self.options.piece, self.points)?;
+        Ok(follower.heeding(self.shared.stop()))
     }
 
     fn keep_house(&self) -> Result<(), MigrateError> {

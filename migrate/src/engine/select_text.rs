@@ -2,6 +2,10 @@
 //!
 //! Invariant: strings, comments and quoted names are never taken for words of SQL.
 
+mod levels;
+
+pub(crate) use levels::judged_over_keys;
+
 /// A part of a select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Part<'a> {
@@ -92,6 +96,25 @@ pub(crate) fn says(select: &str, text: &str) -> bool {
     parts(select)
         .iter()
         .any(|(_, part)| matches!(part, Part::Text(found) if found.eq_ignore_ascii_case(text)))
+}
+
+/// Whether a text such as 'now' is written as a date or a time, of which PostgreSQL makes the time of the clock.
+pub(crate) fn reads_clock(select: &str) -> bool {
+    let parts: Vec<Part<'_>> = parts(select).into_iter().map(|(_, part)| part).collect();
+    let word = |at: Option<usize>| match at.and_then(|at| parts.get(at)) {
+        Some(Part::Word(word)) => word.to_lowercase(),
+        _ => String::new(),
+    };
+    let is_time = |at: Option<usize>| ["date", "time"].iter().any(|kind| word(at).starts_with(kind));
+    parts.iter().enumerate().any(|(at, part)| {
+        let Part::Text(text) = part else { return false };
+        let behind = [parts.get(at + 1), parts.get(at + 2)];
+        let is_cast = behind == [Some(&Part::Sign(':')); 2] && is_time(Some(at + 3))
+            || word(Some(at + 1)) == "as" && is_time(Some(at + 2))
+            || is_time(at.checked_sub(1));
+        let text = text.trim().to_lowercase();
+        is_cast && ["now", "today", "tomorrow", "yesterday"].contains(&text.as_str())
+    })
 }
 
 /// Whether a function is called without arguments.
@@ -224,6 +247,10 @@ mod tests {
     #[test]
     fn texts_and_calls_are_told_from_names() {
         assert!(says("SELECT date('NOW')", "now") && !says("SELECT now, 'it''s now'", "now"));
+        for clock in ["'now'::timestamp", "date 'TODAY'", "CAST(' yesterday ' AS timestamptz)"] {
+            assert!(reads_clock(&format!("SELECT {clock} FROM a")), "{clock}");
+        }
+        assert!(!reads_clock("SELECT 'now', now::date, '2020-01-01'::date FROM a WHERE b = 'today'"));
         assert!(calls_bare("SELECT unixepoch ( )", "unixepoch") && !calls_bare("SELECT date(x)", "date"));
     }
 }

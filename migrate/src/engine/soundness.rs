@@ -4,7 +4,7 @@
 
 use super::compare::TableRead;
 use super::mapping::Mapping;
-use super::select_text::references;
+use super::select_text::{judged_over_keys, references};
 use crate::error::MigrateError;
 
 /// Refuses a select that reads a table which the mapping does not name, or its root where it is not restricted.
@@ -39,6 +39,22 @@ pub(crate) fn needs_joins(mapping: &Mapping, reads: &[TableRead]) -> Result<(), 
              keys that they concern",
             mapping.root
         ),
+    ))
+}
+
+/// Refuses a select whose rows of a key depend on which other keys are asked for beside it: they would be others in a
+/// chunk, a batch and a verification, which might still hold them equal.
+pub(crate) fn goes_by_key(mapping: &Mapping) -> Result<(), MigrateError> {
+    let by_joins = || mapping.joins.iter().find_map(|join| judged_over_keys(join.keys.as_deref()?, "values"));
+    let Some(what) = judged_over_keys(&mapping.select, "keys").or_else(by_joins) else { return Ok(()) };
+    Err(MigrateError::refused(
+        format!(
+            "the select for {} has {what} over the rows of all keys that are asked for at once: what it makes of one key \
+             depends on the others",
+            mapping.table
+        ),
+        "take it out, or let it see the rows of one source key only: LIMIT and the like in a subselect that finds them by \
+         the key (LATERAL), a window with PARTITION BY and DISTINCT ON with the whole source key, written as in {keys …}",
     ))
 }
 

@@ -6,13 +6,17 @@
 //! Invariant: a key is left out of a batch only if, read behind the batch's snapshot, every forward mapping that fills a table
 //! which the inverse reads makes of it exactly what that table holds. Whoever changes the key later leaves a log row, so catch-up
 //! comes to it; nobody else writes the monolith's tables meanwhile.
+//!
+//! Where the service holds nothing of a key, a forward mapping may make nothing of a row only because what it joins was removed
+//! first. So what it joins is removed last ([`Stream::mappings`]), and where it went in an earlier batch, the log decides: a row
+//! that the service's application deleted was there. One that never went there has no log row of its own.
 
 mod rehearsal;
 
 use std::collections::{BTreeMap, HashSet};
 
-use super::compare::{Cells, CompareSource as _, CompareTarget as _, ShownRow, TableRead};
-use super::driver::{Batch, Bound, Driver, Rows as _, Source as _};
+use super::compare::{Cells, CompareSource, CompareTarget as _, ShownRow, TableRead};
+use super::driver::{Batch, Bound, Driver, Position, Rows as _, Source as _};
 use super::mapping::{Join, Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -47,18 +51,23 @@ impl<D: Driver> WayBack<D> {
         Ok(Some(Self { monolith: there.source()?, service: there.target()?, judged }))
     }
 
-    /// The batch without keys whose rows are to be left alone, read anew in the same snapshot.
+    /// The batch without keys whose rows are to be left alone, read anew in the same snapshot. `logged`: its keys have log rows
+    /// behind that position, none for a whole table.
     pub fn sift(
         &mut self,
         source: &mut D::Source,
         mapping: &Mapping,
         batch: Batch<D::Rows>,
+        logged: Option<&Position>,
     ) -> Result<Batch<D::Rows>, MigrateError> {
         if batch.keys.is_empty() || !self.judges(mapping) {
             return Ok(batch);
         }
         let keys = source.bounds(mapping, &batch.keys)?;
-        let outdated = self.outdated(mapping, &keys)?;
+        let Verdict { mut outdated, absent } = self.judge(mapping, &keys)?;
+        if let Some(since) = logged {
+            outdated.extend(logged_itself(source, mapping, since, absent)?);
+        }
         if outdated.len() == keys.len() {
             return Ok(batch);
         }
@@ -68,25 +77,59 @@ impl<D: Driver> WayBack<D> {
 
     /// Of some keys, those of which the forward mappings do not make what the service holds. Where a mapping cannot be judged: all.
     pub fn outdated(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<Bound>, MigrateError> {
+        self.judge(mapping, keys).map(|verdict| verdict.outdated)
+    }
+
+    fn judge(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Verdict, MigrateError> {
         let Some((_, judges)) = self.judged.iter().find(|(table, _)| *table == mapping.table) else {
-            return Ok(keys.to_vec());
+            return Ok(Verdict { outdated: keys.to_vec(), absent: Vec::new() });
         };
-        let mut outdated = Vec::new();
+        let tells_absence = judges.iter().any(|forward| forward.table == mapping.root);
+        let mut verdict = Verdict::default();
         for keys in keys.chunks(AT_ONCE) {
-            let mut differ = HashSet::new();
+            let (mut differ, mut present) = (HashSet::new(), HashSet::new());
             for forward in judges {
                 let (made, held) =
                     (self.monolith.show(forward, keys)?, self.service.show(forward, keys, Cells::Cut)?);
+                if forward.table == mapping.root {
+                    present.extend(held.iter().map(|row| row.key.clone()));
+                }
                 differ.extend(differing(keys, made, held));
             }
-            outdated.extend(keys.iter().filter(|key| differ.contains(*key)).cloned());
+            let (outdated, equal): (Vec<_>, Vec<_>) =
+                keys.iter().cloned().partition(|key| differ.contains(key));
+            verdict.outdated.extend(outdated);
+            verdict.absent.extend(equal.into_iter().filter(|key| tells_absence && !present.contains(key)));
         }
-        Ok(outdated)
+        Ok(verdict)
     }
 
     fn judges(&self, mapping: &Mapping) -> bool {
         self.judged.iter().any(|(table, _)| *table == mapping.table)
     }
+}
+
+/// What the forward mappings say of some keys.
+#[derive(Default)]
+struct Verdict {
+    /// They do not make of them what the service holds.
+    outdated: Vec<Bound>,
+    /// They make nothing of them, and the inverse's root does not hold them.
+    absent: Vec<Bound>,
+}
+
+/// Those of a batch's keys that its mapping's root logged itself, not a table that it is joined with.
+fn logged_itself<S: CompareSource>(
+    source: &mut S,
+    mapping: &Mapping,
+    since: &Position,
+    keys: Vec<Bound>,
+) -> Result<Vec<Bound>, MigrateError> {
+    if mapping.joins.is_empty() || keys.is_empty() {
+        return Ok(keys);
+    }
+    let alone = Mapping { joins: Vec::new(), ..mapping.clone() };
+    source.dirty_among(&alone, since, &keys)
 }
 
 /// Says in the log which tables are written row by row whether they changed or not.
@@ -104,9 +147,9 @@ fn unjudged(mapping: &Mapping, why: &str) -> String {
 }
 
 /// Per inverse mapping: the forward mappings that judge it, or why none can.
-type Verdict<'a> = (&'a Mapping, Result<Vec<Mapping>, String>);
+type Judges<'a> = (&'a Mapping, Result<Vec<Mapping>, String>);
 
-fn verdicts<'a, D: Driver>(driver: &D, stream: &'a Stream) -> Result<Vec<Verdict<'a>>, MigrateError> {
+fn verdicts<'a, D: Driver>(driver: &D, stream: &'a Stream) -> Result<Vec<Judges<'a>>, MigrateError> {
     if stream.forward.is_empty() {
         return Ok(Vec::new());
     }
@@ -156,6 +199,10 @@ fn judge<'a>(
             inverse.carries.join(", ")
         ));
     }
+    let by_key = |join: &&Join| join.columns == fills.carries && keeps_key(inverse, join);
+    if inverse.joins.iter().filter(|join| join.table == *table).any(|join| !by_key(&join)) {
+        return Err(format!("what it makes of one key depends on rows of {table} with others"));
+    }
     Ok(fills)
 }
 
@@ -171,7 +218,8 @@ fn keeps_key(mapping: &Mapping, join: &Join) -> bool {
     let Some(keys) = &join.keys else { return true };
     let (key, root) = (mapping.root_key.join(","), &mapping.root);
     let plain = |text: &str| {
-        text.chars().filter(|letter| !letter.is_whitespace() && *letter != '"').collect::<String>()
+        let plain = text.chars().filter(|letter| !letter.is_whitespace() && *letter != '"');
+        plain.collect::<String>().replace("source.", "").replace("target.", "")
     };
     plain(keys).eq_ignore_ascii_case(&plain(&format!("SELECT {key} FROM {root} WHERE {{values {key}}}")))
 }
@@ -266,6 +314,22 @@ mod tests {
         let back = Mapping { carries: Vec::new(), ..back.clone() };
         let forward = mapping("person", &["pid"], "owner", "id");
         assert!(verdict(&back, &[forward], &reads).starts_with("it keeps a key map"));
+    }
+
+    #[test]
+    fn an_inverse_that_reads_rows_of_other_keys_is_not_judged() {
+        let forward = [mapping("person", &["pid", "boss"], "owner", "id")];
+        let said = |columns: &[&str], keys: Option<&str>| {
+            let (columns, keys) = (names(columns), keys.map(str::to_owned));
+            let join = Join { table: "person".to_owned(), columns, keys };
+            let back = Mapping { joins: vec![join], ..mapping("owner", &["id", "boss"], "person", "pid") };
+            verdict(&back, &forward, &[read("person", &["pid", "boss"])])
+        };
+        let others = "what it makes of one key depends on rows of person with others";
+        assert_eq!(said(&["pid"], Some("SELECT pid FROM person WHERE {values boss}")), others);
+        assert_eq!(said(&["boss"], None), others);
+        assert_eq!(said(&["pid"], None), "person");
+        assert_eq!(said(&["pid"], Some("SELECT pid FROM target.person WHERE {values pid}")), "person");
     }
 
     #[test]

@@ -5,6 +5,7 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 
+use control::check_context_name;
 use serde::Deserialize;
 use toml::Spanned;
 
@@ -84,9 +85,7 @@ impl End {
 }
 
 pub(super) fn check(file: File) -> Result<Manifest, Fault> {
-    if file.context.get_ref().is_empty() {
-        return Err(fault(&file.context, "context must name the context, as flags and routes know it"));
-    }
+    check_context_name(file.context.get_ref()).map_err(|message| fault(&file.context, message))?;
     if file.mapping.is_empty() {
         return Err(fault(&file.context, "there is no [[mapping]]: nothing would be copied"));
     }

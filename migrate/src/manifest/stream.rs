@@ -26,8 +26,27 @@ impl Manifest {
             End::Source => self.mapping.as_slice(),
         };
         let mappings = |maps: &[TableMap]| maps.iter().map(TableMap::mapping).collect();
-        Ok(Stream { name, mappings: mappings(maps), forward: mappings(forward) })
+        let mappings_there = mappings(forward);
+        let mappings = match flow.to {
+            End::Target => mappings(maps),
+            End::Source => readers_first(mappings(maps)),
+        };
+        Ok(Stream { name, mappings, forward: mappings_there })
     }
+}
+
+/// The order of the way back: before each mapping those that join its root, else the last one first. A mapping is judged by rows
+/// of the monolith that those behind it write, too: once these are right, nothing tells that its own are not.
+fn readers_first(mut left: Vec<Mapping>) -> Vec<Mapping> {
+    let mut ordered = Vec::new();
+    while !left.is_empty() {
+        let joined = |root: &str| {
+            left.iter().any(|other| other.root != root && other.joins.iter().any(|join| join.table == root))
+        };
+        let next = left.iter().rposition(|mapping| !joined(&mapping.root)).unwrap_or(left.len() - 1);
+        ordered.push(left.remove(next));
+    }
+    ordered
 }
 
 impl TableMap {
@@ -78,6 +97,30 @@ mod tests {
     }
 
     #[test]
+    fn the_way_back_begins_with_what_reads_most() {
+        let order = |joins: [&str; 2]| {
+            let inverse = |(table, root, join): (&str, &str, &str)| {
+                let join = match join {
+                    "" => String::new(),
+                    join => format!("[[inverse.join]]\ntable = '{join}'\ncolumns = ['id']\n"),
+                };
+                format!(
+                    "[[inverse]]\ntable = '{table}'\nkey = ['id']\ncolumns = ['id']\nfrom = '{root}'\nfrom_key = ['id']\n\
+                     select = 'SELECT id FROM {root} WHERE {{keys id}}'\n{join}"
+                )
+            };
+            let inverses = [("owner", "person", joins[0]), ("call", "contact", joins[1])].map(inverse);
+            let there = "from = 'x'\nfrom_key = ['id']\nselect = 'SELECT id, name FROM x WHERE {keys id}'\n";
+            let stream = parse(&format!("{ITEM}{there}{}", inverses.concat())).unwrap().stream(BACK).unwrap();
+            stream.mappings.into_iter().map(|mapping| mapping.table).collect::<Vec<_>>().join(" ")
+        };
+        assert_eq!(order(["", ""]), "call owner");
+        assert_eq!(order(["", "person"]), "call owner");
+        assert_eq!(order(["contact", ""]), "owner call");
+        assert_eq!(order(["contact", "person"]), "call owner");
+    }
+
+    #[test]
     fn a_mapping_that_says_all_needs_neither_end() {
         let text = format!(
             "{ITEM}from = 'old_item'\nfrom_key = ['a', 'b']\ncarries = []\n\
@@ -93,6 +136,18 @@ mod tests {
         assert_eq!((mapping.root.as_str(), mapping.root_key.len()), ("old_item", 2));
         assert_eq!(mapping.joins[0].table, "owner");
         assert!(manifest.stream(BACK).unwrap_err().to_string().contains("[[inverse]]"));
+    }
+
+    #[test]
+    fn a_context_has_a_name_that_can_stand_anywhere() {
+        for name in ["", "x:y", "a.b", "../x", "x\\ny", "é"] {
+            let text = format!("\ncontext = \"{name}\"\n");
+            let error = Manifest::parse(Path::new("extraction.toml"), &text).unwrap_err().to_string();
+            assert!(
+                error.starts_with("extraction.toml:2: context `") && error.contains("letters, digits"),
+                "{error}"
+            );
+        }
     }
 
     #[test]

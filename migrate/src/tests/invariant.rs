@@ -34,7 +34,7 @@
 //! repeats one and prints what happened.
 
 mod postgres;
-mod random;
+pub(super) mod random;
 mod sqlite;
 mod worker;
 mod world;

@@ -2,7 +2,10 @@
 //!
 //! Invariant: every test has files of its own, and an application that knows nothing of capture.
 
+mod adopting;
+mod displacing;
 mod schema;
+mod unusual;
 
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -13,7 +16,7 @@ use crate::engine::catch_up::Follower;
 use crate::engine::compare::{CompareSource, CompareTarget, Part};
 use crate::engine::prune::prune;
 use crate::engine::{
-    Bound, Driver as _, Guard, KeyRange, Mapping, Outcome, Phase, Source as _, Stream, StreamRow,
+    Bound, Driver as _, Guard, KeyMaps, KeyRange, Mapping, Outcome, Phase, Source as _, Stream, StreamRow,
     Target as _, Touched,
 };
 use crate::error::MigrateError;
@@ -159,6 +162,9 @@ fn null_in_a_key_is_refused() {
     assert!(refusal(ends.copy()).contains("NULL"));
     ends.write("UPDATE item SET amount = 2");
     assert!(refusal(ends.follow()).contains("NULL"));
+    ends.write("INSERT INTO item (code) VALUES ('b'), ('c'), ('d'); DELETE FROM item; INSERT INTO item VALUES (7, 'e', 5)");
+    assert_eq!(ends.follow().unwrap(), 1);
+    assert_eq!(ends.things(), "7e5own");
 }
 
 #[test]
@@ -227,19 +233,44 @@ fn somebody_elses_trigger_on_the_target_is_refused() {
 }
 
 #[test]
-fn capture_on_the_target_hears_its_application_and_not_the_applier() {
+fn somebody_elses_trigger_on_the_target_is_noticed_while_rows_are_written() {
+    let trigger = "CREATE TRIGGER mine AFTER INSERT ON thing BEGIN DELETE FROM thing; END";
+    let (ends, points) = (Ends::items(), FailPoints::none());
+    ends.start(Phase::Loading).unwrap();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1)");
+    ends.target.execute_batch(trigger).unwrap();
+    assert!(refusal(ends.copy()).contains("mine"));
+    let mut follower = Follower::claim(&ends.driver, &ends.stream, 2, &points).unwrap();
+    assert!(refusal(follower.batch()).contains("mine"));
+    ends.target.execute_batch("DROP TRIGGER mine").unwrap();
+    assert_eq!(follower.batch().unwrap().rows, 1);
+    ends.target.execute_batch(trigger).unwrap();
+    ends.write("INSERT INTO item VALUES (2, 'b', 2)");
+    assert!(refusal(follower.batch()).contains("mine"));
+    assert_eq!(ends.things(), "1a1own");
+}
+
+#[test]
+fn capture_on_the_target_hears_its_application_and_other_copies_and_not_the_way_there() {
     let ends = Ends::items();
     ends.start(Phase::Following).unwrap();
     let select = "SELECT t.id, t.code, t.amount FROM target.thing AS t WHERE {keys t.id}".to_owned();
     let mapping = Mapping { table: "item".to_owned(), root: "thing".to_owned(), select, ..item_to_thing() };
-    let back = Stream { name: "items.back".to_owned(), mappings: vec![mapping], forward: Vec::new() };
-    ends.driver.clone().back().source().unwrap().install_capture(&back).unwrap();
+    let stream = |name: String| Stream { name, mappings: vec![mapping.clone()], forward: Vec::new() };
+    let mut target = ends.driver.clone().back().source().unwrap();
+    let back = Stream::opposite(&ends.stream.name);
+    target.install_capture(&stream(back.clone())).unwrap();
+    target.install_capture(&stream("onward".to_owned())).unwrap();
+    let logged = |stream: &str| {
+        ends.target_text(&format!(
+            "SELECT count(*) || '' FROM banyan_log JOIN banyan_capture USING (tab) WHERE stream = '{stream}' AND source = 'thing'"
+        ))
+    };
     ends.write("INSERT INTO item VALUES (1, 'a', 1)");
     ends.follow().unwrap();
-    let logged = "SELECT count(*) || '' FROM banyan_log WHERE typeof(c1) = 'integer'";
-    assert_eq!(ends.target_text(logged), "0");
+    assert_eq!((logged(&back), logged("onward")), ("0".to_owned(), "1".to_owned()));
     ends.target.execute_batch("UPDATE thing SET amount = 2").unwrap();
-    assert_eq!(ends.target_text(logged), "1");
+    assert_eq!((logged(&back), logged("onward")), ("1".to_owned(), "2".to_owned()));
 }
 
 #[test]
@@ -375,8 +406,8 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let mut claims = Vec::new();
     for round in 0..3 {
         claims.extend([target.claim("items").unwrap(), target.rest("items").unwrap()]);
-        target.forget_stream(&ends.stream).unwrap();
-        target.forget_stream(&ends.stream).unwrap();
+        target.forget_stream(&ends.stream, KeyMaps::Dropped).unwrap();
+        target.forget_stream(&ends.stream, KeyMaps::Dropped).unwrap();
         match round {
             0 => target.start_at(&ends.stream, &fresh).unwrap(),
             _ => target.create_stream("items", &fresh).unwrap(),
@@ -438,4 +469,25 @@ fn one_row_becomes_many_through_a_union_and_a_json_array() {
     ends.write("UPDATE users_users SET phone = NULL, addresses = '[]' WHERE id = 1");
     ends.follow().unwrap();
     assert_eq!(ends.target_text(counts), "220");
+}
+
+#[test]
+fn a_file_that_another_one_replaces_is_not_followed_on() {
+    let ends = Ends::items();
+    ends.start(Phase::Following).unwrap();
+    let points = FailPoints::none();
+    for (name, conn) in [("source.db", &ends.source), ("target.db", &ends.target)] {
+        let mut follower = Follower::claim(&ends.driver, &ends.stream, 2, &points).unwrap();
+        follower.batch().unwrap();
+        let file = ends._folder.path().join(name);
+        let copy = file.with_extension("copy");
+        conn.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
+        std::fs::copy(&file, &copy).unwrap();
+        std::fs::rename(&copy, &file).unwrap();
+        for end in ["db-wal", "db-shm"] {
+            std::fs::remove_file(file.with_extension(end)).unwrap();
+        }
+        let error = follower.batch().unwrap_err();
+        assert!(error.exit_code() == 4 && error.to_string().contains("replaced by another file"), "{error}");
+    }
 }

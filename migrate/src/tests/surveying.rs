@@ -27,7 +27,7 @@ const TARGET: &str = "
     CREATE TABLE keeper (id INTEGER PRIMARY KEY);
     CREATE TABLE item (id INTEGER PRIMARY KEY, owner_id INTEGER REFERENCES keeper (id), name TEXT NOT NULL, code TEXT,
         amount INTEGER CHECK (amount > 0), price REAL, extra TEXT NOT NULL, loud TEXT GENERATED ALWAYS AS (upper(name)));
-    CREATE UNIQUE INDEX item_code ON item (code COLLATE NOCASE);
+    CREATE UNIQUE INDEX item_code ON item (code COLLATE NOCASE); CREATE UNIQUE INDEX item_loud ON item (loud);
     CREATE TABLE line (id INTEGER PRIMARY KEY, item_id INTEGER REFERENCES item (id) ON DELETE CASCADE);
     CREATE TRIGGER spy AFTER INSERT ON item BEGIN SELECT 1; END;
     CREATE TRIGGER other_spy AFTER DELETE ON item BEGIN SELECT 1; END;
@@ -114,6 +114,7 @@ fn one_survey_tells_every_problem() {
     problem(&["mapping label", "1 rows have NULL in the source key", "rowid 1"]);
     problem(&["mapping label", "1 rows are refused"]);
     problem(&["mapping loose", "no unique index of loose covers exactly its key"]);
+    problem(&["mapping loose", "source key (id) of loose is not unique", "CREATE UNIQUE INDEX"]);
     problem(&["mapping loose", "1 source keys are there more than once", "for example 4"]);
     problem(&["target item", "the trigger spy on item"]);
     problem(&["target item", "the trigger other_spy on item"]);
@@ -134,7 +135,7 @@ fn one_survey_tells_what_may_go_wrong_and_what_is_worth_knowing() {
     warning(&["target line", "no mapping fills line", "ON DELETE CASCADE"]);
     warning(&["source item", "1 rows hold text in amount INTEGER", "key 2"]);
     warning(&["mapping label", "compared by BINARY at the source, code by NOCASE"]);
-    warning(&["mapping loose", "has no unique index", "CREATE UNIQUE INDEX"]);
+    note(&["mapping item", "unique by (\"loud\") was not looked at"]);
     note(&["source item", "no mapping reads secret"]);
     note(&["source item", "refers to owner"]);
     note(&["source item", "the view item_names names it"]);
@@ -236,4 +237,42 @@ fn a_large_file_is_sampled_and_says_so() {
     assert_eq!(sampled.count(Level::Problem), 0, "{:#?}", sampled.findings);
     found(&sampled, Level::Ok, &["the first 5000 of 120000 keys were read", "--deep"]);
     found(&files.survey(Depth::Whole), Level::Problem, &["1 rows are refused", "key 120000"]);
+}
+
+#[test]
+fn what_only_the_application_knows_is_told_table_by_table_and_the_rest_is_looked_at() {
+    let tables = "CREATE TABLE word (name TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID;
+        CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); CREATE INDEX item_name ON item (name);
+        CREATE TABLE \"check\" (id INTEGER PRIMARY KEY CHECK (upper(id) > ''));
+        CREATE TABLE line (id INTEGER PRIMARY KEY, name TEXT NOT NULL);";
+    let each = |name: &str, columns: &[&str]| {
+        let select = format!(
+            "SELECT {} FROM source.\"{name}\" AS t WHERE {{keys t.{}}}",
+            columns.join(", "),
+            columns[0]
+        );
+        mapping(name, columns, &select)
+    };
+    let mappings = vec![
+        each("word", &["name"]),
+        each("item", &["id", "name"]),
+        each("check", &["id"]),
+        each("line", &["id", "name"]),
+    ];
+    let source = tables.replace(" NOT NULL", "")
+        + "INSERT INTO item VALUES (1, 'a'); INSERT INTO line VALUES (7, NULL)";
+    let files = Files::new(&source, tables, mappings);
+    for name in ["source.db", "target.db"] {
+        let conn = Connection::open(files.path(name)).unwrap();
+        let sql = "PRAGMA writable_schema = on; UPDATE sqlite_schema SET sql = replace(replace(sql, 'NOCASE', 'LOCALIZED'), 'upper', 'slug')";
+        conn.execute_batch(sql).unwrap();
+    }
+    let seen = files.survey(Depth::Sample);
+    let problem = |words: &[&str]| found(&seen, Level::Problem, words);
+    problem(&["mapping word", "rows of word cannot be found", "LOCALIZED", "leave the mapping out"]);
+    problem(&["mapping word", "sqlite_autoindex_word_1 of word", "LOCALIZED", "another COLLATE"]);
+    problem(&["mapping item", "the index item_name of item", "LOCALIZED", "DROP INDEX"]);
+    problem(&["mapping check", "takes its rows was not looked at: no such function: slug"]);
+    problem(&["mapping line", "NOT NULL constraint failed: line.name", "key 7"]);
+    found(&seen, Level::Ok, &["mapping item", "all of its 1 keys were read"]);
 }

@@ -7,7 +7,7 @@ use super::world::{End, Engine, Job, World, until};
 /// A run that has caught up and follows.
 fn following(world: &World) -> Job {
     let run = world.start(&["run", "items"]);
-    world.run_sql(End::Source, "UPDATE item SET name = 'first' WHERE id = 1");
+    world.run_sql(End::Source, "UPDATE item SET name = coalesce(name, '') || '+' WHERE id = 1");
     until("the run follows", || world.is_equal());
     run
 }
@@ -164,6 +164,60 @@ fn a_target_column_or_table_that_somebody_took_away_is_noticed() {
     noticed_until_undone(End::Target, rename, back, &["article", "no column title"]);
     let (rename, back) = ("ALTER TABLE article RENAME TO thing", "ALTER TABLE thing RENAME TO article");
     noticed_until_undone(End::Target, rename, back, &["no table", "article"]);
+}
+
+#[test]
+fn a_trigger_that_somebody_made_at_the_target_is_noticed_before_it_swallows_a_row() {
+    for engine in Engine::BOTH {
+        let world = World::copied(engine, 60);
+        let run = following(&world);
+        world.run_sql(
+            End::Target,
+            match engine {
+                Engine::Sqlite => {
+                    "CREATE TRIGGER theirs BEFORE UPDATE ON article BEGIN SELECT RAISE(IGNORE); END"
+                }
+                Engine::Postgres => {
+                    "CREATE FUNCTION swallow() RETURNS trigger LANGUAGE plpgsql AS 'BEGIN RETURN NULL; END'; \
+                     CREATE TRIGGER theirs BEFORE UPDATE ON article FOR EACH ROW EXECUTE FUNCTION swallow(); \
+                     ALTER TABLE article ENABLE ALWAYS TRIGGER theirs"
+                }
+            },
+        );
+        world.run_sql(End::Source, "UPDATE item SET name = 'second' WHERE id = 2");
+        run.finish().expect_code(3).expect_words(&["theirs", "article"]);
+        world.run_sql(
+            End::Target,
+            if engine == Engine::Sqlite { "DROP TRIGGER theirs" } else { "DROP TRIGGER theirs ON article" },
+        );
+        world.catch_up();
+        assert!(world.is_equal());
+        world.assert_settled();
+    }
+}
+
+#[test]
+fn a_target_table_made_anew_is_not_taken_for_the_one_that_was_filled() {
+    let world = World::copied(Engine::Postgres, 60);
+    world.run_sql(End::Target, "CREATE TABLE other (LIKE article INCLUDING ALL)");
+    world.run_sql(End::Target, "DROP TABLE article; ALTER TABLE other RENAME TO article");
+    let words = ["article", "made anew", "migrate backfill items --again"];
+    world.migrate(&["run", "items", "--until-caught-up"]).expect_code(3).expect_words(&words);
+    world.migrate(&["backfill", "items", "--again"]).expect_code(0);
+    world.catch_up();
+    assert!(world.is_equal());
+}
+
+#[test]
+fn a_check_at_the_target_that_a_row_breaks_is_told_with_what_to_do() {
+    let world = World::copied(Engine::Postgres, 60);
+    let run = following(&world);
+    world.run_sql(End::Target, "ALTER TABLE article ADD CONSTRAINT short CHECK (title <> 'long')");
+    world.run_sql(End::Source, "UPDATE item SET name = 'long' WHERE id = 2");
+    run.finish().expect_code(3).expect_words(&["the target", "\"short\"", "migrate run"]);
+    world.run_sql(End::Target, "ALTER TABLE article DROP CONSTRAINT short");
+    world.catch_up();
+    world.assert_settled();
 }
 
 #[test]

@@ -117,6 +117,15 @@ fn tables_and_columns_that_do_not_exist_are_named() {
 }
 
 #[test]
+fn a_repair_before_the_first_run_is_refused() {
+    for engine in Engine::BOTH {
+        let world = World::bare(engine, SOURCE, TARGET);
+        world.write_manifest(MANIFEST);
+        world.migrate(&["repair", "items"]).expect_code(3).expect_words(&["migrate run items"]);
+    }
+}
+
+#[test]
 fn a_manifest_that_makes_no_sense_is_a_usage_error_with_its_line() {
     let world = World::bare(Engine::Sqlite, SOURCE, TARGET);
     for (text, words) in [

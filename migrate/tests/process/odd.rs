@@ -4,7 +4,7 @@
 
 use std::fs;
 
-use super::world::{End, Engine, World};
+use super::world::{End, Engine, SOURCE, TARGET, World};
 
 impl World {
     /// The same tables at both ends, mapped as `init` drafts them.
@@ -105,4 +105,21 @@ fn a_row_without_a_source_key_is_named_by_its_own() {
         let told = world.migrate(&["repair", "items"]).expect_code(1);
         told.expect_words(&["2 rows carry no source key", "remove from by_sku the row", one, other]);
     }
+}
+
+#[test]
+fn a_draft_that_is_not_written_is_told_as_json_and_no_context_has_a_name_that_is_none() {
+    let world = World::bare(Engine::Sqlite, SOURCE, TARGET);
+    let place = world.place(End::Source);
+    let draft = |context: &str| {
+        let output = world.path("draft.toml").display().to_string();
+        let init =
+            ["init", "--source", &place, "--context", context, "--output", &output, "--dry-run", "--json"];
+        world.migrate(&init)
+    };
+    let told = draft("items").expect_code(0).text;
+    let value: serde_json::Value = serde_json::from_str(&told).unwrap();
+    assert_eq!((&value["written"], world.path("draft.toml").exists()), (&false.into(), false));
+    assert!(value["text"].as_str().unwrap().contains("[[mapping]]"), "{told}");
+    draft("x:y").expect_code(2).expect_words(&["context `x:y`", "letters, digits"]);
 }

@@ -103,6 +103,9 @@ fn functions_that_do_not_give_the_same_from_the_same_rows_are_refused() {
         ("random()::text", "random()"),
         ("current_date::text", "CURRENT_TIMESTAMP or its like"),
         ("(SELECT max(clock_timestamp())::text)", "clock_timestamp()"),
+        ("txid_current()::text", "txid_current()"),
+        ("i.xmin::text", "for ctid, xmin or their like"),
+        ("'now'::timestamp::text", "for 'now', 'today' or their like as a time"),
     ] {
         refused_on(Engine::Postgres, &calling(expression), &[&format!("calls {name}, which {said}")]);
     }
@@ -112,6 +115,23 @@ fn functions_that_do_not_give_the_same_from_the_same_rows_are_refused() {
         "UPDATE item SET label = 'b' WHERE id = 2",
         "2010-12-01B",
     );
+}
+
+#[test]
+fn a_select_whose_rows_depend_on_the_keys_asked_for_beside_them_is_refused() {
+    let all = "what it makes of one key depends on the others";
+    for engine in Engine::BOTH {
+        let ordered = "SELECT i.id, i.label FROM source.item AS i WHERE {keys i.id} ORDER BY i.id LIMIT 10";
+        refused_on(engine, ordered, &["has LIMIT over the rows", all, "LATERAL"]);
+        let window = "SELECT i.id, lag(i.label) OVER (ORDER BY i.id) FROM source.item AS i WHERE {keys i.id}";
+        refused_on(engine, window, &["has a window (OVER) over the rows", all, "PARTITION BY"]);
+    }
+    let sampled = "SELECT i.id, i.label FROM item AS i TABLESAMPLE BERNOULLI (50) WHERE {keys i.id}";
+    refused_on(Engine::Postgres, sampled, &["calls TABLESAMPLE, which does not give the same"]);
+    let newest = "SELECT id, label || number FROM (SELECT i.id, i.label, row_number() OVER (PARTITION BY i.id \
+        ORDER BY p.id DESC) AS number FROM source.item AS i LEFT JOIN source.item AS p ON p.id = i.parent AND {keys p.id} \
+        WHERE {keys i.id}) AS numbered WHERE number = 1";
+    taken(newest, "", "UPDATE item SET label = 'b' WHERE id = 2", "b1");
 }
 
 #[test]

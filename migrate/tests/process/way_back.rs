@@ -51,11 +51,17 @@ const OWNERS: &str = "SELECT * FROM owner ORDER BY id";
 const BACK: [&str; 4] = ["run", "items", "--back", "--until-caught-up"];
 
 /// Copied there, with capture of the way back.
-fn copied(engine: Engine, manifest: &str) -> World {
-    let world = World::bare(engine, MONOLITH, SERVICE);
+/// Copied there, and caught up.
+fn copied_there(engine: Engine, [source, target]: [&str; 2], manifest: &str) -> World {
+    let world = World::bare(engine, source, target);
     world.write_manifest(manifest);
     world.migrate(&["capture", "install", "items"]).expect_code(0);
     world.catch_up();
+    world
+}
+
+fn copied(engine: Engine, manifest: &str) -> World {
+    let world = copied_there(engine, [MONOLITH, SERVICE], manifest);
     assert_eq!(world.query(End::Target, "SELECT count(*) FROM person"), ["54"]);
     world.migrate(&["capture", "install", "items", "--back"]).expect_code(0);
     world
@@ -165,5 +171,171 @@ fn an_inverse_that_reads_what_no_mapping_fills_is_told_and_loses_no_change() {
             ["from there"],
             "{engine:?}"
         );
+    }
+}
+
+/// Two tables of which the way there joins one with the other.
+const JOINED: [&str; 2] = [
+    "CREATE TABLE owner (id INTEGER PRIMARY KEY, name TEXT, kind TEXT NOT NULL DEFAULT 'public');
+    CREATE TABLE call (owner_id INTEGER PRIMARY KEY REFERENCES owner (id) ON DELETE CASCADE, num TEXT);
+    INSERT INTO owner WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 30)
+        SELECT n, 'Name ' || n, CASE WHEN n % 10 = 0 THEN 'private' ELSE 'public' END FROM n;
+    INSERT INTO call SELECT id, 'n' || id FROM owner;",
+    "CREATE TABLE person (pid INTEGER PRIMARY KEY, name TEXT);
+    CREATE TABLE contact (pid INTEGER PRIMARY KEY, num TEXT);",
+];
+const JOINED_MANIFEST: &str = r#"
+context = "items"
+[[mapping]]
+table = "person"
+key = ["pid"]
+columns = ["pid", "name"]
+from = "owner"
+from_key = ["id"]
+select = "SELECT o.id, o.name FROM source.owner AS o WHERE o.kind = 'public' AND {keys o.id}"
+[[mapping]]
+table = "contact"
+key = ["pid"]
+columns = ["pid", "num"]
+from = "owner"
+from_key = ["id"]
+select = '''
+SELECT c.owner_id, c.num FROM source.owner AS o JOIN source.call AS c ON c.owner_id = o.id
+WHERE o.kind = 'public' AND {keys o.id}'''
+[[mapping.join]]
+table = "call"
+columns = ["owner_id"]
+[[inverse]]
+table = "owner"
+key = ["id"]
+columns = ["id", "name"]
+from = "person"
+from_key = ["pid"]
+select = "SELECT p.pid, p.name FROM person AS p WHERE {keys p.pid}"
+[[inverse]]
+table = "call"
+key = ["owner_id"]
+columns = ["owner_id", "num"]
+from = "contact"
+from_key = ["pid"]
+select = "SELECT c.pid, c.num FROM contact AS c WHERE {keys c.pid}"
+"#;
+const EVERYBODY: &str = "DELETE FROM contact; DELETE FROM person";
+
+fn joined(engine: Engine) -> World {
+    let world = copied_there(engine, JOINED, JOINED_MANIFEST);
+    assert_eq!(world.query(End::Target, "SELECT count(*) FROM contact"), ["27"]);
+    world
+}
+
+fn expect_private_rows_alone(world: &World, case: &str) {
+    let left = ["SELECT id FROM owner ORDER BY id", "SELECT owner_id FROM call ORDER BY owner_id"]
+        .map(|sql| world.query(End::Source, sql).join(" "));
+    assert_eq!(left, ["10 20 30", "10 20 30"], "{:?}: {case}", world.engine);
+    world.migrate(&["verify", "items", "--back"]).expect_code(0);
+}
+
+#[test]
+fn rows_that_the_service_deleted_go_whatever_went_before_them() {
+    for engine in Engine::BOTH {
+        let followed = || {
+            let world = joined(engine);
+            world.migrate(&["capture", "install", "items", "--back"]).expect_code(0);
+            world.migrate(&[&BACK[..], &["--adopt"]].concat()).expect_code(0);
+            world
+        };
+        let world = followed();
+        world.run_sql(End::Target, EVERYBODY);
+        for point in ["catch_up_piece:2", "catch_up_piece:9"] {
+            world.start_with(&BACK, point).finish().expect_abort(point);
+        }
+        world.migrate(&BACK).expect_code(0);
+        expect_private_rows_alone(&world, "deleted at once, with deaths between the pieces");
+
+        let world = followed();
+        world.run_sql(End::Target, "DELETE FROM person");
+        world.migrate(&BACK).expect_code(0);
+        world.run_sql(End::Target, "DELETE FROM contact");
+        world.migrate(&BACK).expect_code(0);
+        expect_private_rows_alone(&world, "deleted one after the other");
+
+        if engine == Engine::Postgres {
+            let world = followed();
+            world.run_sql(End::Target, "TRUNCATE person, contact");
+            world.migrate(&BACK).expect_code(0);
+            expect_private_rows_alone(&world, "both emptied");
+        }
+    }
+}
+
+#[test]
+fn rows_deleted_before_capture_of_the_way_back_are_found_and_repaired() {
+    for engine in Engine::BOTH {
+        let world = joined(engine);
+        world.run_sql(End::Target, EVERYBODY);
+        world.migrate(&["capture", "install", "items", "--back"]).expect_code(0);
+        world.migrate(&[&BACK[..], &["--adopt"]].concat()).expect_code(0);
+        world.migrate(&["verify", "items", "--back"]).expect_code(1).expect_words(&["54 extra"]);
+        world.migrate(&["repair", "items", "--back"]).expect_code(0);
+        expect_private_rows_alone(&world, "deleted before capture, and repaired");
+    }
+}
+
+#[test]
+fn a_row_that_never_went_there_stays_though_a_joined_table_named_its_key() {
+    for engine in Engine::BOTH {
+        let looked_up = "keys = \"SELECT pid FROM person WHERE {values pid}\"\n";
+        assert!(MANIFEST.contains(looked_up));
+        let world = copied(engine, &MANIFEST.replace(looked_up, ""));
+        world.migrate(&[&BACK[..], &["--adopt"]].concat()).expect_code(0);
+        let before = owners(&world);
+        let unowned = "INSERT INTO phone VALUES (10, 'home', 'x'); DELETE FROM phone WHERE pid = 10";
+        world.run_sql(End::Target, unowned);
+        world.migrate(&BACK).expect_code(0);
+        assert_eq!(owners(&world), before, "{engine:?}");
+    }
+}
+
+const STAFF: [&str; 2] = [
+    "CREATE TABLE employee (id INTEGER PRIMARY KEY, name TEXT, boss INTEGER, boss_name TEXT);
+    INSERT INTO employee VALUES (1, 'Ann', NULL, NULL), (2, 'Bob', 1, 'Ann'), (3, 'Cid', 2, 'Bob');",
+    "CREATE TABLE worker (id INTEGER PRIMARY KEY, name TEXT, boss INTEGER);",
+];
+const STAFF_MANIFEST: &str = r#"
+context = "items"
+[[mapping]]
+table = "worker"
+key = ["id"]
+columns = ["id", "name", "boss"]
+from = "employee"
+from_key = ["id"]
+select = "SELECT e.id, e.name, e.boss FROM source.employee AS e WHERE {keys e.id}"
+[[inverse]]
+table = "employee"
+key = ["id"]
+columns = ["id", "name", "boss", "boss_name"]
+from = "worker"
+from_key = ["id"]
+select = "SELECT w.id, w.name, w.boss, b.name FROM worker AS w LEFT JOIN worker AS b ON b.id = w.boss WHERE {keys w.id}"
+[[inverse.join]]
+table = "worker"
+columns = ["id"]
+keys = "SELECT id FROM worker WHERE {values boss}"
+"#;
+
+#[test]
+fn an_inverse_that_reads_rows_of_other_keys_loses_no_change_of_theirs() {
+    for engine in Engine::BOTH {
+        let world = copied_there(engine, STAFF, STAFF_MANIFEST);
+        world.migrate(&["capture", "install", "items", "--back"]).expect_code(0);
+        let words =
+            ["every row of employee is written as the inverse makes it", "rows of worker with others"];
+        world.migrate(&["plan", "items", "--back"]).expect_code(0).expect_words(&words);
+        world.migrate(&[&BACK[..], &["--adopt"]].concat()).expect_code(0);
+        world.run_sql(End::Target, "UPDATE worker SET name = 'Eve' WHERE id = 1");
+        world.migrate(&BACK).expect_code(0);
+        let employees = world.query(End::Source, "SELECT name, boss_name FROM employee ORDER BY id");
+        assert_eq!(employees, ["Eve|NULL", "Bob|Eve", "Cid|Bob"], "{engine:?}");
+        world.migrate(&["verify", "items", "--back"]).expect_code(0);
     }
 }

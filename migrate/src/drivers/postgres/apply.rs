@@ -27,7 +27,7 @@ pub(super) fn apply(
     batch: &Batch<CopyRows>,
 ) -> Result<Outcome<CopyRows>, MigrateError> {
     let staged = Staged::of(mapping, shape);
-    connection.transaction(&staged.opening(), |connection| {
+    connection.transaction(&staged.opening(guard.stream()), |connection| {
         shape.check_target(connection)?;
         match guard {
             Guard::Claim(claim) => {
@@ -77,7 +77,7 @@ fn write(connection: &mut Connection, staged: &Staged<'_>) -> Result<End<Outcome
     match written {
         Err(example) => {
             let found = collisions::of_uniques(connection, staged, Holders::OutsideTheBatch)?;
-            Ok(collides(found.unwrap_or(Collision { holders: CopyRows::default(), example })))
+            Ok(found.map_or(End::RollBack(Outcome::Collides { holders: None, example }), collides))
         }
         Ok(rows) => {
             let deferrable = staged.shape.target.uniques.iter().any(|unique| unique.deferrable);
@@ -93,7 +93,7 @@ fn write(connection: &mut Connection, staged: &Staged<'_>) -> Result<End<Outcome
 
 fn collides(collision: Collision) -> End<Outcome<CopyRows>> {
     let Collision { holders, example } = collision;
-    End::RollBack(Outcome::Collides { holders, example })
+    End::RollBack(Outcome::Collides { holders: Some(holders), example })
 }
 
 /// Runs statements; if a unique value is in the way, takes them back and says what the server said.
@@ -224,7 +224,9 @@ fn by_removal(staged: &Staged<'_>) -> Vec<String> {
         .zip(&values)
         .map(|(column, value)| format!("{} = {value}", sql::name(column)))
         .collect();
-    let writable = sql::names("", &shape.target.writable);
+    let writable = shape.target.attributes.iter().filter(|attribute| !attribute.generated);
+    let writable: Vec<&String> = writable.map(|attribute| &attribute.name).collect();
+    let writable = sql::names("", &writable);
     let mut statements = vec![
         format!(
             "CREATE TEMP TABLE {saved} ON COMMIT DROP AS SELECT t.* FROM {table} t WHERE ({key}) IN \

@@ -38,6 +38,31 @@ pub(super) fn prepare(connection: &mut Connection) -> Result<(), MigrateError> {
     Ok(())
 }
 
+/// Refuses a table that was dropped and made again since the stream began to fill it: what is recorded as copied is not in it.
+pub(super) fn needs_same_table(
+    connection: &mut Connection,
+    stream: &Stream,
+    table: &str,
+) -> Result<(), MigrateError> {
+    let name = value(&stream.name);
+    let same = connection.text(&format!(
+        "INSERT INTO banyan.note AS n VALUES ({name}, {}, {table}::regclass::oid::text) ON CONFLICT (stream, name) DO UPDATE \
+         SET text = CASE WHEN EXISTS (SELECT FROM banyan.stream s WHERE s.name = {name}) THEN n.text ELSE EXCLUDED.text END \
+         RETURNING (text = {table}::regclass::oid::text)::int",
+        value(&format!("oid of {table}")),
+        table = value(table)
+    ))?;
+    if same.as_deref() == Some("1") {
+        return Ok(());
+    }
+    Err(MigrateError::refused(
+        format!(
+            "{table} is not the table that was filled, but one made anew since: what was copied is not in it"
+        ),
+        format!("run `{} --again`, then `{}`", stream.command("backfill"), stream.command("run")),
+    ))
+}
+
 /// Makes a mapping's key map: which target keys each source key has.
 pub(super) fn prepare_key_map(
     connection: &mut Connection,

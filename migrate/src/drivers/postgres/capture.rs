@@ -1,7 +1,7 @@
 //! Capture: triggers that log which rows changed, into one table per captured table.
 //!
-//! Invariants: the triggers fire always, whatever role or replication setting the writer has, and only the applier's own
-//! mark keeps them silent; what they write needs no permission of the writer. One small INSERT per change is all they do.
+//! Invariants: the triggers fire always, whatever role or replication setting the writer has, and only the mark of
+//! the stream of the other direction keeps them silent; what they write needs no permission of the writer. One small INSERT per change is all they do.
 
 use std::thread;
 use std::time::Duration;
@@ -17,8 +17,10 @@ use crate::engine::Stream;
 use crate::engine::driver::CaptureState;
 use crate::error::MigrateError;
 
-/// Keeps capture silent in the transaction that it is set in.
-pub(super) const SILENT: &str = "SET LOCAL banyan.applier = 'on'";
+/// Keeps the capture of the other direction silent in the transaction in which a stream writes.
+pub(super) fn silenced(writer: &str) -> String {
+    format!("SET LOCAL banyan.silenced = {}", sql::value(&Stream::opposite(writer)))
+}
 
 /// How often a lock is tried before the engine hears of it, and the pause between, in which the writers that queued up behind
 /// the request go on.
@@ -45,6 +47,8 @@ pub(super) struct Captured {
     /// The log's name.
     pub(super) log: String,
     tag: String,
+    /// The stream that it is captured for, as a literal.
+    stream: String,
 }
 
 /// The name of a table's log.
@@ -64,7 +68,7 @@ impl Captured {
         let names = connection.all_qualified(&tables)?;
         let one = |((table, columns), name): ((String, Vec<String>), String)| {
             let (tag, log) = (tag(&stream.name, &table), log_name(&stream.name, &table));
-            Self { name, columns, log, tag }
+            Self { name, columns, log, tag, stream: sql::value(&stream.name) }
         };
         Ok(captured.into_iter().zip(names).map(one).collect())
     }
@@ -92,7 +96,7 @@ impl Captured {
     /// Every name in them is written with its schema, operators included, so the writer's `search_path` decides nothing.
     /// Setting one for the function's time would cost a tenth of a small transaction, each time.
     fn functions(&self, connection: &mut Connection) -> Result<String, MigrateError> {
-        let Self { tag, log, .. } = self;
+        let Self { tag, log, stream, .. } = self;
         let columns = sql::numbered("c", self.columns.len());
         let insert =
             |columns: &str, values: &str| format!("INSERT INTO {log} ({columns}) VALUES ({values});");
@@ -103,7 +107,7 @@ impl Captured {
             format!(
                 "CREATE OR REPLACE FUNCTION banyan.{kind}_{tag}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
                  AS $banyan$ BEGIN \
-                 IF pg_catalog.current_setting('banyan.applier', true) OPERATOR(pg_catalog.=) 'on' \
+                 IF pg_catalog.current_setting('banyan.silenced', true) OPERATOR(pg_catalog.=) {stream} \
                  THEN RETURN NULL; END IF; {statements} RETURN NULL; END $banyan$"
             )
         };

@@ -2,6 +2,8 @@
 //!
 //! Invariant: whatever the engine could not keep right is refused here, before a row is written.
 
+use serde::Deserialize;
+
 use super::connection::{Connection, column};
 use super::fingerprint::tree;
 use super::sql;
@@ -17,13 +19,13 @@ pub(super) struct TargetTable {
     pub(super) name: String,
     /// The mapping's columns.
     pub(super) columns: Vec<Type>,
-    /// Every column that can be written.
-    pub(super) writable: Vec<String>,
+    /// Every column of it.
+    pub(super) attributes: Vec<Attribute>,
     /// Whether a unique index over exactly the key can decide an ON CONFLICT; one that is deferrable cannot.
     pub(super) arbiter: bool,
     /// Unique indexes and exclusion constraints beside the key's, those that only a partition has among them.
     pub(super) uniques: Vec<Unique>,
-    /// Changes with the columns and their types.
+    /// Changes with the columns and their types, and with the triggers that fire for the applier.
     pub(super) signature: String,
     /// Whether the table is an ordinary one, whose indexes can be dropped and built again.
     pub(super) ordinary: bool,
@@ -39,25 +41,74 @@ pub(super) struct Unique {
     /// Which of the table's rows are kept there; nothing: all.
     pub(super) kept: Option<String>,
     /// Its columns and expressions.
-    pub(super) parts: Vec<String>,
-    /// By which operators two rows exclude each other; none: by being equal.
-    pub(super) operators: Vec<String>,
+    pub(super) parts: Vec<Part>,
+    /// Whether it is an exclusion constraint's, whose values exclude others than their equals.
+    pub(super) excludes: bool,
     /// Its condition.
     pub(super) condition: Option<String>,
     /// Whether it is checked at commit or at a statement's end; by a trigger, that is, which does not fire for the applier.
     pub(super) deferrable: bool,
-    /// Whether only filled columns decide it.
-    pub(super) filled: bool,
+    /// The columns that decide it.
+    pub(super) attributes: Vec<String>,
+}
+
+/// A column or an expression of a unique index.
+#[derive(Debug, Clone, Deserialize)]
+pub(super) struct Part {
+    /// As the catalogue prints it.
+    text: String,
+    /// By which operator two rows exclude each other, with its schema: `=` alone would be found by the `search_path`.
+    pub(super) operator: String,
+    /// The collation of an expression, or one that is not the column's.
+    collation: Option<String>,
+    /// Whether NULL is equal to NULL.
+    nulls_equal: bool,
+}
+
+impl Part {
+    /// SQL for its value in a row.
+    pub(super) fn value(&self) -> String {
+        format!("({})", self.text)
+    }
+
+    /// SQL that has an expression compared as the index does.
+    pub(super) fn collated(&self, expression: &str) -> String {
+        match &self.collation {
+            Some(collation) => format!("{expression} COLLATE {collation}"),
+            None => expression.to_owned(),
+        }
+    }
+}
+
+/// Whether rows with NULL in one of these parts exclude each other.
+pub(super) fn nulls_are_equal(parts: &[Part]) -> bool {
+    parts.iter().any(|part| part.nulls_equal)
+}
+
+/// SQL that groups rows which exclude each other, and a condition: a row excludes others at all.
+pub(super) fn grouping(parts: &[Part]) -> (String, String) {
+    let values: Vec<String> = parts.iter().map(Part::value).collect();
+    let collated = parts.iter().zip(&values).map(|(part, value)| part.collated(value));
+    let condition = match nulls_are_equal(parts) {
+        true => "TRUE".to_owned(),
+        false => format!("num_nulls({}) = 0", values.join(", ")),
+    };
+    (collated.collect::<Vec<_>>().join(", "), condition)
 }
 
 impl Unique {
     /// Whether it is over exactly the mapping's key.
     pub(super) fn is_key_of(&self, mapping: &Mapping) -> bool {
         let mut key: Vec<String> = mapping.key.iter().map(|column| sql::name(column)).collect();
-        let mut parts: Vec<String> = self.parts.iter().map(|part| sql::name(&unquote(part))).collect();
+        let mut parts: Vec<String> = self.parts.iter().map(|part| sql::name(&unquote(&part.text))).collect();
         key.sort_unstable();
         parts.sort_unstable();
-        self.condition.is_none() && self.kept.is_none() && self.operators.is_empty() && key == parts
+        self.condition.is_none() && self.kept.is_none() && !self.excludes && key == parts
+    }
+
+    /// Whether the mapping fills all that decides it.
+    pub(super) fn is_filled_by(&self, mapping: &Mapping) -> bool {
+        self.attributes.iter().all(|column| mapping.columns.contains(column))
     }
 
     /// A condition on a row of the table: it has an entry in this index.
@@ -69,14 +120,28 @@ impl Unique {
 }
 
 /// A column as the catalogue knows it.
+#[derive(Debug, Clone)]
 pub(super) struct Attribute {
     pub(super) name: String,
     pub(super) oid: u32,
-    generated: bool,
+    pub(super) generated: bool,
     always: bool,
     not_null: bool,
     /// A row without a value for it is refused.
     required: bool,
+    /// Its type, with what limits its values.
+    declared: String,
+    collation: Option<String>,
+    /// What its database computes where nobody gives a value. Never a sequence's next number, which no row has yet.
+    pub(super) computed: Option<String>,
+}
+
+impl Attribute {
+    /// SQL for an expression as it is once the column holds it.
+    pub(super) fn stored(&self, expression: &str) -> String {
+        let collation = self.collation.as_ref().map(|name| format!(" COLLATE {name}"));
+        format!("({expression})::{}{}", self.declared, collation.unwrap_or_default())
+    }
 }
 
 /// Reads it.
@@ -85,31 +150,37 @@ pub(super) fn target_table(
     mapping: &Mapping,
 ) -> Result<TargetTable, MigrateError> {
     let name = connection.qualified(&mapping.table)?;
-    let regclass = format!("{}::regclass", sql::value(&name));
+    let regclass = table(&name);
     let kind = check_kind(connection, &name, &regclass)?;
     let attributes = attributes(connection, &regclass)?;
     let filled = filled(&name, mapping, &attributes)?;
     let oids: Vec<u32> = filled.iter().map(|attribute| attribute.oid).collect();
     let columns = Type::look_up(connection, &oids)?;
     refuse_always_triggers(connection, &name, &regclass)?;
-    let mut uniques = uniques(connection, &name, mapping)?;
+    let mut uniques = uniques(connection, &name)?;
     check_key_index(&name, mapping, &uniques)?;
     let arbiter = uniques.iter().any(|unique| unique.is_key_of(mapping) && !unique.deferrable);
-    uniques.retain(|unique| !unique.is_key_of(mapping));
-    let writable =
-        attributes.iter().filter(|attribute| !attribute.generated).map(|attribute| attribute.name.clone());
-    let writable = writable.collect();
+    // An index of another collation may hold keys equal that are none.
+    uniques.retain(|unique| {
+        !unique.is_key_of(mapping) || unique.parts.iter().any(|part| part.collation.is_some())
+    });
     let signature = connection.text(&signature(&name))?.unwrap_or_default();
-    Ok(TargetTable { name, signature, columns, writable, arbiter, uniques, ordinary: kind == "r" })
+    Ok(TargetTable { name, signature, columns, attributes, arbiter, uniques, ordinary: kind == "r" })
 }
 
-/// A query for what changes with a table's columns and their types.
+/// A query for what changes with a table's columns and their types, and with the triggers that fire for the applier.
 pub(super) fn signature(name: &str) -> String {
     format!(
-        "SELECT md5(string_agg(concat_ws(':', attname, atttypid, atttypmod, attgenerated, attidentity), ',' \
-           ORDER BY attnum)) FROM pg_attribute WHERE attrelid = {}::regclass AND attnum > 0 AND NOT attisdropped",
-        sql::value(name)
+        "SELECT md5(concat_ws('/', (SELECT string_agg(concat_ws(':', attname, atttypid, atttypmod, attgenerated, attidentity), \
+             ',' ORDER BY attnum) FROM pg_attribute WHERE attrelid = {table} AND attnum > 0 AND NOT attisdropped), \
+           (SELECT string_agg(t.oid::text, ',' ORDER BY t.oid) FROM {})))",
+        always_triggers(&table(name)),
+        table = table(name)
     )
+}
+
+fn table(name: &str) -> String {
+    format!("{}::regclass", sql::value(name))
 }
 
 /// A table's columns.
@@ -119,7 +190,11 @@ pub(super) fn attributes(
 ) -> Result<Vec<Attribute>, MigrateError> {
     let rows = connection.rows(&format!(
         "SELECT attname, atttypid, (attgenerated <> '')::int, (attidentity = 'a')::int, attnotnull::int, \
-           (attnotnull AND attidentity = '' AND NOT atthasdef)::int \
+           (attnotnull AND attidentity = '' AND NOT atthasdef)::int, format_type(atttypid, atttypmod), \
+           (SELECT format('%I.%I', n.nspname, c.collname) FROM pg_collation c JOIN pg_namespace n \
+             ON n.oid = c.collnamespace WHERE c.oid = attcollation), \
+           (SELECT e.text FROM pg_attrdef d CROSS JOIN pg_get_expr(d.adbin, d.adrelid) e(text) \
+             WHERE d.adrelid = attrelid AND d.adnum = attnum AND e.text !~ '^nextval\\(') \
          FROM pg_attribute WHERE attrelid = {regclass} AND attnum > 0 AND NOT attisdropped ORDER BY attnum"
     ))?;
     let read = |row| Attribute {
@@ -129,6 +204,9 @@ pub(super) fn attributes(
         always: row.get(3) == Some("1"),
         not_null: row.get(4) == Some("1"),
         required: row.get(5) == Some("1"),
+        declared: column(row, 6).to_owned(),
+        collation: row.get(7).map(str::to_owned),
+        computed: row.get(8).map(str::to_owned),
     };
     Ok(rows.iter().map(read).collect())
 }
@@ -244,49 +322,66 @@ pub(super) fn check_kind(
     }
 }
 
-/// Triggers that fire even for the applier would change what it writes.
+/// Triggers that fire even for the applier, on the table or on one of its partitions, which are written to through it.
+fn always_triggers(regclass: &str) -> String {
+    format!(
+        "pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid \
+         WHERE (t.tgrelid = {regclass} OR t.tgrelid IN (SELECT relid FROM pg_partition_tree({regclass}))) \
+         AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') \
+         AND p.pronamespace <> coalesce(to_regnamespace('banyan')::oid, 0)"
+    )
+}
+
+/// They would change what it writes.
 pub(super) fn refuse_always_triggers(
     connection: &mut Connection,
     name: &str,
     regclass: &str,
 ) -> Result<(), MigrateError> {
-    let found = connection.texts(&format!(
-        "SELECT t.tgname FROM pg_trigger t JOIN pg_proc p ON p.oid = t.tgfoid \
-         WHERE t.tgrelid = {regclass} AND NOT t.tgisinternal AND t.tgenabled IN ('A', 'R') \
-         AND p.pronamespace <> coalesce(to_regnamespace('banyan')::oid, 0)"
+    let found = connection.rows(&format!(
+        "SELECT quote_ident(t.tgname), t.tgrelid::regclass FROM {} ORDER BY t.oid",
+        always_triggers(regclass)
     ))?;
     let Some(first) = found.first() else { return Ok(()) };
+    let names: Vec<&str> = found.iter().map(|row| column(row, 0)).collect();
     Err(MigrateError::refused(
-        format!("the triggers {} of {name} fire for replicated rows, too", found.join(", ")),
-        format!("ALTER TABLE {name} ENABLE TRIGGER {} (without ALWAYS or REPLICA)", sql::name(first)),
+        format!("the triggers {} of {name} fire for replicated rows, too", names.join(", ")),
+        format!(
+            "ALTER TABLE {} ENABLE TRIGGER {} (without ALWAYS or REPLICA); what it changed meanwhile `migrate verify` finds",
+            column(first, 1),
+            column(first, 0)
+        ),
     ))
 }
 
-/// A condition: the index `i` uses the column `a`.
-pub(super) const USED: &str = "a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d \
-    WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum))";
+/// What decides the index `i`, part by part. What an older server does not know of an index, JSON does not either.
+pub(super) const PARTS: &str = "(SELECT json_agg(json_build_object( \
+    'text', pg_get_indexdef(i.indexrelid, at, false), \
+    'operator', coalesce((SELECT format('OPERATOR(%I.%s)', n.nspname, o.oprname) FROM pg_operator o \
+      JOIN pg_namespace n ON n.oid = o.oprnamespace WHERE o.oid = coalesce( \
+        (SELECT x.conexclop[at] FROM pg_constraint x WHERE x.conindid = i.indexrelid AND x.conexclop IS NOT NULL), \
+        (SELECT m.amopopr FROM pg_opclass f JOIN pg_amop m ON m.amopfamily = f.opcfamily AND m.amopstrategy = 3 \
+           AND m.amoppurpose = 's' AND m.amoplefttype = f.opcintype AND m.amoprighttype = f.opcintype \
+         WHERE f.oid = i.indclass[at - 1]))), '='), \
+    'collation', (SELECT format('%I.%I', n.nspname, l.collname) FROM pg_collation l \
+      JOIN pg_namespace n ON n.oid = l.collnamespace WHERE l.oid = i.indcollation[at - 1] AND l.oid IS DISTINCT FROM \
+        (SELECT a.attcollation FROM pg_attribute a WHERE a.attrelid = i.indrelid AND a.attnum = i.indkey[at - 1])), \
+    'nulls_equal', coalesce((to_jsonb(i) ->> 'indnullsnotdistinct')::boolean, false)) ORDER BY at) \
+    FROM generate_series(1, i.indnkeyatts) at)";
+
+/// The columns that the index `i` uses.
+pub(super) const USED: &str = "(SELECT json_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = i.indrelid \
+    AND a.attnum > 0 AND (a.attnum = ANY (i.indkey) OR EXISTS (SELECT FROM pg_depend d \
+      WHERE d.objid = i.indexrelid AND d.refobjid = i.indrelid AND d.refobjsubid = a.attnum)))";
 
 /// A table's unique indexes and exclusion constraints, each once: a partition's is its own only where no table above has it.
 /// Those that loading has dropped for a while are among them.
-pub(super) fn uniques(
-    connection: &mut Connection,
-    name: &str,
-    mapping: &Mapping,
-) -> Result<Vec<Unique>, MigrateError> {
-    let columns: Vec<String> = mapping.columns.iter().map(|column| sql::value(column)).collect();
-    let columns = columns.join(", ");
+pub(super) fn uniques(connection: &mut Connection, name: &str) -> Result<Vec<Unique>, MigrateError> {
     let mut rows = connection.rows(&format!(
-        "WITH RECURSIVE {} SELECT quote_ident(c.relname), \
-           (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
-            FROM generate_series(1, i.indnkeyatts) at), \
-           pg_get_expr(i.indpred, i.indrelid), (NOT i.indimmediate)::int, \
-           (NOT EXISTS (SELECT FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED} \
-             AND a.attname <> ALL (ARRAY[{columns}]::name[])))::int, \
+        "WITH RECURSIVE {} SELECT quote_ident(c.relname), {PARTS}, \
+           pg_get_expr(i.indpred, i.indrelid), (NOT i.indimmediate)::int, {USED}, \
            format('%I.%I', n.nspname, r.relname), \
-           CASE WHEN r.oid <> {table}::regclass THEN pg_get_partition_constraintdef(r.oid) END, \
-           (SELECT json_agg(format('OPERATOR(%I.%s)', s.nspname, o.oprname) ORDER BY e.at) FROM pg_constraint x \
-              CROSS JOIN unnest(x.conexclop) WITH ORDINALITY e(op, at) JOIN pg_operator o ON o.oid = e.op \
-              JOIN pg_namespace s ON s.oid = o.oprnamespace WHERE x.conindid = i.indexrelid AND x.contype = 'x') \
+           CASE WHEN r.oid <> {table}::regclass THEN pg_get_partition_constraintdef(r.oid) END, i.indisexclusion::int \
          FROM tree JOIN pg_index i ON i.indrelid = tree.oid JOIN pg_class c ON c.oid = i.indexrelid \
          JOIN pg_class r ON r.oid = i.indrelid JOIN pg_namespace n ON n.oid = r.relnamespace \
          WHERE (i.indisunique OR i.indisexclusion) AND i.indisvalid \
@@ -297,9 +392,7 @@ pub(super) fn uniques(
     ))?;
     if connection.holds("to_regclass('banyan.dropped') IS NOT NULL")? {
         rows.extend(connection.rows(&format!(
-            "SELECT d.name, d.parts, d.condition, d.is_deferrable::int, \
-               (NOT EXISTS (SELECT FROM json_array_elements_text(d.attributes) a(name) \
-                 WHERE a.name <> ALL (ARRAY[{columns}]::text[])))::int, d.relation, NULL, NULL \
+            "SELECT d.name, d.parts, d.condition, d.is_deferrable::int, d.attributes, d.relation, NULL, 0 \
              FROM banyan.dropped d WHERE d.relation = {} AND d.parts IS NOT NULL \
                AND to_regclass(split_part(d.relation, '.', 1) || '.' || d.name) IS NULL",
             sql::value(name)
@@ -310,10 +403,10 @@ pub(super) fn uniques(
         parts: serde_json::from_str(column(row, 1)).unwrap_or_default(),
         condition: row.get(2).map(str::to_owned),
         deferrable: row.get(3) == Some("1"),
-        filled: row.get(4) == Some("1"),
+        attributes: serde_json::from_str(column(row, 4)).unwrap_or_default(),
         relation: column(row, 5).to_owned(),
         kept: row.get(6).map(str::to_owned),
-        operators: row.get(7).and_then(|names| serde_json::from_str(names).ok()).unwrap_or_default(),
+        excludes: row.get(7) == Some("1"),
     };
     Ok(rows.iter().map(read).collect())
 }

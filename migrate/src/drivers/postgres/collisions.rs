@@ -2,6 +2,7 @@
 //!
 //! Invariant: a row is overwritten only if it belongs to the batch's keys; a row of nobody's never is.
 
+use super::catalog::{Part, Unique, nulls_are_equal};
 use super::connection::{Connection, column};
 use super::rows::CopyRows;
 use super::sql;
@@ -52,47 +53,77 @@ pub(super) fn of_uniques(
     staged: &Staged<'_>,
     holders: Holders,
 ) -> Result<Option<Collision>, MigrateError> {
-    let source = Source::of(staged);
-    let key_aliases =
-        |alias: &str| (0..staged.mapping.key.len()).map(|at| format!("{alias}.k{at}")).collect::<Vec<_>>();
-    let checked = |deferrable: bool| holders == Holders::OutsideTheBatch || deferrable;
-    for unique in
-        staged.shape.target.uniques.iter().filter(|unique| unique.filled && checked(unique.deferrable))
-    {
-        let parts = unique.parts.iter().enumerate().map(|(at, part)| format!("({part}) AS u{at}"));
-        let parts = parts.collect::<Vec<_>>().join(", ");
-        let condition = unique.covers();
-        let named = staged.mapping.columns.iter().zip(staged.values());
-        let named: Vec<String> =
-            named.map(|(column, value)| format!("{value} AS {}", sql::name(column))).collect();
-        let key: Vec<String> =
-            staged.key("").iter().enumerate().map(|(at, name)| format!("{name} AS k{at}")).collect();
-        let key = key.join(", ");
-        let equal = (0..unique.parts.len()).map(|at| {
-            let operator = unique.operators.get(at).map_or("=", String::as_str);
-            format!("t.u{at} {operator} f.u{at}")
-        });
-        let equal = equal.collect::<Vec<_>>().join(" AND ");
-        let from = format!(
-            "(SELECT {key}{carried}, {parts} FROM {} WHERE {condition}) t \
-             JOIN (SELECT {key}, {parts} FROM (SELECT {} FROM {} r) x WHERE {condition}) f \
-             ON {equal} AND NOT ({}) {} WHERE {}",
-            unique.relation,
-            named.join(", "),
-            staged.rows,
-            same(&key_aliases("t"), &key_aliases("f")),
-            source.join_numbered("t."),
-            if holders == Holders::Anyone { "TRUE".to_owned() } else { source.is_foreign(staged) },
-            carried = source.carried_columns(),
-        );
-        let values: Vec<String> = (0..unique.parts.len()).map(|at| format!("f.u{at}")).collect();
-        let example = format!("{} of {} has (%s) already", unique.name, unique.relation);
-        let found = collision(connection, &source, &from, &example, &values)?;
-        if found.is_some() {
-            return Ok(found);
+    let checked = |unique: &&Unique| holders == Holders::OutsideTheBatch || unique.deferrable;
+    for unique in staged.shape.target.uniques.iter().filter(checked) {
+        let wanted = wanted(staged, unique);
+        for nulls in null_patterns(connection, unique, &wanted)? {
+            let found = of_unique(connection, staged, holders, (unique, &wanted, &nulls))?;
+            if found.is_some() {
+                return Ok(found);
+            }
         }
     }
     Ok(None)
+}
+
+/// What the staged rows need of an index: their keys as `k0, …`, its values as `u0, …`.
+fn wanted(staged: &Staged<'_>, unique: &Unique) -> String {
+    format!(
+        "SELECT {}, {} FROM ({}) x WHERE {}",
+        numbered_as("k", staged.key("")),
+        numbered_as("u", unique.parts.iter().map(Part::value).collect()),
+        staged.stored(&unique.attributes),
+        unique.covers()
+    )
+}
+
+/// Which values of an index are NULL together in rows that exclude others, a `1` for each that is. Each pattern is a question
+/// of its own, which an index answers; one for all of them would walk the table.
+fn null_patterns(
+    connection: &mut Connection,
+    unique: &Unique,
+    wanted: &str,
+) -> Result<Vec<String>, MigrateError> {
+    if !nulls_are_equal(&unique.parts) {
+        return Ok(vec!["0".repeat(unique.parts.len())]);
+    }
+    let each: Vec<String> = (0..unique.parts.len()).map(|at| format!("num_nulls(f.u{at})")).collect();
+    connection.texts(&format!("SELECT DISTINCT concat({}) FROM ({wanted}) f", each.join(", ")))
+}
+
+fn of_unique(
+    connection: &mut Connection,
+    staged: &Staged<'_>,
+    holders: Holders,
+    (unique, wanted, nulls): (&Unique, &str, &str),
+) -> Result<Option<Collision>, MigrateError> {
+    let source = Source::of(staged);
+    let key_aliases =
+        |alias: &str| (0..staged.mapping.key.len()).map(|at| format!("{alias}.k{at}")).collect::<Vec<_>>();
+    let equal = unique.parts.iter().zip(nulls.chars()).enumerate().map(|(at, (part, null))| match null {
+        '1' => format!("t.u{at} IS NULL AND f.u{at} IS NULL"),
+        _ => format!("t.u{at} {} {}", part.operator, part.collated(&format!("f.u{at}"))),
+    });
+    let from = format!(
+        "(SELECT {}{}, {} FROM {} WHERE {}) t JOIN ({wanted}) f ON {} AND NOT ({}) {} WHERE {}",
+        numbered_as("k", staged.key("")),
+        source.carried_columns(),
+        numbered_as("u", unique.parts.iter().map(Part::value).collect()),
+        unique.relation,
+        unique.covers(),
+        equal.collect::<Vec<_>>().join(" AND "),
+        same(&key_aliases("t"), &key_aliases("f")),
+        source.join_numbered("t."),
+        if holders == Holders::Anyone { "TRUE".to_owned() } else { source.is_foreign(staged) },
+    );
+    let values: Vec<String> = (0..unique.parts.len()).map(|at| format!("f.u{at}")).collect();
+    let example = format!("{} of {} has (%s) already", unique.name, unique.relation);
+    collision(connection, &source, &from, &example, &values)
+}
+
+fn numbered_as(prefix: &str, expressions: Vec<String>) -> String {
+    let each = expressions.iter().enumerate().map(|(at, expression)| format!("{expression} AS {prefix}{at}"));
+    each.collect::<Vec<_>>().join(", ")
 }
 
 /// Where the source key of a target's row is read.

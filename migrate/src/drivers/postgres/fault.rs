@@ -32,7 +32,28 @@ pub(super) fn fault(end: &Place, error: postgres::Error) -> MigrateError {
             grant(told.message(), end.role()),
         );
     }
+    if let Some((what, remedy)) = in_the_way(told) {
+        return MigrateError::refused(format!("{place} {what}: {words}"), remedy);
+    }
     failed(format!("{place} did not do it: {words}"), error)
+}
+
+/// What somebody did to a database that a copy goes on in, and the remedy.
+fn in_the_way(told: &DbError) -> Option<(&'static str, &'static str)> {
+    let code = told.code();
+    if [SqlState::CHECK_VIOLATION, SqlState::NOT_NULL_VIOLATION, SqlState::FOREIGN_KEY_VIOLATION]
+        .contains(code)
+    {
+        return Some((
+            "does not take a row as the mapping makes it",
+            "correct the row at its source or the mapping, or drop the constraint; then `migrate run` goes on",
+        ));
+    }
+    let is_missing = [SqlState::UNDEFINED_TABLE, SqlState::INVALID_SCHEMA_NAME].contains(code);
+    (is_missing && told.message().contains("\"banyan")).then_some((
+        "has no longer what is kept there of the copy",
+        "begin anew: `migrate capture install` at the source, then `migrate backfill --again`, then `migrate run`",
+    ))
 }
 
 /// Sorts an error of connecting; what the client itself misses is in its words only.

@@ -16,8 +16,8 @@ use std::thread;
 
 use postgres::error::SqlState;
 
-use super::capture::SILENT;
-use super::catalog::USED;
+use super::capture::silenced;
+use super::catalog::{self, PARTS, USED};
 use super::chunks;
 use super::connection::{Connection, End, Place, column};
 use super::fault::{is_conflict, words};
@@ -56,7 +56,7 @@ pub(super) fn load(
     batch: &Batch<CopyRows>,
 ) -> Result<bool, MigrateError> {
     let staged = Staged::of(mapping, shape);
-    connection.transaction(&format!("{}; {NOT_SYNCED}", staged.opening()), |connection| {
+    connection.transaction(&format!("{}; {NOT_SYNCED}", staged.opening(&lease.stream)), |connection| {
         shape.check_target(connection)?;
         let done = ChunkDone { lease, rows: batch.rows.len(), hash: batch.rows.hash() };
         if connection.run(&chunks::mark_done(&done))? == 0 {
@@ -184,9 +184,7 @@ fn remember(stream: &str, tables: &[&str]) -> String {
              CASE k.contype WHEN 'p' THEN 'PRIMARY KEY' ELSE 'UNIQUE' END, c.relname, \
              CASE WHEN k.condeferred THEN ' DEFERRABLE INITIALLY DEFERRED' \
                WHEN k.condeferrable THEN ' DEFERRABLE' ELSE '' END) END, \
-           CASE WHEN i.indisunique THEN (SELECT json_agg(pg_get_indexdef(i.indexrelid, at, false) ORDER BY at) \
-             FROM generate_series(1, i.indnkeyatts) at) END, pg_get_expr(i.indpred, i.indrelid), \
-           (SELECT json_agg(a.attname) FROM pg_attribute a WHERE a.attrelid = i.indrelid AND {USED}), NOT i.indimmediate \
+           CASE WHEN i.indisunique THEN {PARTS} END, pg_get_expr(i.indpred, i.indrelid), {USED}, NOT i.indimmediate \
          FROM pg_index i JOIN pg_class c ON c.oid = i.indexrelid \
          LEFT JOIN pg_constraint k ON k.conindid = i.indexrelid AND k.conrelid = i.indrelid AND k.contype IN ('p', 'u') \
          WHERE i.indrelid IN ({tables}) AND NOT i.indisexclusion AND NOT i.indisreplident AND NOT i.indisclustered \
@@ -292,20 +290,21 @@ pub(super) fn check(connection: &mut Connection, stream: &Stream) -> Result<Vec<
 fn build(connection: &mut Connection, stream: &Stream, name: &str) -> Result<(), MigrateError> {
     let this = format!("stream = {} AND name = {}", value(&stream.name), value(name));
     let rows = connection.rows(&format!(
-        "SELECT build, relation, (SELECT string_agg(part, ', ') FROM json_array_elements_text(parts) part), \
-           coalesce(condition, 'TRUE') FROM banyan.dropped WHERE {this}"
+        "SELECT build, relation, parts, coalesce(condition, 'TRUE') FROM banyan.dropped WHERE {this}"
     ))?;
     let Some(row) = rows.first() else { return Ok(()) };
     let (build, relation) = (column(row, 0), column(row, 1));
     let Err(error) = connection.try_run(build) else { return Ok(()) };
     let (Some(parts), true) = (row.get(2), is_conflict(&error)) else { return Err(connection.fault(error)) };
+    let (parts, counts) = catalog::grouping(&serde_json::from_str::<Vec<_>>(parts).unwrap_or_default());
     tracing::info!(
         "values of {relation} moved while it was loaded; its rows are copied anew beside catch-up"
     );
+    let silenced = silenced(&stream.name);
     connection.run(&format!(
-        "BEGIN; SET LOCAL session_replication_role = replica; {SILENT}; \
+        "BEGIN; SET LOCAL session_replication_role = replica; {silenced}; \
          DELETE FROM {relation} WHERE ctid IN (SELECT at FROM (SELECT ctid AS at, count(*) OVER (PARTITION BY {parts}) AS times \
-           FROM {relation} WHERE num_nulls({parts}) = 0 AND ({})) d WHERE times > 1); \
+           FROM {relation} WHERE {counts} AND ({})) d WHERE times > 1); \
          UPDATE banyan.dropped SET doubled = true WHERE {this}; COMMIT",
         column(row, 3)
     ))?;

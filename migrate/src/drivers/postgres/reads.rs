@@ -6,7 +6,8 @@ use super::connection::{Connection, column};
 use super::sql;
 use crate::engine::Mapping;
 use crate::engine::compare::TableRead;
-use crate::engine::soundness::{needs_joins, not_the_same};
+use crate::engine::select_text::reads_clock;
+use crate::engine::soundness::{goes_by_key, needs_joins, not_the_same};
 use crate::error::MigrateError;
 
 /// The view, and all views below it.
@@ -49,11 +50,17 @@ impl Reads {
 
     /// Refuses what could not be followed, or not compared.
     pub(super) fn check(&self, mapping: &Mapping) -> Result<(), MigrateError> {
-        needs_joins(mapping, &self.tables)?;
         match self.changing.first() {
-            Some((function, remedy)) => Err(not_the_same(mapping, function, remedy)),
-            None => Ok(()),
+            Some((function, remedy)) => return Err(not_the_same(mapping, function, remedy)),
+            // The server reads the clock once, when it reads the text, and its view holds what it read.
+            None if reads_clock(&mapping.select) => {
+                let clock = "for 'now', 'today' or their like as a time";
+                return Err(not_the_same(mapping, clock, "take it out of the select"));
+            }
+            None => {}
         }
+        goes_by_key(mapping)?;
+        needs_joins(mapping, &self.tables)
     }
 }
 
@@ -78,7 +85,8 @@ fn tables(connection: &mut Connection) -> Result<Vec<TableRead>, MigrateError> {
 }
 
 /// Volatile functions, those that read the clock or the session, and CURRENT_TIMESTAMP and its like, which the tree of a rule
-/// holds as a kind of node of their own. Operators, aggregates and casts are functions as well.
+/// holds as a kind of node of their own. Operators, aggregates and casts are functions as well. Columns that every table has
+/// are numbered below zero; `tableoid`, -6, says which partition a row is of.
 fn changing(connection: &mut Connection) -> Result<Vec<(String, String)>, MigrateError> {
     let rows = connection.rows(&format!(
         "{SEEN}, rule(tree) AS (SELECT w.ev_action::text FROM seen s JOIN pg_rewrite w ON w.ev_class = s.oid), \
@@ -90,9 +98,14 @@ fn changing(connection: &mut Connection) -> Result<Vec<(String, String)>, Migrat
          FROM called c JOIN pg_proc p ON p.oid = c.oid \
          WHERE p.provolatile = 'v' OR (p.pronamespace = 'pg_catalog'::regnamespace AND (p.proname IN ('now', \
              'statement_timestamp', 'transaction_timestamp', 'current_setting', 'pg_backend_pid') \
+           OR p.proname ~ '^(txid|pg_current)_' \
            OR p.proname = 'age' AND p.pronargs = 1 AND p.prorettype = 'interval'::regtype)) \
          UNION ALL SELECT 'CURRENT_TIMESTAMP or its like', 'take it out of the select' \
-         WHERE EXISTS (SELECT FROM rule WHERE strpos(tree, '{{SQLVALUEFUNCTION') > 0)"
+         WHERE EXISTS (SELECT FROM rule WHERE strpos(tree, '{{SQLVALUEFUNCTION') > 0) \
+         UNION ALL SELECT 'for ctid, xmin or their like', 'take it out of the select: only the row''s place is in it, or who wrote it' \
+         WHERE EXISTS (SELECT FROM rule WHERE tree ~ ':varattno -[1-5] ') \
+         UNION ALL SELECT 'TABLESAMPLE', 'take it out of the select' \
+         WHERE EXISTS (SELECT FROM rule WHERE strpos(tree, '{{TABLESAMPLECLAUSE') > 0)"
     ))?;
     Ok(rows.iter().map(|row| (column(row, 0).to_owned(), column(row, 1).to_owned())).collect())
 }

@@ -157,7 +157,8 @@ impl Shape {
         sources.chain(columns).collect::<Vec<_>>().join(", ")
     }
 
-    /// Sees to it that the target's columns are still those of this shape; the caller holds a lock on the table.
+    /// Sees to it that the target's columns are still those of this shape, and that nobody's triggers have come to fire for
+    /// the applier; the caller holds a lock on the table that keeps both as they are.
     pub(super) fn check_target(&self, target: &mut Connection) -> Result<(), MigrateError> {
         let now = target.text(&super::catalog::signature(&self.target.name))?;
         if now.as_deref() == Some(self.target.signature.as_str()) {

@@ -15,7 +15,8 @@ use super::shape::{Shape, Shapes};
 use super::{capture, fingerprint, privileges, sql};
 use crate::engine::driver::{CaptureState, TableShape};
 use crate::engine::{
-    Batch, Bound, Bounded, Dirty, KeyRange, Mapping, Position, Rows as _, Source, Stream, TooMuch, Touched,
+    Batch, Bound, Bounded, Dirty, Joining, KeyRange, Mapping, Position, Rows as _, Source, Stream, TooMuch,
+    Touched,
 };
 use crate::error::MigrateError;
 
@@ -94,6 +95,24 @@ impl PostgresSource {
         };
         since.same_server(&identity)?;
         Ok(since.not_seen("l.xid"))
+    }
+
+    /// A condition on the key `m`: the root holds it, or it has a log row that `since` did not see.
+    fn accounted_for(
+        &mut self,
+        mapping: &Mapping,
+        shape: &Shape,
+        since: &Position,
+    ) -> Result<String, MigrateError> {
+        let condition = self.not_seen(since)?;
+        let span = self.span(condition)?;
+        let (whole, logged) = (span.whole(mapping), span.keys(mapping, shape)?);
+        let types = shape.root_types.iter().enumerate();
+        let key: Vec<String> = types.map(|(at, kind)| format!("m.k{at}::{}", kind.name)).collect();
+        let held = shape.root_key.iter().zip(&key).map(|(column, key)| format!("root.{column} = {key}"));
+        let (held, key) = (held.collect::<Vec<_>>().join(" AND "), key.join(", "));
+        let root = &shape.root;
+        Ok(format!("EXISTS (SELECT FROM {root} root WHERE {held}) OR ({whole}) OR ({key}) IN ({logged})"))
     }
 
     /// An empty table for the mapping's keys, of the root's types.
@@ -320,27 +339,21 @@ impl Source for PostgresSource {
         mapping: &Mapping,
         batch: &Batch<CopyRows>,
         more: &CopyRows,
-        since: &Position,
+        joining: Joining<'_>,
     ) -> Result<Option<Batch<CopyRows>>, MigrateError> {
         let shape = self.shapes.of(mapping)?;
-        let condition = self.not_seen(since)?;
+        let joins = match joining {
+            Joining::AccountedFor(since) => self.accounted_for(mapping, &shape, since)?,
+            Joining::All => "TRUE".to_owned(),
+        };
         let given = self.give(&shape, "given", &batch.keys)?;
         let more = self.give(&shape, "more", more)?;
         let count = shape.root_key.len();
-        let span = self.span(condition)?;
-        let (whole, logged) = (span.whole(mapping), span.keys(mapping, &shape)?);
-        let types = shape.root_types.iter().enumerate();
-        let key: Vec<String> = types.map(|(at, kind)| format!("m.k{at}::{}", kind.name)).collect();
-        let held = shape.root_key.iter().zip(&key).map(|(column, key)| format!("root.{column} = {key}"));
         let added = self.connection.run(&format!(
             "INSERT INTO {given} SELECT {} FROM (SELECT DISTINCT * FROM {more}) m \
-             WHERE NOT EXISTS (SELECT FROM {given} g WHERE {}) \
-             AND (EXISTS (SELECT FROM {} root WHERE {}) OR ({whole}) OR ({}) IN ({logged}))",
+             WHERE NOT EXISTS (SELECT FROM {given} g WHERE {}) AND ({joins})",
             sql::numbered("m.k", count),
             same_key("g", "m", count),
-            shape.root,
-            held.collect::<Vec<_>>().join(" AND "),
-            key.join(", "),
         ))?;
         if added == 0 {
             return Ok(None);

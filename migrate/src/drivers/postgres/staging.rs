@@ -2,8 +2,10 @@
 //!
 //! Invariant: staged values are compared and written as the target's own types; whatever came as text is cast first.
 
+use std::collections::HashMap;
+
 use super::bookkeeping::key_map;
-use super::capture::SILENT;
+use super::capture::silenced;
 use super::connection::Connection;
 use super::rows::CopyRows;
 use super::shape::Shape;
@@ -11,7 +13,7 @@ use super::sql;
 use crate::engine::{Batch, Mapping};
 use crate::error::MigrateError;
 
-/// User triggers and foreign-key actions off, capture silent; and plans that find rows by index, as nothing is known of how
+/// User triggers and foreign-key actions off; and plans that find rows by index, as nothing is known of how
 /// many are staged.
 const APPLIER: &str = "SET LOCAL session_replication_role = replica; SET LOCAL seq_page_cost = 100; \
     SET LOCAL random_page_cost = 0.1; SET LOCAL enable_mergejoin = off";
@@ -45,9 +47,10 @@ impl<'a> Staged<'a> {
         }
     }
 
-    /// What opens a transaction that writes the table.
-    pub(super) fn opening(&self) -> String {
-        format!("{APPLIER}; {SILENT}; LOCK TABLE {} IN ROW EXCLUSIVE MODE; {}", self.table, self.tables())
+    /// What opens a transaction in which a stream writes the table.
+    pub(super) fn opening(&self, writer: &str) -> String {
+        let (silenced, table, tables) = (silenced(writer), self.table, self.tables());
+        format!("{APPLIER}; {silenced}; LOCK TABLE {table} IN ROW EXCLUSIVE MODE; {tables}")
     }
 
     /// Makes the temporary tables.
@@ -99,6 +102,31 @@ impl<'a> Staged<'a> {
     pub(super) fn values(&self) -> Vec<String> {
         let types = self.shape.target.columns.iter().enumerate();
         types.map(|(at, kind)| format!("r.c{at}::{}", kind.name)).collect()
+    }
+
+    /// A select of the staged rows under the table's names, as the table is going to hold them: with all that the mapping
+    /// fills, and, if one of these columns is none of that, with what a row has there already or is given by the table.
+    pub(super) fn stored(&self, columns: &[String]) -> String {
+        let filled: HashMap<&String, String> = self.mapping.columns.iter().zip(self.values()).collect();
+        let beside = columns.iter().any(|column| !filled.contains_key(column));
+        let (mut written, mut generated) = (Vec::new(), String::new());
+        for attribute in &self.shape.target.attributes {
+            let name = sql::name(&attribute.name);
+            let computed = attribute.computed.as_deref().unwrap_or("NULL");
+            let value = match filled.get(&attribute.name) {
+                Some(value) => value.clone(),
+                None if !beside => continue,
+                None if attribute.generated => {
+                    generated += &format!(", {} AS {name}", attribute.stored(computed));
+                    continue;
+                }
+                None => format!("CASE WHEN d.ctid IS NULL THEN {computed} ELSE d.{name} END"),
+            };
+            written.push(format!("{} AS {name}", attribute.stored(&value)));
+        }
+        let found = same(&self.key("d."), &self.key_of_row());
+        let held = if beside { format!(" LEFT JOIN {} d ON {found}", self.table) } else { String::new() };
+        format!("SELECT x.*{generated} FROM (SELECT {} FROM {} r{held}) x", written.join(", "), self.rows)
     }
 
     fn values_at(&self, columns: &[String]) -> Vec<String> {

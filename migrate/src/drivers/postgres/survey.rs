@@ -232,6 +232,10 @@ fn silence(connection: &Connection, error: postgres::Error) -> Result<Silence, M
     if told.code() == &SqlState::QUERY_CANCELED {
         return Ok(Silence::Late);
     }
+    // A plan's session writes nothing, not even a sequence or a lock of a row, which a select may want to.
+    if told.code() == &SqlState::READ_ONLY_SQL_TRANSACTION {
+        return Ok(Silence::Broken(words(told)));
+    }
     let class = told.code().code().get(..2).unwrap_or_default();
     match class {
         // Data, syntax and access, a feature that is missing, a broken external routine.

@@ -13,7 +13,8 @@ use super::staging::same;
 use super::{apply, bookkeeping, chunks, loading, privileges, sequences};
 use crate::engine::driver::{ChunksLeft, LeaseState, RangeEnd};
 use crate::engine::{
-    Batch, Bound, Claim, Guard, KeyRange, Lease, Mapping, Outcome, Position, Stream, StreamRow, Target,
+    Batch, Bound, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Position, Stream, StreamRow,
+    Target,
 };
 use crate::error::MigrateError;
 
@@ -57,7 +58,7 @@ impl PostgresTarget {
     /// What failed because somebody altered a table meanwhile is told as that.
     fn explained<T>(&self, mapping: &Mapping, done: Result<T, MigrateError>) -> Result<T, MigrateError> {
         self.shapes.forget_after(&done);
-        if matches!(done, Err(MigrateError::Failed { .. })) {
+        if matches!(done, Err(MigrateError::Failed { .. } | MigrateError::Refused { .. })) {
             self.shapes.of(mapping)?;
         }
         done
@@ -89,6 +90,7 @@ impl Target for PostgresTarget {
         bookkeeping::prepare(&mut self.connection)?;
         for mapping in &stream.mappings {
             let shape = self.shapes.of(mapping)?;
+            bookkeeping::needs_same_table(&mut self.connection, stream, &shape.target.name)?;
             if mapping.needs_key_map() {
                 bookkeeping::prepare_key_map(&mut self.connection, mapping, &shape)?;
             }
@@ -104,7 +106,7 @@ impl Target for PostgresTarget {
         bookkeeping::create(&mut self.connection, name, row)
     }
 
-    fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+    fn forget_stream(&mut self, stream: &Stream, key_maps: KeyMaps) -> Result<(), MigrateError> {
         bookkeeping::prepare(&mut self.connection)?;
         let shapes = self.shapes_of(stream)?;
         if self
@@ -113,8 +115,9 @@ impl Target for PostgresTarget {
         {
             loading::finish(&mut self.connection, stream, &shapes)?;
         }
-        let both = stream.mappings.iter().zip(&shapes).filter(|(mapping, _)| mapping.needs_key_map());
-        let maps: Vec<String> = both.map(|(_, shape)| bookkeeping::key_map(shape)).collect();
+        let drops = |mapping: &Mapping| key_maps == KeyMaps::Dropped && mapping.needs_key_map();
+        let dropped = stream.mappings.iter().zip(&shapes).filter(|(mapping, _)| drops(mapping));
+        let maps: Vec<String> = dropped.map(|(_, shape)| bookkeeping::key_map(shape)).collect();
         bookkeeping::forget(&mut self.connection, stream, &maps)
     }
 

@@ -13,4 +13,5 @@ mod positions;
 mod surveying;
 mod tls;
 mod types;
+mod uniques;
 mod world;

@@ -88,12 +88,14 @@ impl Type {
     }
 
     /// SQL for what is hashed of an expression of this type: the value itself where equal values have equal bytes; the bytes
-    /// of floats (0 and -0 are equal), of chars and money, and of bigint, whose own hash is that of its two halves laid over
-    /// each other (-1 and 4294967295 are alike to it); the pinned text of everything else.
+    /// of floats (0 and -0 are equal), of chars and money, and of bigint and timestamps, whose own hash is that of their two
+    /// halves laid over each other (-1 and 4294967295 are alike to it); the pinned text of everything else.
     pub(super) fn hashed(&self, expression: &str) -> String {
         let base = &self.base;
         match base.as_str() {
             "bigint" => format!("int8send(({expression})::bigint)"),
+            "timestamp without time zone" => format!("timestamp_send(({expression})::timestamp)"),
+            "timestamp with time zone" => format!("timestamptz_send(({expression})::timestamptz)"),
             _ if self.is_exact() => format!("({expression})::{base}"),
             "text" | "character varying" => format!("({expression})::text COLLATE \"C\""),
             "real" => format!("float4send(({expression})::real)"),

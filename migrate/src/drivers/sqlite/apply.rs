@@ -9,7 +9,7 @@ use super::rows::{SqliteRows, bind};
 use super::sql::{equal, list, numbered, quote, tuple};
 use super::staged::row_width;
 use super::target::{Ending, SqliteTarget};
-use crate::engine::{Batch, ChunkDone, Guard, Mapping, Outcome, Phase, Touched};
+use crate::engine::{Batch, ChunkDone, Guard, Mapping, Outcome, Phase, Stream, Touched};
 use crate::error::MigrateError;
 
 /// The page cache of a connection that writes rows. SQLite is built so that the connections of a process share one pool, as large as
@@ -101,6 +101,7 @@ impl SqliteTarget {
         batch: &Batch<SqliteRows>,
     ) -> Result<Ending<Outcome<SqliteRows>>, MigrateError> {
         let names = Names::of(self.schema, mapping);
+        let writer = guard.stream().to_owned();
         let mut done: Option<ChunkDone<'_>> = None;
         match guard {
             Guard::Claim(claim) => {
@@ -122,7 +123,7 @@ impl SqliteTarget {
                 self.leave_out(&names, &touched(&row.next)?)?;
             }
         }
-        self.silence_capture()?;
+        self.silence_capture(&writer)?;
         let outcome = self.write(&names, mapping)?;
         if !matches!(outcome, Outcome::Written(_)) {
             return Ok(Ending::Undo(outcome));
@@ -136,13 +137,14 @@ impl SqliteTarget {
         Ok(Ending::Commit(outcome))
     }
 
-    /// While the row is there, triggers of capture log nothing; nobody else ever sees it.
-    pub(super) fn silence_capture(&self) -> Result<(), MigrateError> {
-        self.run(&format!("INSERT OR IGNORE INTO {} VALUES (1)", self.table("banyan_guard"))).map(drop)
+    /// While the row is there, triggers of the way back of the stream that writes log nothing; nobody else ever sees it.
+    pub(super) fn silence_capture(&self, writer: &str) -> Result<(), MigrateError> {
+        let sql = format!("INSERT OR IGNORE INTO {} VALUES (?1)", self.table("banyan_silenced"));
+        Ok(self.conn.prepare_cached(&sql)?.execute([Stream::opposite(writer)]).map(drop)?)
     }
 
     pub(super) fn wake_capture(&self) -> Result<(), MigrateError> {
-        self.run(&format!("DELETE FROM {}", self.table("banyan_guard"))).map(drop)
+        self.run(&format!("DELETE FROM {}", self.table("banyan_silenced"))).map(drop)
     }
 
     /// Makes the temporary tables, outside of a transaction: one undone would take them with it, and every statement
@@ -246,6 +248,7 @@ impl SqliteTarget {
         names: &Names,
         mapping: &Mapping,
     ) -> Result<Outcome<SqliteRows>, MigrateError> {
+        self.needs_no_triggers(&mapping.table)?;
         if let Some(collision) = self.rows_of_others(names, mapping)? {
             return Ok(collision);
         }

@@ -8,13 +8,14 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::catalog::Table;
 use super::connection;
+use super::known::needs_writable;
 use super::log::select;
 use super::rows::SqliteRows;
 use super::sql::{list, numbered, quote, text, within};
 use super::staged::Bounds;
 use super::target::SqliteTarget;
 use crate::engine::soundness::reads_itself;
-use crate::engine::{Bound, Claim, KeyRange, Mapping, Phase, Position, Stream, StreamRow};
+use crate::engine::{Bound, Claim, KeyMaps, KeyRange, Mapping, Phase, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
 /// Without a type, so that SQLite converts no key.
@@ -32,7 +33,7 @@ fn tables(schema: &str) -> String {
          CREATE TABLE IF NOT EXISTS {schema}.banyan_notes (stream TEXT, name TEXT, text TEXT NOT NULL, \
            PRIMARY KEY (stream, name)) WITHOUT ROWID; \
          CREATE TABLE IF NOT EXISTS {schema}.banyan_tokens (stream TEXT PRIMARY KEY, token INTEGER NOT NULL) WITHOUT ROWID; \
-         CREATE TABLE IF NOT EXISTS {schema}.banyan_guard (present INTEGER PRIMARY KEY)"
+         CREATE TABLE IF NOT EXISTS {schema}.banyan_silenced (stream TEXT PRIMARY KEY)"
     )
 }
 
@@ -80,6 +81,7 @@ impl SqliteTarget {
         for mapping in &stream.mappings {
             let table = Table::read(&self.conn, self.schema, &mapping.table)?;
             fits(mapping, &table)?;
+            needs_writable(&self.conn, self.schema, mapping)?;
             refuse_itself(mapping, &self.source_file, &self.file)?;
             refuse_triggers(&self.conn, self.schema, &mapping.table)?;
             if mapping.needs_key_map() {
@@ -90,6 +92,17 @@ impl SqliteTarget {
                      WITHOUT ROWID"
                 ))?;
             }
+        }
+        Ok(())
+    }
+
+    /// Refused if somebody made a trigger meanwhile; looked for anew only when SQLite's count of changes of the schema has moved.
+    pub(super) fn needs_no_triggers(&mut self, table: &str) -> Result<(), MigrateError> {
+        let sql = format!("PRAGMA {}.schema_version", self.schema);
+        let version = self.conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))?;
+        if self.without_triggers.get(table) != Some(&version) {
+            refuse_triggers(&self.conn, self.schema, table)?;
+            self.without_triggers.insert(table.to_owned(), version);
         }
         Ok(())
     }
@@ -111,7 +124,7 @@ impl SqliteTarget {
         format!("coalesce((SELECT token FROM {} WHERE stream = ?1), 0)", self.table("banyan_tokens"))
     }
 
-    pub(super) fn forget(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+    pub(super) fn forget(&mut self, stream: &Stream, maps: KeyMaps) -> Result<(), MigrateError> {
         self.conn.execute_batch(&tables(self.schema))?;
         let name = text(&stream.name);
         self.run(&format!(
@@ -123,7 +136,7 @@ impl SqliteTarget {
         for table in ["banyan_chunks", "banyan_holds", "banyan_notes"] {
             self.run(&format!("DELETE FROM {} WHERE stream = {name}", self.table(table)))?;
         }
-        for mapping in &stream.mappings {
+        for mapping in stream.mappings.iter().filter(|_| maps == KeyMaps::Dropped) {
             self.conn.execute_batch(&format!("DROP TABLE IF EXISTS {}", key_map(self.schema, mapping)))?;
         }
         Ok(())
@@ -299,7 +312,7 @@ pub(super) fn found_by_key(mapping: &Mapping, table: &Table) -> Result<(), Migra
     let unique = table.uniques.iter().any(|unique| {
         unique.condition.is_none()
             && unique.terms.len() == mapping.key.len()
-            && mapping.key.iter().all(|name| unique.terms.iter().any(|(term, _)| *term == quote(name)))
+            && mapping.key.iter().all(|name| unique.terms.iter().any(|term| table.is_compared_by(name, term)))
     });
     let rowid = table.integer_key().is_some_and(|key| mapping.key == [key.name.clone()]);
     if unique || rowid {

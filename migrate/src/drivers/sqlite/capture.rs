@@ -60,7 +60,7 @@ pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), Mig
             tx.execute_batch("DROP TABLE banyan_log; DROP TABLE banyan_capture")?;
             let target = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'banyan_streams')";
             if !tx.query_row(target, [], |row| row.get::<_, bool>(0))? {
-                tx.execute_batch("DROP TABLE banyan_guard")?;
+                tx.execute_batch("DROP TABLE banyan_silenced")?;
             }
         }
     }

@@ -29,6 +29,10 @@ pub(super) struct Column {
     pub(super) generated: bool,
     /// A row without a value for it is refused.
     pub(super) required: bool,
+    /// Its default as an expression, if it may not be NULL: REPLACE writes that in a NULL's place.
+    pub(super) instead_of_null: Option<String>,
+    /// By which its values are compared where nothing else is said.
+    pub(super) collation: String,
 }
 
 /// A unique index, a primary key, or the rowid.
@@ -40,11 +44,12 @@ pub(super) struct Unique {
 }
 
 /// What the schema calls an index.
-struct Index {
-    name: String,
+pub(super) struct Index {
+    pub(super) name: String,
     unique: bool,
     partial: bool,
-    sql: Option<String>,
+    /// Nothing if a constraint of the table made it.
+    pub(super) sql: Option<String>,
 }
 
 impl Table {
@@ -96,21 +101,33 @@ impl Table {
 
     /// Refused if two rows may have one key.
     pub(super) fn tells_apart(&self, key: &[String]) -> Result<(), MigrateError> {
-        let among = |term: &String| key.iter().any(|name| quote(name).eq_ignore_ascii_case(term));
-        let unique =
-            |unique: &Unique| unique.condition.is_none() && unique.terms.iter().all(|(term, _)| among(term));
-        let rowid = self.integer_key().is_some_and(|column| among(&quote(&column.name)));
-        if rowid || self.uniques.iter().any(unique) {
+        let among = |term: &(String, String)| key.iter().any(|name| self.is_compared_by(name, term));
+        let unique = |unique: &Unique| unique.condition.is_none() && unique.terms.iter().all(among);
+        let is_rowid = |column: &Column| key.iter().any(|name| name.eq_ignore_ascii_case(&column.name));
+        if self.integer_key().is_some_and(is_rowid) || self.uniques.iter().any(unique) {
             return Ok(());
         }
         Err(MigrateError::refused(
-            format!("the source key ({}) of {} is not unique: no index says so", key.join(", "), self.name),
+            format!(
+                "the source key ({}) of {} is not unique: no unique index over it, as its columns compare, says so",
+                key.join(", "),
+                self.name
+            ),
             format!(
                 "`CREATE UNIQUE INDEX … ON {} ({})`, or name another from_key",
                 quote(&self.name),
                 key.iter().map(|name| quote(name)).collect::<Vec<_>>().join(", ")
             ),
         ))
+    }
+
+    /// Whether a term of an index is the column, and what the column's collation holds equal is so in the index: under BINARY
+    /// two rows may hold what NOCASE takes for one value.
+    pub(super) fn is_compared_by(&self, name: &str, (term, collation): &(String, String)) -> bool {
+        quote(name).eq_ignore_ascii_case(term)
+            && self.columns.iter().filter(|column| column.name.eq_ignore_ascii_case(name)).all(|column| {
+                column.collation == "BINARY" || column.collation.eq_ignore_ascii_case(collation)
+            })
     }
 
     /// Columns that can be written.
@@ -142,25 +159,35 @@ fn sole_integer_key(columns: &[Column]) -> Option<&Column> {
 }
 
 impl Unique {
+    /// SQL for its terms, compared as it compares them.
+    pub(super) fn collated(&self) -> Vec<String> {
+        let each =
+            self.terms.iter().map(|(term, collation)| format!("({term}) COLLATE {}", quote(collation)));
+        each.collect()
+    }
+
     /// The condition that a row of the table would be displaced by the row whose columns `new` gives as expressions.
     pub(super) fn holds(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
+        self.same(columns, new, self.condition.as_deref())
+    }
+
+    /// The same where not all of the new row is known yet, so of its columns only the terms are asked: what it says of more rows.
+    pub(super) fn may_hold(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
+        self.same(columns, new, None)
+    }
+
+    /// The condition that a row is in the index and has the terms of the new row, if that meets the filter.
+    fn same(&self, columns: &[String], new: impl Fn(&str) -> String, filter: Option<&str>) -> String {
         let row = columns.iter().map(|name| format!("{} AS {}", new(name), quote(name)));
         let row = format!("(SELECT {})", row.collect::<Vec<_>>().join(", "));
-        let own: Vec<String> = self
-            .terms
-            .iter()
-            .map(|(term, collation)| format!("({term}) COLLATE {}", quote(collation)))
-            .collect();
+        let own = self.collated();
         let other: Vec<String> = self
             .terms
             .iter()
-            .map(|(term, _)| match (&self.condition, bare(term, columns)) {
+            .map(|(term, _)| match (filter, bare(term, columns)) {
                 (None, Some(name)) => new(name),
                 (None, None) if columns.is_empty() || is_rowid(term, columns) => new(term),
-                (condition, _) => {
-                    let filter = condition.as_deref().unwrap_or("1");
-                    format!("(SELECT {term} FROM {row} WHERE {filter})")
-                }
+                (filter, _) => format!("(SELECT {term} FROM {row} WHERE {})", filter.unwrap_or("1")),
             })
             .collect();
         let condition = self.condition.as_ref().map(|condition| format!(" AND ({condition})"));
@@ -178,7 +205,8 @@ fn is_rowid(term: &str, columns: &[String]) -> bool {
 }
 
 impl Index {
-    fn read(&self, conn: &Connection, schema: &str) -> Result<Unique, MigrateError> {
+    /// What is in it, as of a unique one.
+    pub(super) fn read(&self, conn: &Connection, schema: &str) -> Result<Unique, MigrateError> {
         let (texts, condition) = self.sql.as_deref().map(index_text::parts).unwrap_or_default();
         let mut statement = conn.prepare_cached(
             "SELECT seqno, name, cid, coll FROM pragma_index_xinfo(?1, ?2) WHERE key = 1 ORDER BY seqno",
@@ -230,7 +258,7 @@ fn shape(conn: &Connection, schema: &str, name: &str) -> Result<TableShape, Migr
     let mut primary: Vec<&Column> = table.columns.iter().filter(|column| column.key_part > 0).collect();
     primary.sort_by_key(|column| column.key_part);
     let mut key: Vec<String> = primary.into_iter().map(|column| column.name.clone()).collect();
-    if key.is_empty() {
+    if key.is_empty() || table.tells_apart(&key).is_err() {
         key = unique_without_null(conn, schema, &table)?;
     }
     let columns = table.columns.iter().map(|column| ColumnShape {
@@ -247,8 +275,9 @@ fn unique_without_null(conn: &Connection, schema: &str, table: &Table) -> Result
     let names = statement.query_map([table.name.as_str(), schema], |row| row.get::<_, String>(0))?;
     let never_null: Vec<String> = names.collect::<Result<_, _>>()?;
     let plain = |unique: &Unique| -> Option<Vec<String>> {
-        let column =
-            |(term, _): &(String, String)| never_null.iter().find(|name| quote(name) == *term).cloned();
+        let column = |term: &(String, String)| {
+            never_null.iter().find(|name| table.is_compared_by(name, term)).cloned()
+        };
         let columns: Option<Vec<String>> = unique.terms.iter().map(column).collect();
         columns.filter(|_| unique.condition.is_none())
     };
@@ -256,21 +285,28 @@ fn unique_without_null(conn: &Connection, schema: &str, table: &Table) -> Result
 }
 
 fn columns(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Column>, MigrateError> {
-    let mut statement =
-        conn.prepare_cached("SELECT name, upper(type), pk, hidden, \"notnull\" AND dflt_value IS NULL FROM pragma_table_xinfo(?1, ?2)")?;
+    let mut statement = conn.prepare_cached(
+        "SELECT name, upper(type), pk, hidden, \"notnull\" AND dflt_value IS NULL, \
+             CASE WHEN \"notnull\" THEN dflt_value END FROM pragma_table_xinfo(?1, ?2)",
+    )?;
     let columns = statement.query_map([table, schema], |row| {
+        let name: String = row.get(0)?;
+        let (_, collation, ..) = conn.column_metadata(Some(schema), table, &name)?;
         Ok(Column {
-            name: row.get(0)?,
+            collation: collation.map_or_else(|| "BINARY".into(), |name| name.to_string_lossy().into_owned()),
+            name,
             declared: row.get(1)?,
             key_part: row.get(2)?,
             generated: row.get::<_, u32>(3)? > 0,
             required: row.get(4)?,
+            instead_of_null: row.get::<_, Option<String>>(5)?.map(|text| index_text::default_value(&text)),
         })
     })?;
     Ok(columns.collect::<Result<_, _>>()?)
 }
 
-fn indexes(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Index>, MigrateError> {
+/// The indexes of a table.
+pub(super) fn indexes(conn: &Connection, schema: &str, table: &str) -> Result<Vec<Index>, MigrateError> {
     let mut statement = conn.prepare_cached(&format!(
         "SELECT l.name, l.\"unique\", l.partial, s.sql FROM pragma_index_list(?1, ?2) AS l \
          LEFT JOIN {}.sqlite_schema AS s ON s.type = 'index' AND s.name = l.name ORDER BY l.name",

@@ -68,7 +68,7 @@ impl SqliteTarget {
             own.join(", "),
             source.join(", ")
         );
-        Ok(Some(Outcome::Collides { holders, example }))
+        Ok(Some(Outcome::Collides { holders: Some(holders), example }))
     }
 
     /// The source key of the row `t`; NULL if it has none.
@@ -126,7 +126,7 @@ impl SqliteTarget {
             written += self.put_back(&rows, &table, names, mapping, &mut found)?;
         }
         Ok(match found.example {
-            Some(example) => Outcome::Collides { holders: found.holders, example },
+            Some(example) => Outcome::Collides { holders: Some(found.holders), example },
             None => Outcome::Written(written),
         })
     }

@@ -203,9 +203,9 @@ impl SqliteSource {
         since: &Position,
         keys: &[Bound],
     ) -> Result<Vec<Bound>, MigrateError> {
-        self.stage_changed(mapping, since)?;
+        self.stage_changed("asked", mapping, since)?;
         let width = mapping.root_key.len();
-        let table = self.key_table("staged", width)?;
+        let table = self.key_table("asked", width)?;
         let equal: Vec<String> = (1..=width).map(|n| format!("k{n} = :after{n}")).collect();
         let sql = format!("SELECT 1 FROM {table} WHERE {}", equal.join(" AND "));
         let mut dirty = Vec::new();
@@ -227,9 +227,9 @@ impl SqliteSource {
         after: Option<&Bound>,
         rows: u32,
     ) -> Result<Vec<Bound>, MigrateError> {
-        self.stage_changed(mapping, since)?;
+        self.stage_changed("asked", mapping, since)?;
         let width = mapping.root_key.len();
-        let (table, keys) = (self.key_table("staged", width)?, numbered("k", width));
+        let (table, keys) = (self.key_table("asked", width)?, numbered("k", width));
         let range = KeyRange { after: after.cloned(), up_to: None };
         let sql = format!(
             "SELECT {keys} FROM {table} WHERE {} ORDER BY {keys} LIMIT {rows}",

@@ -30,7 +30,8 @@ impl SqliteTarget {
         if !self.finish(lease, batch.rows.len(), batch.rows.hash())? {
             return Ok(Ending::Undo(false));
         }
-        self.silence_capture()?;
+        self.needs_no_triggers(&mapping.table)?;
+        self.silence_capture(&lease.stream)?;
         self.run("SAVEPOINT load")?;
         match self.insert_rows(mapping, &batch.rows) {
             Err(MigrateError::Database(error)) if is_constraint(&error) => {
@@ -89,6 +90,7 @@ impl SqliteTarget {
             };
             self.run("ROLLBACK TO colliding")?;
             self.run("RELEASE colliding")?;
+            let holders = holders.unwrap_or_else(|| SqliteRows::new(names.width));
             let ours: std::collections::HashSet<_> =
                 (0..batch.keys.count()).map(|row| batch.keys.bound(row)).collect();
             let all_ours = (0..holders.count()).all(|row| ours.contains(&holders.bound(row)));
@@ -162,10 +164,13 @@ impl SqliteTarget {
             };
             match tx.execute_batch(&sql) {
                 Err(error) if is_unique(&error) => {
-                    tx.execute_batch("INSERT OR IGNORE INTO banyan_guard VALUES (1)")?;
+                    tx.execute(
+                        "INSERT OR IGNORE INTO banyan_silenced VALUES (?1)",
+                        [Stream::opposite(&stream.name)],
+                    )?;
                     remove_colliding(&tx, &table, &sql)?;
                     note_doubled(&tx, "main", &stream.name, &table)?;
-                    tx.execute_batch("DELETE FROM banyan_guard")?;
+                    tx.execute_batch("DELETE FROM banyan_silenced")?;
                     tx.execute_batch(&sql)?;
                 }
                 done => done?,

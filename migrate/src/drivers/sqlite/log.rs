@@ -23,7 +23,7 @@ pub(super) const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS banyan_capture (tab INTEGER PRIMARY KEY, stream TEXT NOT NULL, source TEXT NOT NULL, \
       columns TEXT NOT NULL, UNIQUE (stream, source)); \
     CREATE TABLE IF NOT EXISTS banyan_log (pos INTEGER PRIMARY KEY, tab INTEGER NOT NULL, c1); \
-    CREATE TABLE IF NOT EXISTS banyan_guard (present INTEGER PRIMARY KEY)";
+    CREATE TABLE IF NOT EXISTS banyan_silenced (stream TEXT PRIMARY KEY)";
 
 /// What a stream's log looks like.
 #[derive(Debug, Clone)]

@@ -13,7 +13,7 @@ use super::sql::{quote, replace};
 use crate::engine::Mapping;
 use crate::engine::compare::TableRead;
 use crate::engine::select_text::{calls_bare, says};
-use crate::engine::soundness::{needs_joins, not_the_same};
+use crate::engine::soundness::{goes_by_key, needs_joins, not_the_same};
 use crate::error::MigrateError;
 
 /// Functions that give something else each time.
@@ -85,6 +85,7 @@ impl Reads {
     /// Refuses what could not be followed, or not compared.
     pub(super) fn check(&self, mapping: &Mapping) -> Result<(), MigrateError> {
         needs_joins(mapping, &self.tables)?;
+        goes_by_key(mapping)?;
         let remedy = "take it out of the select; a column of the target's own may have a default";
         let called = |name: &str| self.functions.contains(name);
         let now = |name: &str| says(&mapping.select, "now") || calls_bare(&mapping.select, name);

@@ -185,11 +185,23 @@ pub(super) fn show(value: ValueRef<'_>) -> String {
         ValueRef::Null => "NULL".to_owned(),
         ValueRef::Integer(number) => number.to_string(),
         ValueRef::Real(number) => format!("{number:?}"),
-        ValueRef::Text(text) => format!("{:?}", String::from_utf8_lossy(text)),
+        ValueRef::Text(text) => quoted(text),
         ValueRef::Blob(bytes) => {
             format!("x'{}'", bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>())
         }
     }
+}
+
+/// Bytes that are no UTF-8 as `\xff`, which no character is shown as.
+fn quoted(text: &[u8]) -> String {
+    let mut quoted = String::from('"');
+    for chunk in text.utf8_chunks() {
+        let shown = format!("{:?}", chunk.valid());
+        quoted.push_str(shown.get(1..shown.len() - 1).unwrap_or_default());
+        quoted.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+    }
+    quoted.push('"');
+    quoted
 }
 
 /// The same, cut if it is longer than a cell. Bytes may become fewer characters than there are of them, yet at most four one.
@@ -278,5 +290,19 @@ impl RowHasher {
 
     pub(super) fn finish(&self) -> u64 {
         XxHash3_64::oneshot(&self.buffer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_that_differ_look_different_even_if_they_are_no_utf8() {
+        let texts: [&[u8]; 6] = [b"a\xff", b"a\xfe", b"a\\xff", b"a\xef\xbf\xbd", b"\xffa", b"a"];
+        let shown: std::collections::BTreeSet<String> =
+            texts.iter().map(|text| show(ValueRef::Text(text))).collect();
+        assert_eq!(shown.len(), texts.len(), "{shown:?}");
+        assert!(shown.contains("\"a\\xff\""), "{shown:?}");
     }
 }

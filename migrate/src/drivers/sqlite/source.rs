@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
+use super::connection::FileIdentity;
 use super::fault::locate;
+use super::known::needs_known_keys;
 use super::log::Log;
 use super::place::{Place, void};
 use super::reads::Reads;
@@ -17,8 +19,8 @@ use super::sql::replace;
 use super::staged::row_width;
 use super::{SqliteOptions, capture, catalog, connection};
 use crate::engine::{
-    Batch, Bound, Bounded, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, TableShape,
-    Touched,
+    Batch, Bound, Bounded, CaptureState, Dirty, Joining, KeyRange, Mapping, Position, Source, Stream,
+    TableShape, Touched,
 };
 use crate::error::MigrateError;
 use crate::sqlite::words;
@@ -34,6 +36,7 @@ pub struct SqliteSource {
     /// Temporary tables made already.
     pub(super) made: HashSet<String>,
     file: PathBuf,
+    opened: FileIdentity,
     options: SqliteOptions,
     writer: Option<Connection>,
     checked: Option<Checked>,
@@ -62,7 +65,9 @@ impl SqliteSource {
         schema: &'static str,
         options: SqliteOptions,
     ) -> Result<Self, MigrateError> {
+        let opened = FileIdentity::of(file, schema)?;
         Ok(Self {
+            opened,
             conn: connection::attached(file, schema, "ro", options)?,
             schema,
             log: None,
@@ -96,6 +101,7 @@ impl SqliteSource {
 
     fn open_snapshot(&mut self, stream: &Stream, expected: Option<&str>) -> Result<Position, MigrateError> {
         self.close_snapshot()?;
+        self.opened.needs_same(&self.file, self.schema)?;
         self.conn.prepare_cached("BEGIN")?.raw_execute()?;
         self.check_schema(stream)?;
         let log = self.known_log()?;
@@ -120,6 +126,7 @@ impl SqliteSource {
     /// A select that does not run, or yields other columns than it fills, is told before anything is done.
     fn check_selects(&self, stream: &Stream) -> Result<(), MigrateError> {
         for mapping in &stream.mappings {
+            needs_known_keys(&self.conn, self.schema, mapping)?;
             let table = &mapping.table;
             let select = replace(&mapping.select, "keys", |_| "1".to_owned());
             let prepared = self.conn.prepare(&select).map_err(|error| {
@@ -299,7 +306,7 @@ impl Source for SqliteSource {
     }
 
     fn stage_dirty(&mut self, mapping: &Mapping, since: &Position) -> Result<Dirty, MigrateError> {
-        let done = self.stage_changed(mapping, since);
+        let done = self.stage_changed("staged", mapping, since);
         self.located(done).map(|keys| Dirty { keys, whole: false })
     }
 
@@ -329,9 +336,9 @@ impl Source for SqliteSource {
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
         more: &SqliteRows,
-        since: &Position,
+        joining: Joining<'_>,
     ) -> Result<Option<Batch<SqliteRows>>, MigrateError> {
-        let done = self.wider(mapping, batch, more, since);
+        let done = self.wider(mapping, batch, more, joining);
         self.located(done)
     }
 

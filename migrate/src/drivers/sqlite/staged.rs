@@ -1,7 +1,7 @@
 //! Keys: which changed, which lie in a range, and what the mapping makes of them.
 //!
 //! Invariant: keys staged are exactly those with a log row in the window asked for, fanned out through the joins in the
-//! *reading* snapshot, not when they were logged. NULL is no key and is refused.
+//! *reading* snapshot, not when they were logged. NULL is no key, and a row that has none is refused.
 
 use rusqlite::{OptionalExtension as _, ToSql, named_params};
 
@@ -10,7 +10,7 @@ use super::place::Place;
 use super::rows::{Borrowed, SqliteRows, bind};
 use super::source::SqliteSource;
 use super::sql::{among, list, numbered, quote, ranged, replace, tuple, within};
-use crate::engine::{Batch, Bound, Bounded, KeyRange, Mapping, Position};
+use crate::engine::{Batch, Bound, Bounded, Joining, KeyRange, Mapping, Position};
 use crate::error::MigrateError;
 
 /// A range's bounds as named parameters.
@@ -104,20 +104,35 @@ impl SqliteSource {
         Ok(selects)
     }
 
-    pub(super) fn stage_changed(&mut self, mapping: &Mapping, since: &Position) -> Result<u64, MigrateError> {
+    /// Into the key table of that name.
+    pub(super) fn stage_changed(
+        &mut self,
+        name: &str,
+        mapping: &Mapping,
+        since: &Position,
+    ) -> Result<u64, MigrateError> {
         let high = self.snapshot()?.place.pos;
         let width = mapping.root_key.len();
-        let table = self.emptied("staged", width)?;
+        let table = self.emptied(name, width)?;
         let log = self.known_log()?;
         let low = log.standing(&self.conn, self.schema, since)?;
-        for select in self.changed(mapping)? {
-            let sql = format!("INSERT OR IGNORE INTO {table} ({}) {select}", numbered("k", width));
-            self.conn.prepare_cached(&sql)?.execute(named_params! { ":low": low, ":high": high })?;
-        }
-        let null = numbered("k", width).replace(", ", " IS NULL OR ");
+        let (selects, keys) = (self.changed(mapping)?, numbered("k", width));
+        let fill = |select: &str| {
+            let sql = format!("INSERT OR IGNORE INTO {table} ({keys}) {select}");
+            self.conn.prepare_cached(&sql)?.execute(named_params! { ":low": low, ":high": high })
+        };
+        selects.iter().try_for_each(|select| fill(select).map(drop))?;
+        let null = keys.replace(", ", " IS NULL OR ");
         let sql = format!("SELECT EXISTS (SELECT 1 FROM {table} WHERE {null} IS NULL)");
         if self.conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))? {
-            return Err(null_key(mapping));
+            // What had no key may be gone by now, and then it never was anywhere else.
+            self.refuse_null(mapping)?;
+            self.conn.prepare_cached(&format!("DELETE FROM {table}"))?.execute([])?;
+            let present = keys.replace(", ", " IS NOT NULL AND ");
+            let known = |select: &String| {
+                format!("WITH s ({keys}) AS ({select}) SELECT {keys} FROM s WHERE {present} IS NOT NULL")
+            };
+            selects.iter().try_for_each(|select| fill(&known(select)).map(drop))?;
         }
         let sql = format!("SELECT coalesce(max(n), 0) FROM {table}");
         Ok(self.conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))?)
@@ -164,12 +179,26 @@ impl SqliteSource {
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
         more: &SqliteRows,
-        since: &Position,
+        joining: Joining<'_>,
     ) -> Result<Option<Batch<SqliteRows>>, MigrateError> {
-        let high = self.snapshot()?.place.pos;
-        let low = self.known_log()?.standing(&self.conn, self.schema, since)?;
         let wanted = self.emptied("wanted", mapping.root_key.len())?;
         self.put(&wanted, more)?;
+        if let Joining::AccountedFor(since) = joining {
+            self.drop_unaccounted(mapping, &wanted, since)?;
+        }
+        self.put(&wanted, &batch.keys)?;
+        let wider = self.wanted(mapping)?;
+        Ok((wider.keys.count() > batch.keys.count()).then_some(wider))
+    }
+
+    fn drop_unaccounted(
+        &self,
+        mapping: &Mapping,
+        wanted: &str,
+        since: &Position,
+    ) -> Result<(), MigrateError> {
+        let high = self.snapshot()?.place.pos;
+        let low = self.known_log()?.standing(&self.conn, self.schema, since)?;
         let held = format!("SELECT {} FROM {}", list("", &mapping.root_key), self.root(mapping));
         let key = tuple(&numbered("k", mapping.root_key.len()));
         // A NULL that was logged would make NOT IN unknown.
@@ -178,9 +207,7 @@ impl SqliteSource {
             std::iter::once(&held).chain(&self.changed(mapping)?).map(foreign).collect();
         let sql = format!("DELETE FROM {wanted} WHERE {}", foreign.join(" AND "));
         self.conn.prepare_cached(&sql)?.execute(named_params! { ":low": low, ":high": high })?;
-        self.put(&wanted, &batch.keys)?;
-        let wider = self.wanted(mapping)?;
-        Ok((wider.keys.count() > batch.keys.count()).then_some(wider))
+        Ok(())
     }
 
     pub(super) fn read_keys(

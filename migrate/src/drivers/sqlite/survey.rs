@@ -15,6 +15,7 @@ use rusqlite::types::ValueRef;
 
 use super::catalog::Table;
 use super::fault::locate;
+use super::known::{needs_known_keys, unwritable};
 use super::sql::{list, quote, replace, tuple};
 use super::{SqliteDriver, connection};
 use crate::engine::survey::{Depth, Level, Role, SampleRead, Survey, SurveyDriver, TableSize};
@@ -34,7 +35,7 @@ struct Surveyor<'a> {
     driver: &'a SqliteDriver,
     source: End,
     target: End,
-    /// The mappings whose tables are all there.
+    /// The mappings whose tables are all there and can be read.
     stream: Stream,
     depth: Depth,
     /// Source columns that pass into some column as they are.
@@ -76,10 +77,10 @@ impl Surveyor<'_> {
     fn look(&mut self) -> Result<(), MigrateError> {
         let readable = self.files()?;
         let looked = self.find_tables(readable)?;
-        self.stream.mappings = looked.iter().map(|looked| looked.mapping.clone()).collect();
         if readable {
             self.capture()?;
         }
+        self.stream.mappings = looked.iter().map(|looked| looked.mapping.clone()).collect();
         let sources: Vec<String> = self.stream.captured().into_iter().map(|(table, _)| table).collect();
         let targets: Vec<String> = looked.iter().map(|looked| looked.mapping.table.clone()).collect();
         self.touching(Role::Source, &sources)?;
@@ -139,6 +140,13 @@ impl Surveyor<'_> {
                 let table = Table::read(&self.source.conn, self.source.schema, &join.table);
                 joined &= self.survey.take(&place, table)?.is_some();
             }
+            if table.is_some() {
+                for refusal in unwritable(&self.target.conn, self.target.schema, &mapping)? {
+                    self.survey.take::<()>(&place, Err(refusal))?;
+                }
+            }
+            let found_by = needs_known_keys(&self.source.conn, self.source.schema, &mapping);
+            joined &= self.survey.take(&place, found_by)?.is_some();
             if let (Some(table), Some(root), true) = (table, root, joined) {
                 let keys = if readable { self.source.count(&mapping.root)? } else { 0 };
                 found.push(Looked { mapping, root, table, keys });
@@ -206,7 +214,7 @@ impl Surveyor<'_> {
         let mut read = SampleRead::of(&looked.mapping.table, looked.keys, sampled, (count, bytes, micros));
         let lengths = looked.mapping.root_key.iter().map(|name| format!("length({}) + 1", quote(name)));
         let sql = format!(
-            "SELECT coalesce(CAST(avg({}) AS INTEGER), 8) FROM (SELECT * FROM {} LIMIT 1000)",
+            "SELECT coalesce(CAST(avg(bytes) AS INTEGER), 8) FROM (SELECT {} AS bytes FROM {} LIMIT 1000)",
             lengths.collect::<Vec<_>>().join(" + "),
             self.source.table(&looked.mapping.root)
         );
@@ -243,7 +251,7 @@ impl Surveyor<'_> {
         let lengths =
             stored.iter().map(|name| format!("coalesce(length(CAST({} AS BLOB)), 0) + 1", quote(name)));
         let sql = format!(
-            "SELECT coalesce(avg({}), 0) FROM (SELECT * FROM {} LIMIT 1000)",
+            "SELECT coalesce(avg(bytes), 0) FROM (SELECT {} AS bytes FROM {} LIMIT 1000)",
             lengths.collect::<Vec<_>>().join(" + "),
             end.table(table)
         );

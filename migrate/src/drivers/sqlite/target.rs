@@ -3,19 +3,22 @@
 //! Invariant: a batch and the progress it makes are one commit, taken under the writer's lock from its first statement on, so
 //! that what it reads of the stream row cannot move before it is written.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::path::{Path, PathBuf};
 
 use rusqlite::Connection;
 
 use super::bookkeeping;
 use super::catalog::Table;
+use super::connection::FileIdentity;
 use super::fault::locate;
+use super::known::needs_writable;
 use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
 use crate::engine::driver::{ChunksLeft, RangeEnd};
 use crate::engine::{
-    Batch, Bound, Claim, Guard, Lease, LeaseState, Mapping, Outcome, Position, Stream, StreamRow, Target,
+    Batch, Bound, Claim, Guard, KeyMaps, Lease, LeaseState, Mapping, Outcome, Position, Stream, StreamRow,
+    Target,
 };
 use crate::error::MigrateError;
 
@@ -25,7 +28,10 @@ pub struct SqliteTarget {
     pub(super) schema: &'static str,
     /// Temporary tables made already.
     pub(super) made: HashSet<String>,
+    /// Tables without triggers of others, and the version of the schema that says so.
+    pub(super) without_triggers: HashMap<String, i64>,
     pub(super) file: PathBuf,
+    opened: FileIdentity,
     pub(super) source_file: PathBuf,
     pub(super) options: SqliteOptions,
 }
@@ -46,6 +52,7 @@ impl SqliteTarget {
         source_file: &Path,
         options: SqliteOptions,
     ) -> Result<Self, MigrateError> {
+        let opened = FileIdentity::of(file, schema)?;
         let conn = connection::attached(file, schema, "rw", options)?;
         // A power failure may undo the last batches, but only together with the progress recorded in them.
         let synchronous = if options.durability == Durability::Kept { "normal" } else { "off" };
@@ -54,7 +61,8 @@ impl SqliteTarget {
         );
         conn.execute_batch(&pragmas).map_err(|error| locate(error.into(), schema, file))?;
         let (file, source_file) = (file.to_owned(), source_file.to_owned());
-        Ok(Self { conn, schema, made: HashSet::new(), file, source_file, options })
+        let (made, without_triggers) = (HashSet::new(), HashMap::new());
+        Ok(Self { conn, schema, made, without_triggers, file, opened, source_file, options })
     }
 
     pub(super) fn located<T>(&self, done: Result<T, MigrateError>) -> Result<T, MigrateError> {
@@ -66,6 +74,7 @@ impl SqliteTarget {
         if matches!(done, Err(MigrateError::Failed { .. })) {
             let table = Table::read(&self.conn, self.schema, &mapping.table);
             self.located(table.and_then(|table| bookkeeping::fits(mapping, &table)))?;
+            needs_writable(&self.conn, self.schema, mapping)?;
         }
         done
     }
@@ -105,6 +114,7 @@ impl Target for SqliteTarget {
     }
 
     fn stream(&mut self, name: &str) -> Result<Option<StreamRow>, MigrateError> {
+        self.opened.needs_same(&self.file, self.schema)?;
         let done = bookkeeping::stream(&self.conn, self.schema, name);
         self.located(done)
     }
@@ -113,8 +123,8 @@ impl Target for SqliteTarget {
         self.transaction(|target| target.make_stream(name, row).map(Ending::Commit))
     }
 
-    fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
-        self.transaction(|target| target.forget(stream).map(Ending::Commit))
+    fn forget_stream(&mut self, stream: &Stream, maps: KeyMaps) -> Result<(), MigrateError> {
+        self.transaction(|target| target.forget(stream, maps).map(Ending::Commit))
     }
 
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError> {

@@ -2,11 +2,12 @@
 //!
 //! Invariant: every row that a statement inserts, changes, removes *or displaces* is logged with the captured columns it
 //! had and has. REPLACE removes rows without firing their DELETE triggers unless the application switched
-//! `recursive_triggers` on, so BEFORE triggers look for what any unique index would displace. Only the applier, which
-//! leaves its guard row while it writes, is not logged.
+//! `recursive_triggers` on, so BEFORE triggers look for what any unique index would displace. Only what the stream of the
+//! other direction writes, which names this one in `banyan_silenced` meanwhile, is not logged.
 
 use super::catalog::Table;
-use super::sql::{numbered, quote};
+use super::sql::{numbered, quote, text};
+use crate::engine::survey::mentions;
 
 /// One trigger.
 #[derive(Debug)]
@@ -30,7 +31,7 @@ impl Trigger {
     }
 }
 
-/// What the names of a stream's triggers begin with.
+/// What the names of a stream's triggers begin with, and no other stream's: in names of streams there are no colons.
 pub(super) fn prefix(stream: &str) -> String {
     format!("banyan:{stream}:")
 }
@@ -41,9 +42,10 @@ pub(super) fn of(stream: &str, table: &Table, tab: i64, captured: &[String]) -> 
     let trigger = |word: &str, when: &str, actions: &[String]| {
         let name = format!("{}{}:{word}", prefix(stream), table.name);
         let head = format!(
-            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_guard) BEGIN ",
+            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_silenced WHERE stream = {}) BEGIN ",
             quote(&name),
-            quote(&table.name)
+            quote(&table.name),
+            text(stream)
         );
         Trigger { name, head, actions: actions.to_vec() }
     };
@@ -90,18 +92,36 @@ impl Log<'_> {
         format!("{} SELECT {}, {} WHERE {condition}", self.insert(), self.tab, self.columns("NEW"))
     }
 
+    /// What each unique index would displace. A BEFORE trigger sees neither an id that SQLite will choose nor the defaults that
+    /// REPLACE puts in the place of NULL.
     fn displaced(&self, table: &Table, another: &str) -> Vec<String> {
         let columns: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
         let name = quote(&table.name);
+        let action = |holds: &str| {
+            let (insert, tab, old) = (self.insert(), self.tab, self.columns(&name));
+            format!("{insert} SELECT {tab}, {old} FROM {name} WHERE {holds}{another}")
+        };
         let new = |column: &str| match table.rowid {
             Some(rowid) if rowid == column => format!("NEW.{column}"),
             _ => format!("NEW.{}", quote(column)),
         };
-        let action = |unique: &super::catalog::Unique| {
-            let holds = unique.holds(&columns, new);
-            let (insert, tab, old) = (self.insert(), self.tab, self.columns(&name));
-            format!("{insert} SELECT {tab}, {old} FROM {name} WHERE {holds}{another}")
+        let default = |column: &str| table.column(column).ok()?.instead_of_null.as_ref();
+        let new_or_default = |column: &str| {
+            let new = new(column);
+            default(column).map_or_else(|| new.clone(), |default| format!("coalesce({new}, {default})"))
         };
-        table.uniques.iter().map(action).collect()
+        let mut actions = Vec::new();
+        for unique in &table.uniques {
+            actions.push(action(&unique.may_hold(&columns, new)));
+            let reads = |column: &String| unique.terms.iter().any(|(term, _)| mentions(term, column));
+            let read = columns.iter().filter(|column| default(column).is_some() && reads(column));
+            let null: Vec<String> = read.map(|column| format!("{} IS NULL", new(column))).collect();
+            // Apart from the other: as part of an expression, a value given would lose its column's affinity and collation.
+            if !null.is_empty() {
+                let holds = unique.may_hold(&columns, new_or_default);
+                actions.push(action(&format!("({}) AND {holds}", null.join(" OR "))));
+            }
+        }
+        actions
     }
 }

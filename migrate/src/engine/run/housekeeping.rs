@@ -8,7 +8,7 @@ use super::retry::Next;
 use super::shared::{Shared, millis};
 use super::steering::Steering;
 use super::{Parts, RunOptions, Until};
-use crate::engine::catch_up::no_stream;
+use crate::engine::catch_up::forgotten;
 use crate::engine::driver::log_rows;
 use crate::engine::mapping::Stream;
 use crate::engine::prune::prune;
@@ -84,7 +84,7 @@ impl<'a> Housekeeper<'a> {
         source: &mut D::Source,
         target: &mut D::Target,
     ) -> Result<Next, MigrateError> {
-        let row = target.stream(&self.stream.name)?.ok_or_else(|| no_stream(self.stream))?;
+        let row = target.stream(&self.stream.name)?.ok_or_else(|| forgotten(self.stream))?;
         super::start::needs_same_mapping(self.stream, &row)?;
         self.shared.set_phase(row.phase);
         let steering = Steering::read(target, &self.stream.name)?;

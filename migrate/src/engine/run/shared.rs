@@ -88,6 +88,10 @@ impl<'a> Shared<'a> {
         self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    pub(super) fn stop(&self) -> &'a Stop {
+        self.stop
+    }
+
     pub(super) fn is_stopped(&self) -> bool {
         self.stop.is_stopped()
     }

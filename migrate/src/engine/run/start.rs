@@ -3,8 +3,9 @@
 //! Invariants: the stream's row is made once, with the mapping and the schema that it will keep; a target whose rows nobody
 //! put there for us is not written to unless the operator says that they are ours.
 
+use crate::engine::in_the_way::ADOPTED;
 use crate::engine::mapping::Stream;
-use crate::engine::{Driver, Phase, Source, StreamRow, Target};
+use crate::engine::{Driver, KeyMaps, Phase, Source, StreamRow, Target};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -13,7 +14,8 @@ use crate::fail_point::FailPoints;
 pub enum Adopt {
     /// They belong to somebody else: refuse.
     Nothing,
-    /// They are an older copy: write over them by key.
+    /// They are an older copy: write over them by key, and remove what holds a unique value that another key has at the source
+    /// and is gone there.
     Rows,
 }
 
@@ -45,6 +47,14 @@ pub fn begin<D: Driver>(
     Ok(row)
 }
 
+/// Forgets how far the copy is, so that it begins anew over its rows. Key maps stay, since nothing else says whose those rows are.
+pub fn forget<D: Driver>(driver: &D, stream: &Stream) -> Result<(), MigrateError> {
+    let mut target = driver.target()?;
+    let is_same = target.stream(&stream.name)?.is_none_or(|row| row.mapping_hash == stream.hash());
+    let maps = if is_same && !target.is_empty(stream)? { KeyMaps::Kept } else { KeyMaps::Dropped };
+    target.forget_stream(stream, maps)
+}
+
 fn create<S: Source, T: Target>(
     source: &mut S,
     target: &mut T,
@@ -58,6 +68,9 @@ fn create<S: Source, T: Target>(
     };
     let row = first_row(source, stream, phase);
     source.end()?;
+    // Before the stream's row, so that whoever follows it, now or after a crash, knows.
+    let adopted = (phase == Phase::Following).then_some("its rows are an older copy");
+    target.set_note(&stream.name, ADOPTED, adopted)?;
     target.create_stream(&stream.name, &row?)
 }
 

@@ -70,7 +70,8 @@ impl Schemas {
         checker.batch_execute(&tables.iter().map(quiet).collect::<String>()).unwrap();
         let delete = |table: &String| format!("DELETE FROM {table}; ");
         let empty = format!(
-            "BEGIN; SET LOCAL banyan.applier = 'on'; SET LOCAL banyan.pruning = 'on'; {}COMMIT",
+            "BEGIN; SET LOCAL banyan.silenced = '{}'; SET LOCAL banyan.pruning = 'on'; {}COMMIT",
+            stream.name,
             tables.iter().map(delete).collect::<String>()
         );
         let (violations, differences) =

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::{ModelRows, SourceData, away, bound, hash, key, seen, within};
 use crate::engine::compare::{CompareSource, Part, RowHash, ShownRow, Sum, TableRead};
 use crate::engine::{
-    Batch, Bound, Bounded, CaptureState, Dirty, KeyRange, Mapping, Position, Source, Stream, Touched,
+    Batch, Bound, Bounded, CaptureState, Dirty, Joining, KeyRange, Mapping, Position, Source, Stream, Touched,
 };
 use crate::error::MigrateError;
 
@@ -144,7 +144,7 @@ impl Source for ModelSource {
         _: &Mapping,
         _: &Batch<ModelRows>,
         _: &ModelRows,
-        _: &Position,
+        _: Joining<'_>,
     ) -> Result<Option<Batch<ModelRows>>, MigrateError> {
         Ok(None)
     }

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{Chunk, ModelRows, TargetData, away, bound, hash, key, seen, within};
 use crate::engine::compare::{Cells, CompareTarget, Part, RowHash, ShownRow, Sum};
 use crate::engine::{
-    Batch, Bound, ChunksLeft, Claim, Guard, KeyRange, Lease, Mapping, Outcome, Phase, Position, Rows as _,
-    Stream, StreamRow, Target, Touched,
+    Batch, Bound, ChunksLeft, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Phase, Position,
+    Rows as _, Stream, StreamRow, Target, Touched,
 };
 use crate::error::MigrateError;
 
@@ -79,7 +79,7 @@ impl Target for ModelTarget {
         Ok(())
     }
 
-    fn forget_stream(&mut self, stream: &Stream) -> Result<(), MigrateError> {
+    fn forget_stream(&mut self, stream: &Stream, _: KeyMaps) -> Result<(), MigrateError> {
         let mut data = self.data()?;
         if let Some(row) = data.streams.remove(&stream.name) {
             data.tokens.insert(stream.name.clone(), row.token + 1);

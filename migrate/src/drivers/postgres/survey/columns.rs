@@ -131,7 +131,7 @@ impl Surveyor {
         for column in &mapping.columns {
             self.survey.take(&named, catalog::filled_column(table, mapping, column, &attributes))?;
         }
-        let uniques = catalog::uniques(&mut self.target, table, mapping)?;
+        let uniques = catalog::uniques(&mut self.target, table)?;
         self.survey.take(&named, catalog::check_key_index(table, mapping, &uniques))?;
         for column in &mapping.root_key {
             let key = std::slice::from_ref(column);

@@ -268,8 +268,8 @@ impl Surveyor {
 
     fn uniques(&mut self, looked: &Looked, rows: &Mapped) -> Result<(), MigrateError> {
         let place = place(&looked.mapping);
-        for unique in catalog::uniques(&mut self.target, &looked.table, &looked.mapping)? {
-            if !unique.filled {
+        for unique in catalog::uniques(&mut self.target, &looked.table)? {
+            if !unique.is_filled_by(&looked.mapping) {
                 let what = format!(
                     "the unique index {} is over columns that the mapping does not fill",
                     unique.name
@@ -277,16 +277,15 @@ impl Surveyor {
                 self.survey.add(Level::Note, &*place, what, "see that their defaults do not collide");
                 continue;
             }
-            if !unique.operators.is_empty() {
+            if unique.excludes {
                 // To compare every row with every other would take too long.
                 continue;
             }
-            let parts: Vec<String> = unique.parts.iter().map(|part| format!("({part})")).collect();
-            let parts = parts.join(", ");
+            let (parts, counts) = catalog::grouping(&unique.parts);
             let condition = unique.covers();
             let query = format!(
                 "SELECT count(*), min(d.example) FROM (SELECT concat_ws(', ', {parts}) AS example FROM {} \
-                 WHERE ({condition}) AND num_nulls({parts}) = 0 GROUP BY {parts} HAVING count(*) > 1) d",
+                 WHERE ({condition}) AND {counts} GROUP BY {parts} HAVING count(*) > 1) d",
                 rows.from
             );
             let what =

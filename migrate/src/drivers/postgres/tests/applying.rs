@@ -2,12 +2,19 @@
 //!
 //! Invariant: each test follows one batch and looks at the rows that the mapping does not fill.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use super::world::{World, plain};
 use crate::drivers::postgres::{PostgresDriver, PostgresOptions};
 use crate::engine::backfill::{Copier, CopierOptions, Step};
+use crate::engine::catch_up::Follower;
+use crate::engine::run::{Adopt, Stop, begin};
 use crate::engine::{
-    Driver as _, Guard, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _, Touched,
+    Driver as _, Guard, KeyMaps, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _,
+    Touched,
 };
+use crate::fail_point::FailPoints;
 
 const PEOPLE: &str = "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE, age int);
     INSERT INTO person SELECT i, 'p' || i, i FROM generate_series(1, 9) i";
@@ -49,6 +56,50 @@ fn a_value_that_moves_to_a_row_of_another_piece_is_fetched_with_its_holder() {
         .unwrap();
     world.follow();
     world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn a_chain_of_values_that_move_by_one_takes_few_rounds() {
+    let mut world = people();
+    world.source.run("INSERT INTO person SELECT i, 'p' || i, i FROM generate_series(10, 300) i").unwrap();
+    world.follow();
+    world.source.run("UPDATE person SET email = 'q' || id; UPDATE person SET email = 'p' || id + 1").unwrap();
+    let rounds = Arc::new(AtomicU32::new(0));
+    let counted = Arc::clone(&rounds);
+    world.points = FailPoints::watched(move |point| {
+        counted.fetch_add(u32::from(point == "catch_up_wider"), Ordering::Relaxed);
+    });
+    world.follow();
+    world.assert_same(ALL, ALL);
+    let rounds = rounds.load(Ordering::Relaxed);
+    assert!((2..20).contains(&rounds), "pieces of 3 keys, a chain of 300, {rounds} rounds");
+}
+
+#[test]
+fn a_batch_that_is_told_to_stop_ends_between_two_pieces_and_loses_nothing() {
+    let world = people();
+    world.source.run("UPDATE person SET age = age + 1").unwrap();
+    let stop = Arc::new(Stop::default());
+    let told = Arc::clone(&stop);
+    let points = FailPoints::watched(move |point| {
+        if point == "catch_up_piece" {
+            told.stop();
+        }
+    });
+    let follower = Follower::claim(&world.driver, &world.stream, 3, &points).unwrap();
+    let caught = follower.heeding(&stop).batch().unwrap();
+    assert!(!caught.whole && caught.keys == 3, "{caught:?}");
+    assert_eq!(world.follow().keys, 9);
+    world.assert_same(ALL, ALL);
+}
+
+#[test]
+fn bookkeeping_that_somebody_dropped_is_told_with_the_way_to_begin_anew() {
+    let world = people();
+    world.target.run("DROP SCHEMA banyan CASCADE").unwrap();
+    let error = world.try_follow().unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("migrate backfill --again"), "{error}");
 }
 
 #[test]
@@ -238,8 +289,8 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let mut claims = Vec::new();
     for _ in 0..2 {
         claims.extend([target.claim("things").unwrap(), target.claim("things").unwrap()]);
-        target.forget_stream(&world.stream).unwrap();
-        target.forget_stream(&world.stream).unwrap();
+        target.forget_stream(&world.stream, KeyMaps::Dropped).unwrap();
+        target.forget_stream(&world.stream, KeyMaps::Dropped).unwrap();
         target.create_stream("things", &StreamRow { token: 0, ..row.clone() }).unwrap();
     }
     let mut source = world.source_end();
@@ -255,4 +306,36 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let new = target.claim("things").unwrap();
     assert!(claims.iter().all(|old| old.token < new.token), "{claims:?} {new:?}");
     assert!(target.set_next(&new, &position).unwrap());
+}
+
+#[test]
+fn adopted_rows_that_the_source_lost_give_their_unique_values_up() {
+    let source = "CREATE TABLE item (id int PRIMARY KEY, code text UNIQUE);
+        INSERT INTO item VALUES (2, 'a'), (3, 'c'), (12, 'e')";
+    let target = "CREATE TABLE item (id int PRIMARY KEY, code text UNIQUE);
+        INSERT INTO item VALUES (1, 'a'), (2, 'b'), (5, 'e'), (9, 'z')";
+    let mut world = World::new(source, target, vec![plain("item", &["id", "code"])]);
+    world.chunk = 2;
+    world.source_end().install_capture(&world.stream).unwrap();
+    begin(&world.driver, &world.stream, Adopt::Rows, &world.points).unwrap();
+    world.copy();
+    world.assert_same("SELECT * FROM item", "SELECT * FROM item WHERE id <> 9");
+    world.source.run("UPDATE item SET code = 'z' WHERE id = 3").unwrap();
+    world.follow();
+    world.assert_same("SELECT * FROM item", "SELECT * FROM item");
+}
+
+#[test]
+fn values_that_all_moved_by_one_since_the_older_copy_are_taken_along() {
+    let people = |code: &str| {
+        format!(
+            "{PEOPLE}; DELETE FROM person; INSERT INTO person SELECT i, 'p' || {code}, i FROM generate_series(1, 300) i"
+        )
+    };
+    let mapping = plain("person", &["id", "email", "age"]);
+    let world = World::new(&people("i + 1"), &people("i"), vec![mapping]);
+    world.source_end().install_capture(&world.stream).unwrap();
+    begin(&world.driver, &world.stream, Adopt::Rows, &world.points).unwrap();
+    world.copy();
+    world.assert_same(ALL, ALL);
 }

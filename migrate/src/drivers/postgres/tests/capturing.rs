@@ -4,6 +4,7 @@
 
 use super::world::{World, plain};
 use crate::drivers::postgres::PostgresDriver;
+use crate::drivers::postgres::capture::log_name;
 use crate::engine::{Driver as _, Phase, Source as _, Stream};
 
 const ITEMS: &str =
@@ -69,29 +70,32 @@ fn columns_without_an_equality_are_logged_too() {
 }
 
 #[test]
-fn the_appliers_own_writes_are_not_logged() {
+fn capture_of_the_way_back_hears_its_application_and_not_the_way_there() {
     let world = items().copied();
-    world
-        .source
-        .run("BEGIN; SET LOCAL banyan.applier = 'on'; UPDATE item SET name = 'q'; DELETE FROM item WHERE id = 2; COMMIT; SELECT 1")
-        .unwrap();
-    assert_eq!(world.follow().keys, 0);
-}
-
-#[test]
-fn capture_on_the_target_hears_its_application_and_not_the_applier() {
-    let world = items().copied();
-    let back = Stream { name: "things.back".to_owned(), ..world.stream.clone() };
+    let back = Stream { name: Stream::opposite(&world.stream.name), ..world.stream.clone() };
     let driver = PostgresDriver::new(world.target.url(), world.source.url(), Default::default()).unwrap();
     driver.source().unwrap().install_capture(&back).unwrap();
-    let log = "SELECT relname FROM pg_class WHERE relname ~ '^log_[0-9a-f]{16}$'";
-    let log = world.target.run(log).unwrap();
-    let count = || world.target.run(&format!("SELECT count(*) FROM banyan.{log}")).unwrap();
+    let count =
+        || world.target.run(&format!("SELECT count(*) FROM {}", log_name(&back.name, "item"))).unwrap();
     world.source.run("UPDATE item SET name = 'applied' WHERE id = 1; DELETE FROM item WHERE id = 2").unwrap();
     assert_eq!(world.follow().rows, 2);
     assert_eq!(count(), "0");
     world.target.run("UPDATE item SET name = 'by the service' WHERE id = 1").unwrap();
     assert_eq!(count(), "1");
+}
+
+#[test]
+fn capture_of_another_copy_hears_what_this_one_writes() {
+    let world = items();
+    let onward = Stream { name: "onward".to_owned(), ..world.stream.clone() };
+    let driver = PostgresDriver::new(world.target.url(), world.source.url(), Default::default()).unwrap();
+    driver.source().unwrap().install_capture(&onward).unwrap();
+    let world = world.copied();
+    let count = || world.target.run(&format!("SELECT count(*) FROM {}", log_name("onward", "item"))).unwrap();
+    assert_eq!(count(), world.target.run("SELECT count(*) FROM item").unwrap());
+    world.source.run("DELETE FROM item WHERE id = 1").unwrap();
+    assert_eq!(world.follow().rows, 1);
+    assert_eq!(count(), (world.target.run("SELECT count(*) + 2 FROM item").unwrap()));
 }
 
 #[test]

@@ -6,11 +6,13 @@ use super::world::{World, plain};
 use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part};
 use crate::engine::{Bound, KeyRange, Rows as _, Source as _};
 
-const TABLE: &str = "CREATE TABLE item (id int PRIMARY KEY, phone text, n numeric, f float8, c char(4), j json, i interval, b bigint);";
+const TABLE: &str = "CREATE TABLE item (id int PRIMARY KEY, phone text, n numeric, f float8, c char(4), j json, i interval, b bigint,
+    at timestamp, zoned timestamptz);";
 
 fn items() -> World {
-    let rows = "INSERT INTO item SELECT i, 'phone ' || i, i, i, 'a', '{}', '1 mon', -i FROM generate_series(1, 20) i";
-    let mapping = plain("item", &["id", "phone", "n", "f", "c", "j", "i", "b"]);
+    let rows = "INSERT INTO item SELECT i, 'phone ' || i, i, i - 4, 'a', '{}', '1 mon', -i, '1999-12-31 23:59:59.999992', \
+                '1999-12-31 23:59:59.999992+00' FROM generate_series(1, 20) i";
+    let mapping = plain("item", &["id", "phone", "n", "f", "c", "j", "i", "b", "at", "zoned"]);
     World::new(&format!("{TABLE}{rows}"), TABLE, vec![mapping]).copied()
 }
 
@@ -24,12 +26,21 @@ fn every_seeded_difference_changes_the_sum() {
             "UPDATE item a SET phone = b.phone FROM item b WHERE (a.id, b.id) IN ((1, 2), (2, 1))",
         ),
         ("UPDATE item SET n = 3.0 WHERE id = 3", "UPDATE item SET n = 3 WHERE id = 3"),
-        ("UPDATE item SET f = '-0' WHERE id = 4", "UPDATE item SET f = 4 WHERE id = 4"),
+        ("UPDATE item SET f = '-0' WHERE id = 4", "UPDATE item SET f = 0 WHERE id = 4"),
         ("UPDATE item SET phone = NULL WHERE id = 5", "UPDATE item SET phone = 'phone 5' WHERE id = 5"),
         ("UPDATE item SET j = '{ }' WHERE id = 6", "UPDATE item SET j = '{}' WHERE id = 6"),
         ("UPDATE item SET i = '30 days' WHERE id = 7", "UPDATE item SET i = '1 mon' WHERE id = 7"),
         // A whole number that was once read without its sign.
         ("UPDATE item SET b = 4294967288 WHERE id = 8", "UPDATE item SET b = -8 WHERE id = 8"),
+        // Eight microseconds before the year 2000, and the same bits behind it.
+        (
+            "UPDATE item SET at = '2000-01-01 01:11:34.967288' WHERE id = 9",
+            "UPDATE item SET at = '1999-12-31 23:59:59.999992' WHERE id = 9",
+        ),
+        (
+            "UPDATE item SET zoned = '2000-01-01 01:11:34.967288+00' WHERE id = 9",
+            "UPDATE item SET zoned = '1999-12-31 23:59:59.999992+00' WHERE id = 9",
+        ),
         ("INSERT INTO item VALUES (99)", "DELETE FROM item WHERE id = 99"),
     ] {
         world.target.run(change).unwrap();

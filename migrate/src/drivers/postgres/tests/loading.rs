@@ -4,6 +4,7 @@
 
 use super::world::{World, plain};
 use crate::engine::{Phase, Target as _};
+use crate::fail_point::FailPoints;
 
 const ITEMS: &str = "CREATE TABLE owner (id int PRIMARY KEY); CREATE TABLE item (id int PRIMARY KEY, owner int, name text);
     INSERT INTO owner SELECT generate_series(1, 30); INSERT INTO item SELECT i, i, 'n' || i FROM generate_series(1, 30) i";
@@ -67,6 +68,26 @@ fn a_reference_to_a_row_that_only_the_log_knows_of_is_checked_once_that_is_there
 }
 
 #[test]
+fn a_chunk_that_the_end_of_loading_took_back_is_not_loaded_by_a_worker_that_has_yet_to_hear_of_it() {
+    let mut world = world();
+    world.begin(Phase::Loading).unwrap();
+    world.copy();
+    world.target_end().finish_loading(&world.stream).unwrap();
+    let taken_back =
+        "DELETE FROM item WHERE id = 5; UPDATE banyan.chunk SET done = false, leased_until = '-infinity'";
+    world.target.run(&format!("{taken_back}; UPDATE banyan.stream SET phase = 'loading'")).unwrap();
+    let url = world.target.url().to_owned();
+    world.points = FailPoints::watched(move |point| {
+        if point == "chunk_leased" {
+            let mut other = postgres::Client::connect(&url, postgres::NoTls).unwrap();
+            other.batch_execute("UPDATE banyan.stream SET phase = 'following'").unwrap();
+        }
+    });
+    world.copy();
+    world.assert_same("SELECT * FROM item", "SELECT * FROM item");
+}
+
+#[test]
 fn the_chunks_of_two_workers_do_not_overlap() {
     let world = world();
     world.begin(Phase::Following).unwrap();
@@ -74,7 +95,7 @@ fn the_chunks_of_two_workers_do_not_overlap() {
         for _ in 0..2 {
             scope.spawn(|| {
                 use crate::engine::backfill::{Copier, CopierOptions, Step};
-                let points = crate::fail_point::FailPoints::none();
+                let points = FailPoints::none();
                 let options = CopierOptions { chunk: 4, lease_seconds: 60 };
                 let mut copier = Copier::open(&world.driver, &world.stream, options, &points).unwrap();
                 while copier.step().unwrap() != Step::Done {}

@@ -228,6 +228,21 @@ fn a_select_that_fails_on_a_row_is_told_in_the_servers_words() {
 }
 
 #[test]
+fn a_select_that_would_write_is_a_problem_and_the_rest_is_told_all_the_same() {
+    let mut numbered = plain("item", &["id", "name"]);
+    numbered.select = "SELECT id, nextval('numbers')::text FROM item WHERE {keys id}".to_owned();
+    let mut locked = plain("other", &["id", "name"]);
+    locked.select = "SELECT id, name FROM item WHERE {keys id} FOR UPDATE".to_owned();
+    locked.root = "item".to_owned();
+    let source = "CREATE TABLE item (id int PRIMARY KEY, name text); INSERT INTO item VALUES (1, 'a'); CREATE SEQUENCE numbers";
+    let there =
+        "CREATE TABLE item (id int PRIMARY KEY, name text); CREATE TABLE other (LIKE item INCLUDING ALL)";
+    let survey = survey(&World::new(source, there, vec![numbered, locked]));
+    found(&survey, Level::Problem, &["mapping item", "calls nextval"]);
+    found(&survey, Level::Problem, &["mapping other", "read-only transaction"]);
+}
+
+#[test]
 fn transactions_that_install_would_wait_for_are_named() {
     let table = "CREATE TABLE item (id int PRIMARY KEY, name text);";
     let world = World::new(table, table, vec![plain("item", &["id", "name"])]);

@@ -169,22 +169,10 @@ impl Surveyor<'_> {
         let sql = format!("SELECT count(*), {example} FROM {rows} WHERE {null}");
         let remedy = format!("give them a key: SELECT * FROM {} WHERE {null}", quote(&mapping.root));
         self.count(&place, &sql, "rows have NULL in the source key", &remedy)?;
-        let key: Vec<String> = mapping.root_key.iter().map(|name| quote(name)).collect();
-        let covers = |terms: &[(String, String)]| {
-            terms.len() == key.len() && key.iter().all(|name| terms.iter().any(|(term, _)| term == name))
-        };
-        let plain = looked.root.uniques.iter().filter(|unique| unique.condition.is_none());
-        if plain.into_iter().any(|unique| covers(&unique.terms)) {
+        if self.survey.take(&place, looked.root.tells_apart(&mapping.root_key))?.is_some() {
             return Ok(());
         }
-        let what = format!(
-            "the source key ({}) of {} has no unique index",
-            mapping.root_key.join(", "),
-            mapping.root
-        );
-        let remedy =
-            format!("CREATE UNIQUE INDEX … ON {} ({keys}), or name another from_key", quote(&mapping.root));
-        self.survey.add(Level::Warning, &*place, what, remedy);
+        let key: Vec<String> = mapping.root_key.iter().map(|name| quote(name)).collect();
         let shown: Vec<String> = key.iter().map(|name| format!("quote({name})")).collect();
         let sql = format!(
             "SELECT count(*), min(k) FROM (SELECT {} AS k FROM {rows} GROUP BY {keys} HAVING count(*) > 1)",
@@ -245,18 +233,15 @@ impl Surveyor<'_> {
         };
         let identity = key.iter().map(|part| format!("quote({part})")).collect::<Vec<_>>();
         let identity = identity.join(" || ', ' || ");
-        let own = key.join(", ");
         for (column, classes) in typed {
             let name = quote(&column.name);
-            let rows = match limit {
-                None => self.source.table(table),
-                Some(limit) => {
-                    format!("(SELECT {own}, {name} FROM {} LIMIT {limit})", self.source.table(table))
-                }
-            };
+            // Of the rows only what is made of them, as a collation of the column's may be unknown here.
+            let first = limit.map_or_else(String::new, |limit| format!(" LIMIT {limit}"));
+            let rows = self.source.table(table);
             let sql = format!(
-                "SELECT count(*), min({identity}), group_concat(DISTINCT typeof({name})) FROM {rows} \
-                 WHERE typeof({name}) NOT IN ('null', {classes})"
+                "SELECT count(*), min(shown), group_concat(DISTINCT class) \
+                 FROM (SELECT {identity} AS shown, typeof({name}) AS class FROM {rows}{first}) \
+                 WHERE class NOT IN ('null', {classes})"
             );
             let read = |row: &rusqlite::Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
             let (count, example, found): (u64, Option<String>, Option<String>) =
@@ -287,8 +272,10 @@ impl Surveyor<'_> {
         let select = self.select(looked, limit);
         let key = looked.table.integer_key().map(|column| quote(&column.name));
         for unique in &looked.table.uniques {
+            // A name in quotes that is no column would be taken for a text.
             let term = |term: &String| match (&key, looked.table.rowid) {
                 (Some(key), Some(rowid)) if term == rowid => key.clone(),
+                _ if term.starts_with('"') => format!("m.{term}"),
                 _ => term.clone(),
             };
             let terms: Vec<(String, &String)> =
@@ -308,7 +295,7 @@ impl Surveyor<'_> {
                 each(&|term, _| format!("({term}) IS NOT NULL"), " AND "),
                 each(&|term, collation| format!("({term}) COLLATE {}", quote(collation)), ", "),
             );
-            let over = each(&|term, _| term.to_owned(), ", ");
+            let over = each(&|term, _| term.trim_start_matches("m.").to_owned(), ", ");
             if let Err(error) = self.source.conn.prepare(&sql) {
                 let what =
                     format!("whether its rows are unique by ({over}) was not looked at: {}", words(&error));

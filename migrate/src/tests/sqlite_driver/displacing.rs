@@ -1,0 +1,57 @@
+//! Rows that REPLACE displaces without a word: by which unique index, and by which values.
+//!
+//! Invariant: the target's unique index refuses the new row wherever the displaced one was not logged.
+
+use super::*;
+
+/// What is left of a row with the code `a` once another statement has displaced it.
+fn displaced(item: &str, first: &str, replace: &str) -> String {
+    let ends = Ends::of(item, THING, vec![item_to_thing()]);
+    ends.write(first);
+    ends.start(Phase::Following).unwrap();
+    ends.copy().unwrap();
+    ends.write(replace);
+    ends.follow().unwrap_or_else(|error| panic!("{item}: {error}"));
+    ends.things()
+}
+
+#[test]
+fn what_a_default_in_the_place_of_null_displaces_is_logged() {
+    for (default, index, value) in [
+        ("'d'", "code", "d"),
+        ("d", "code", "d"),
+        ("\"amount\"", "code", "amount"),
+        ("(lower('D') -- small\n)", "code", "d"),
+        ("'D'", "lower(code)", "D"),
+        ("'d'", "code) WHERE (code = 'd'", "d"),
+    ] {
+        let item = format!(
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT NOT NULL DEFAULT {default}, amount); \
+             CREATE UNIQUE INDEX codes ON item ({index})"
+        );
+        let replace = "INSERT OR REPLACE INTO item VALUES (2, NULL, 2)";
+        let things = displaced(&item, "INSERT INTO item (id, amount) VALUES (1, 1)", replace);
+        assert_eq!(things, format!("2{value}2own"), "{item}");
+    }
+}
+
+#[test]
+fn a_displaced_row_is_logged_whatever_the_condition_or_the_expression_of_the_index_reads() {
+    for (index, replace) in [
+        ("code) WHERE rowid > 0", "INSERT OR REPLACE INTO item VALUES (2, 'a', 'y')"),
+        ("code) WHERE id > 0", "INSERT OR REPLACE INTO item (code, amount) VALUES ('a', 'y')"),
+        ("code) WHERE amount > '' -- all", "INSERT OR REPLACE INTO item VALUES (2, 'a', 'y')"),
+        ("code) WHERE amount = 'Y'", "INSERT OR REPLACE INTO item VALUES (2, 'a', 'y')"),
+        ("CASE WHEN amount = 'Y' THEN code END)", "INSERT OR REPLACE INTO item VALUES (2, 'a', 'y')"),
+        (
+            "code) WHERE rowid > 0",
+            "INSERT INTO item VALUES (2, 'b', 'y'); UPDATE OR REPLACE item SET code = 'a' WHERE id = 2",
+        ),
+    ] {
+        let item = format!(
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT, amount TEXT COLLATE NOCASE NOT NULL DEFAULT 'x'); \
+             CREATE UNIQUE INDEX codes ON item ({index}"
+        );
+        assert_eq!(displaced(&item, "INSERT INTO item VALUES (1, 'a', 'y')", replace), "2ayown", "{item}");
+    }
+}
