@@ -74,7 +74,7 @@ fn a_chunk_that_the_end_of_loading_took_back_is_not_loaded_by_a_worker_that_has_
     world.copy();
     world.target_end().finish_loading(&world.stream).unwrap();
     let taken_back =
-        "DELETE FROM item WHERE id = 5; UPDATE banyan.chunk SET done = false, leased_until = '-infinity'";
+        "DELETE FROM owner WHERE id = 5; UPDATE banyan.chunk SET done = false, leased_until = '-infinity'";
     world.target.run(&format!("{taken_back}; UPDATE banyan.stream SET phase = 'loading'")).unwrap();
     let url = world.target.url().to_owned();
     world.points = FailPoints::watched(move |point| {
@@ -84,6 +84,7 @@ fn a_chunk_that_the_end_of_loading_took_back_is_not_loaded_by_a_worker_that_has_
         }
     });
     world.copy();
+    world.assert_same("SELECT * FROM owner", "SELECT * FROM owner");
     world.assert_same("SELECT * FROM item", "SELECT * FROM item");
 }
 
