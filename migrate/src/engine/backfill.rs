@@ -234,10 +234,10 @@ impl<'a, D: Driver> Copier<'a, D> {
         let Some(read) = read? else { return Ok(None) };
         self.points.pass("chunk_read")?;
         if row.phase == Phase::Loading {
-            let loaded = self.target.load(lease, mapping, &read.batch)?;
-            let rows = super::Rows::len(&read.batch.rows);
+            let done = ChunkDone { lease, rows: read.rows, hash: read.hash };
+            let loaded = self.target.load(done, mapping, &read.batch)?;
             self.learn(lease, &read.batch, began);
-            return Ok(Some(if loaded { Outcome::Written(rows) } else { Outcome::Superseded }));
+            return Ok(Some(if loaded { Outcome::Written(read.rows) } else { Outcome::Superseded }));
         }
         let (snapshot, pos) = (read.snapshot.clone(), read.pos.clone());
         let outcome = match reach {

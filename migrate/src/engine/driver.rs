@@ -445,7 +445,7 @@ pub trait Target: Send {
     /// Writes a chunk into a table that is being loaded, and marks it done, in one transaction. False if the lease ran out.
     fn load(
         &mut self,
-        lease: &Lease,
+        done: ChunkDone<'_>,
         mapping: &Mapping,
         batch: &Batch<Self::Rows>,
     ) -> Result<bool, MigrateError>;

@@ -26,7 +26,7 @@ use super::rows::CopyRows;
 use super::shape::Shape;
 use super::sql::{self, value};
 use super::staging::Staged;
-use crate::engine::{Batch, ChunkDone, Lease, Mapping, Rows as _, Stream};
+use crate::engine::{Batch, ChunkDone, Mapping, Stream};
 use crate::error::MigrateError;
 
 /// Indexes built at once.
@@ -50,15 +50,15 @@ const NOT_SYNCED: &str = "SET LOCAL synchronous_commit = off";
 /// Writes a chunk into a table that is being loaded.
 pub(super) fn load(
     connection: &mut Connection,
-    lease: &Lease,
+    done: ChunkDone<'_>,
     mapping: &Mapping,
     shape: &Shape,
     batch: &Batch<CopyRows>,
 ) -> Result<bool, MigrateError> {
+    let lease = done.lease;
     let staged = Staged::of(mapping, shape);
     connection.transaction(&format!("{}; {NOT_SYNCED}", staged.opening(&lease.stream)), |connection| {
         shape.check_target(connection)?;
-        let done = ChunkDone { lease, rows: batch.rows.len(), hash: batch.rows.hash() };
         if connection.run(&chunks::mark_done(&done))? == 0 {
             return Ok(End::RollBack(false));
         }
@@ -82,7 +82,7 @@ pub(super) fn load(
             tracing::info!(
                 "values of {} moved while it was loaded; {} rows are copied beside catch-up",
                 staged.table,
-                batch.rows.len()
+                done.rows
             );
             connection.run(&format!("ROLLBACK TO banyan; {}", chunks::put_off(lease)))?;
             return Ok(End::Commit(true));

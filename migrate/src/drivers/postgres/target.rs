@@ -13,8 +13,8 @@ use super::staging::same;
 use super::{apply, bookkeeping, chunks, loading, privileges, sequences};
 use crate::engine::driver::{ChunksLeft, LeaseState, RangeEnd};
 use crate::engine::{
-    Batch, Bound, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Position, Stream, StreamRow,
-    Target,
+    Batch, Bound, ChunkDone, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Position, Stream,
+    StreamRow, Target,
 };
 use crate::error::MigrateError;
 
@@ -212,12 +212,12 @@ impl Target for PostgresTarget {
 
     fn load(
         &mut self,
-        lease: &Lease,
+        done: ChunkDone<'_>,
         mapping: &Mapping,
         batch: &Batch<CopyRows>,
     ) -> Result<bool, MigrateError> {
         let shape = self.shapes.of(mapping)?;
-        let loaded = loading::load(&mut self.connection, lease, mapping, &shape, batch);
+        let loaded = loading::load(&mut self.connection, done, mapping, &shape, batch);
         self.explained(mapping, loaded)
     }
 

@@ -26,10 +26,14 @@ impl SqliteTarget {
         seconds: u32,
         end: &mut RangeEnd<'_>,
     ) -> Result<Option<Lease>, MigrateError> {
-        let abandoned =
-            self.transaction(|target| target.take_abandoned(stream, seconds).map(Ending::Commit))?;
-        if abandoned.is_some() {
-            return Ok(abandoned);
+        // Looked for without the writer's lock: another worker may hold it for a whole chunk.
+        let is_there = self.has_abandoned(stream);
+        if self.located(is_there)? {
+            let abandoned =
+                self.transaction(|target| target.take_abandoned(stream, seconds).map(Ending::Commit))?;
+            if abandoned.is_some() {
+                return Ok(abandoned);
+            }
         }
         for (mapping, mapped) in stream.mappings.iter().enumerate() {
             loop {
@@ -50,6 +54,12 @@ impl SqliteTarget {
             }
         }
         Ok(None)
+    }
+
+    fn has_abandoned(&self, stream: &Stream) -> Result<bool, MigrateError> {
+        let chunks = self.table("banyan_chunks");
+        let sql = format!("SELECT 1 FROM {chunks} WHERE stream = ?1 AND NOT done AND lease_until <= {NOW}");
+        Ok(self.conn.prepare_cached(&sql)?.exists([&stream.name])?)
     }
 
     fn take_abandoned(&mut self, stream: &Stream, seconds: u32) -> Result<Option<Lease>, MigrateError> {

@@ -17,17 +17,18 @@ use super::rows::{SqliteRows, bind};
 use super::sql::{list, numbered, quote, tuple};
 use super::staged::row_width;
 use super::target::{Ending, SqliteTarget};
-use crate::engine::{Batch, Lease, Mapping, Outcome, Rows as _, Stream};
+use crate::engine::{Batch, ChunkDone, Mapping, Outcome, Stream};
 use crate::error::MigrateError;
 
 impl SqliteTarget {
     pub(super) fn load_chunk(
         &mut self,
-        lease: &Lease,
+        done: ChunkDone<'_>,
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
     ) -> Result<Ending<bool>, MigrateError> {
-        if !self.finish(lease, batch.rows.len(), batch.rows.hash())? {
+        let ChunkDone { lease, rows, hash } = done;
+        if !self.finish(lease, rows, hash)? {
             return Ok(Ending::Undo(false));
         }
         self.needs_no_triggers(&mapping.table)?;

@@ -17,8 +17,8 @@ use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
 use crate::engine::driver::{ChunksLeft, RangeEnd};
 use crate::engine::{
-    Batch, Bound, Claim, Guard, KeyMaps, Lease, LeaseState, Mapping, Outcome, Position, Stream, StreamRow,
-    Target,
+    Batch, Bound, ChunkDone, Claim, Guard, KeyMaps, Lease, LeaseState, Mapping, Outcome, Position, Stream,
+    StreamRow, Target,
 };
 use crate::error::MigrateError;
 
@@ -233,13 +233,13 @@ impl Target for SqliteTarget {
 
     fn load(
         &mut self,
-        lease: &Lease,
+        done: ChunkDone<'_>,
         mapping: &Mapping,
         batch: &Batch<SqliteRows>,
     ) -> Result<bool, MigrateError> {
         let made = self.make_staging(mapping);
         self.located(made)?;
-        let loaded = self.transaction(|target| target.load_chunk(lease, mapping, batch));
+        let loaded = self.transaction(|target| target.load_chunk(done, mapping, batch));
         self.explained(mapping, loaded)
     }
 

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use super::{Chunk, ModelRows, TargetData, away, bound, hash, key, seen, within};
 use crate::engine::compare::{Cells, CompareTarget, Part, RowHash, ShownRow, Sum};
 use crate::engine::{
-    Batch, Bound, ChunksLeft, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Phase, Position,
-    Rows as _, Stream, StreamRow, Target, Touched,
+    Batch, Bound, ChunkDone, ChunksLeft, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Phase,
+    Position, Rows as _, Stream, StreamRow, Target, Touched,
 };
 use crate::error::MigrateError;
 
@@ -216,11 +216,15 @@ impl Target for ModelTarget {
         Ok(ChunksLeft { leased, done, rows: data.chunks.iter().filter_map(|chunk| chunk.done).sum() })
     }
 
-    fn load(&mut self, held: &Lease, _: &Mapping, batch: &Batch<ModelRows>) -> Result<bool, MigrateError> {
+    fn load(
+        &mut self,
+        done: ChunkDone<'_>,
+        _: &Mapping,
+        batch: &Batch<ModelRows>,
+    ) -> Result<bool, MigrateError> {
         let mut data = self.data()?;
-        let rows = batch.rows.len();
-        let Some(chunk) = chunk_of(&mut data, held) else { return Ok(false) };
-        chunk.done = Some(rows);
+        let Some(chunk) = chunk_of(&mut data, done.lease) else { return Ok(false) };
+        chunk.done = Some(done.rows);
         write(&mut data, batch, &[]);
         Ok(true)
     }
