@@ -2,6 +2,8 @@
 //!
 //! Invariant: values keep their storage class and every bit; nothing is decoded, so text that is no UTF-8 passes too.
 
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{CachedStatement, Row, ToSql};
 use serde::{Deserialize, Serialize};
@@ -15,12 +17,35 @@ use crate::error::MigrateError;
 /// back as a whole; a buffer that grows step by step lies between the pages of SQLite's cache, and the holes it leaves fit no later one.
 const ROOM: usize = 33 << 20;
 
+/// Rooms for the next who needs one: the kernel clears each page of a new one.
+static ROOMS: Mutex<Vec<Room>> = Mutex::new(Vec::new());
+
 /// Rows of one width.
 #[derive(Debug, Clone, Default)]
 pub struct SqliteRows {
     width: usize,
+    room: Room,
+}
+
+#[derive(Debug, Clone, Default)]
+struct Room {
     cells: Vec<Cell>,
     bytes: Vec<u8>,
+}
+
+impl Drop for SqliteRows {
+    fn drop(&mut self) {
+        let Room { cells, bytes } = &mut self.room;
+        if cells.capacity() == ROOM / size_of::<Cell>() && bytes.capacity() == ROOM {
+            cells.clear();
+            bytes.clear();
+            rooms().push(std::mem::take(&mut self.room));
+        }
+    }
+}
+
+fn rooms() -> MutexGuard<'static, Vec<Room>> {
+    ROOMS.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -52,7 +77,7 @@ impl Rows for SqliteRows {
     }
 
     fn bytes(&self) -> u64 {
-        (self.bytes.len() + self.cells.len() * size_of::<Cell>()) as u64
+        (self.room.bytes.len() + self.room.cells.len() * size_of::<Cell>()) as u64
     }
 
     fn hash(&self) -> u64 {
@@ -67,17 +92,18 @@ impl Rows for SqliteRows {
 
 impl SqliteRows {
     pub(super) fn new(width: usize) -> Self {
-        Self { width, ..Self::default() }
+        Self { width, room: Room::default() }
     }
 
     /// For a batch, which may be large.
     pub(super) fn with_room(width: usize) -> Self {
-        let (cells, bytes) = (Vec::with_capacity(ROOM / size_of::<Cell>()), Vec::with_capacity(ROOM));
-        Self { width, cells, bytes }
+        let new =
+            || Room { cells: Vec::with_capacity(ROOM / size_of::<Cell>()), bytes: Vec::with_capacity(ROOM) };
+        Self { width, room: rooms().pop().unwrap_or_else(new) }
     }
 
     pub(super) fn count(&self) -> usize {
-        self.cells.len().checked_div(self.width).unwrap_or_default()
+        self.room.cells.len().checked_div(self.width).unwrap_or_default()
     }
 
     pub(super) fn width(&self) -> usize {
@@ -93,35 +119,40 @@ impl SqliteRows {
     }
 
     pub(super) fn push(&mut self, value: ValueRef<'_>) {
-        let start = self.bytes.len();
+        let start = self.room.bytes.len();
         let cell = match value {
             ValueRef::Null => Cell::Null,
             ValueRef::Integer(number) => Cell::Integer(number),
             ValueRef::Real(number) => Cell::Real(number),
             ValueRef::Text(text) => {
-                self.bytes.extend_from_slice(text);
+                self.room.bytes.extend_from_slice(text);
                 Cell::Text(start, text.len())
             }
             ValueRef::Blob(bytes) => {
-                self.bytes.extend_from_slice(bytes);
+                self.room.bytes.extend_from_slice(bytes);
                 Cell::Blob(start, bytes.len())
             }
         };
-        self.cells.push(cell);
+        self.room.cells.push(cell);
     }
 
     /// One row's values.
     pub(super) fn row(&self, row: usize) -> impl Iterator<Item = ValueRef<'_>> {
         let start = row * self.width;
-        self.cells.get(start..start + self.width).unwrap_or_default().iter().map(|cell| self.value(*cell))
+        self.room
+            .cells
+            .get(start..start + self.width)
+            .unwrap_or_default()
+            .iter()
+            .map(|cell| self.value(*cell))
     }
 
     pub(super) fn at(&self, row: usize, column: usize) -> ValueRef<'_> {
-        self.cells.get(row * self.width + column).map_or(ValueRef::Null, |cell| self.value(*cell))
+        self.room.cells.get(row * self.width + column).map_or(ValueRef::Null, |cell| self.value(*cell))
     }
 
     fn value(&self, cell: Cell) -> ValueRef<'_> {
-        let bytes = |start: usize, length| self.bytes.get(start..start + length).unwrap_or_default();
+        let bytes = |start: usize, length| self.room.bytes.get(start..start + length).unwrap_or_default();
         match cell {
             Cell::Null => ValueRef::Null,
             Cell::Integer(number) => ValueRef::Integer(number),
