@@ -29,8 +29,8 @@ pub mod way_back;
 pub use bounded::{Bounded, TooMuch};
 pub use driver::{
     Batch, Bound, CaptureState, ChunkDone, ChunksLeft, Claim, ColumnShape, Dirty, Driver, Guard, Joining,
-    KeyMaps, KeyRange, Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape,
-    Target, Touched,
+    Kept, KeyRange, Lease, LeaseState, Outcome, Phase, Position, Rows, Source, StreamRow, TableShape, Target,
+    Touched,
 };
 pub use mapping::{Join, Mapping, Stream};
 pub use run::{RunOptions, RunReport, RunState, Steering, Stop, run};

@@ -9,7 +9,7 @@ use super::arguments::{CaptureCommand, HowArgs, PauseArgs, ResumeArgs, StreamArg
 use super::captured::{Captured, is_installed, state_of, with_driver};
 use crate::engine::run::{Adopt, Parts, Pause, Until};
 use crate::engine::{
-    Driver, KeyMaps, Phase, RunOptions, RunReport, RunState, Source as _, Steering, Stop, Stream, Target as _,
+    Driver, Kept, Phase, RunOptions, RunReport, RunState, Source as _, Steering, Stop, Stream, Target as _,
 };
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
@@ -90,7 +90,7 @@ fn remove<D: Driver>(driver: &D, stream: &Stream, what: Removal) -> Result<Captu
         deeds.extend(unchecked(driver, stream, what.forget));
         source.remove_capture(stream)?;
         if what.forget {
-            driver.target()?.forget_stream(stream, KeyMaps::Dropped)?;
+            driver.target()?.forget_stream(stream, Kept::Nothing)?;
         }
     }
     Ok(CaptureChange { stream: stream.name.clone(), dry_run: what.dry_run, deeds })
@@ -135,7 +135,9 @@ pub(super) struct What {
 }
 
 fn forget<D: Driver>(driver: &D, stream: &Stream) -> Result<(), MigrateError> {
-    if driver.source()?.capture_state(stream)?.faults.is_empty() {
+    let state = driver.source()?.capture_state(stream)?;
+    // Else the run is refused, and a refusal forgets nothing.
+    if state.installed && state.faults.is_empty() {
         crate::engine::run::forget(driver, stream)?;
     }
     Ok(())

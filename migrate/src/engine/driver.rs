@@ -214,13 +214,15 @@ pub enum Joining<'a> {
     All,
 }
 
-/// What becomes of the key maps of a stream that is forgotten.
+/// What stays known of the rows of a stream that is forgotten.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum KeyMaps {
-    /// They go with it.
-    Dropped,
-    /// They go on saying whose the rows are.
-    Kept,
+pub enum Kept {
+    /// Nothing: they are nobody's.
+    Nothing,
+    /// They are an older copy, over which the next stream begins, by the note [`super::in_the_way::ADOPTED`].
+    Rows,
+    /// The same, and the key maps go on saying whose each is.
+    RowsAndKeyMaps,
 }
 
 /// A database engine that can be source and target.
@@ -364,8 +366,8 @@ pub trait Target: Send {
     /// Makes the stream's row if there is none; an existing one is left as it is. Its token is behind every one that a forgotten
     /// stream of the name had, so that who had claimed that one cannot take this one for it.
     fn create_stream(&mut self, name: &str, row: &StreamRow) -> Result<(), MigrateError>;
-    /// Forgets the stream: its row, chunks, notes and holds, all but its last token.
-    fn forget_stream(&mut self, stream: &Stream, maps: KeyMaps) -> Result<(), MigrateError>;
+    /// Forgets the stream: its row, chunks, notes and holds, all but its last token and what is kept, in one transaction.
+    fn forget_stream(&mut self, stream: &Stream, kept: Kept) -> Result<(), MigrateError>;
     /// Whether every table of the stream is empty.
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError>;
 

@@ -12,6 +12,8 @@ use crate::error::MigrateError;
 
 /// The note of a stream that was begun over rows of an older copy.
 pub(crate) const ADOPTED: &str = "adopted";
+/// What it says.
+pub(crate) const AN_OLDER_COPY: &str = "its rows are an older copy";
 
 /// Where it is told whose the rows are.
 pub(super) struct InTheWay<'a, D: Driver> {

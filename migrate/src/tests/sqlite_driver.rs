@@ -16,7 +16,7 @@ use crate::engine::catch_up::Follower;
 use crate::engine::compare::{CompareSource, CompareTarget, Part};
 use crate::engine::prune::prune;
 use crate::engine::{
-    Bound, Driver as _, Guard, KeyMaps, KeyRange, Mapping, Outcome, Phase, Source as _, Stream, StreamRow,
+    Bound, Driver as _, Guard, Kept, KeyRange, Mapping, Outcome, Phase, Source as _, Stream, StreamRow,
     Target as _, Touched,
 };
 use crate::error::MigrateError;
@@ -406,8 +406,8 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let mut claims = Vec::new();
     for round in 0..3 {
         claims.extend([target.claim("items").unwrap(), target.rest("items").unwrap()]);
-        target.forget_stream(&ends.stream, KeyMaps::Dropped).unwrap();
-        target.forget_stream(&ends.stream, KeyMaps::Dropped).unwrap();
+        target.forget_stream(&ends.stream, Kept::Nothing).unwrap();
+        target.forget_stream(&ends.stream, Kept::Nothing).unwrap();
         match round {
             0 => target.start_at(&ends.stream, &fresh).unwrap(),
             _ => target.create_stream("items", &fresh).unwrap(),

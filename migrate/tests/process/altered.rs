@@ -114,6 +114,21 @@ fn a_source_put_back_from_a_backup_is_told_by_status_as_by_run() {
     world.migrate(&["run", "items"]).expect_code(3).expect_words(&words);
 }
 
+#[test]
+fn a_copy_that_cannot_begin_anew_is_not_forgotten() {
+    for engine in Engine::BOTH {
+        let world = World::copied(engine, 60);
+        world.migrate(&["capture", "remove", "items"]).expect_code(0);
+        world.migrate(&["backfill", "items", "--again"]).expect_code(3).expect_words(&["capture install"]);
+        world.migrate(&["capture", "install", "items"]).expect_code(0);
+        let told = world.migrate(&["run", "items", "--until-caught-up"]).expect_code(3);
+        told.expect_words(&["migrate backfill items --again"]);
+        world.migrate(&["backfill", "items", "--again"]).expect_code(0);
+        world.catch_up();
+        world.assert_settled();
+    }
+}
+
 /// The run ends; when the change is taken back, the named way leads on.
 fn noticed_until_undone(end: End, change: &str, undo: &str, words: &[&str]) {
     for engine in Engine::BOTH {

@@ -7,7 +7,8 @@ use super::connection::{Connection, column};
 use super::loading::UNCHECKED;
 use super::shape::Shape;
 use super::sql::{self, value};
-use crate::engine::{Claim, Mapping, Phase, Position, Stream, StreamRow};
+use crate::engine::in_the_way::{ADOPTED, AN_OLDER_COPY};
+use crate::engine::{Claim, Kept, Mapping, Phase, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
 const TABLES: &str = "SELECT pg_advisory_xact_lock(hashtext('banyan.bookkeeping')); \
@@ -129,15 +130,19 @@ pub(super) fn create(connection: &mut Connection, name: &str, row: &StreamRow) -
 pub(super) fn forget(
     connection: &mut Connection,
     stream: &Stream,
+    kept: Kept,
     maps: &[String],
 ) -> Result<(), MigrateError> {
     let name = value(&stream.name);
+    let adopted =
+        format!("INSERT INTO banyan.note VALUES ({name}, {}, {}); ", value(ADOPTED), value(AN_OLDER_COPY));
+    let note = if kept == Kept::Nothing { "" } else { &adopted };
     let drops: String = maps.iter().map(|map| format!("DROP TABLE IF EXISTS {map}; ")).collect();
     let tables =
         ["chunk", "hold", "note"].map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
     // A foreign key that is still to be validated waits for the next copy of the name.
     connection.run(&format!(
-        "BEGIN; {drops}{}DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
+        "BEGIN; {drops}{}{note}DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
          INSERT INTO banyan.token SELECT name, token + 1 FROM gone \
          ON CONFLICT (stream) DO UPDATE SET token = EXCLUDED.token; COMMIT",
         tables.concat()

@@ -13,7 +13,7 @@ use super::staging::same;
 use super::{apply, bookkeeping, chunks, loading, privileges, sequences};
 use crate::engine::driver::{ChunksLeft, LeaseState, RangeEnd};
 use crate::engine::{
-    Batch, Bound, ChunkDone, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Position, Stream,
+    Batch, Bound, ChunkDone, Claim, Guard, Kept, KeyRange, Lease, Mapping, Outcome, Position, Stream,
     StreamRow, Target,
 };
 use crate::error::MigrateError;
@@ -106,7 +106,7 @@ impl Target for PostgresTarget {
         bookkeeping::create(&mut self.connection, name, row)
     }
 
-    fn forget_stream(&mut self, stream: &Stream, key_maps: KeyMaps) -> Result<(), MigrateError> {
+    fn forget_stream(&mut self, stream: &Stream, kept: Kept) -> Result<(), MigrateError> {
         bookkeeping::prepare(&mut self.connection)?;
         let shapes = self.shapes_of(stream)?;
         if self
@@ -115,10 +115,10 @@ impl Target for PostgresTarget {
         {
             loading::finish(&mut self.connection, stream, &shapes)?;
         }
-        let drops = |mapping: &Mapping| key_maps == KeyMaps::Dropped && mapping.needs_key_map();
+        let drops = |mapping: &Mapping| kept != Kept::RowsAndKeyMaps && mapping.needs_key_map();
         let dropped = stream.mappings.iter().zip(&shapes).filter(|(mapping, _)| drops(mapping));
         let maps: Vec<String> = dropped.map(|(_, shape)| bookkeeping::key_map(shape)).collect();
-        bookkeeping::forget(&mut self.connection, stream, &maps)
+        bookkeeping::forget(&mut self.connection, stream, kept, &maps)
     }
 
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError> {

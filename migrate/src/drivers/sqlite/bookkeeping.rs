@@ -14,8 +14,9 @@ use super::rows::SqliteRows;
 use super::sql::{list, numbered, quote, text, within};
 use super::staged::Bounds;
 use super::target::SqliteTarget;
+use crate::engine::in_the_way::{ADOPTED, AN_OLDER_COPY};
 use crate::engine::soundness::reads_itself;
-use crate::engine::{Bound, Claim, KeyMaps, KeyRange, Mapping, Phase, Position, Stream, StreamRow};
+use crate::engine::{Bound, Claim, Kept, KeyRange, Mapping, Phase, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
 /// Without a type, so that SQLite converts no key.
@@ -124,7 +125,7 @@ impl SqliteTarget {
         format!("coalesce((SELECT token FROM {} WHERE stream = ?1), 0)", self.table("banyan_tokens"))
     }
 
-    pub(super) fn forget(&mut self, stream: &Stream, maps: KeyMaps) -> Result<(), MigrateError> {
+    pub(super) fn forget(&mut self, stream: &Stream, kept: Kept) -> Result<(), MigrateError> {
         self.conn.execute_batch(&tables(self.schema))?;
         let name = text(&stream.name);
         self.run(&format!(
@@ -136,10 +137,13 @@ impl SqliteTarget {
         for table in ["banyan_chunks", "banyan_holds", "banyan_notes"] {
             self.run(&format!("DELETE FROM {} WHERE stream = {name}", self.table(table)))?;
         }
-        for mapping in stream.mappings.iter().filter(|_| maps == KeyMaps::Dropped) {
+        for mapping in stream.mappings.iter().filter(|_| kept != Kept::RowsAndKeyMaps) {
             self.conn.execute_batch(&format!("DROP TABLE IF EXISTS {}", key_map(self.schema, mapping)))?;
         }
-        Ok(())
+        match kept {
+            Kept::Nothing => Ok(()),
+            Kept::Rows | Kept::RowsAndKeyMaps => self.write_note(&stream.name, ADOPTED, Some(AN_OLDER_COPY)),
+        }
     }
 
     pub(super) fn holds_nothing(&mut self, stream: &Stream) -> Result<bool, MigrateError> {

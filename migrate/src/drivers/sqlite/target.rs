@@ -17,7 +17,7 @@ use super::rows::SqliteRows;
 use super::{Durability, SqliteOptions, connection};
 use crate::engine::driver::{ChunksLeft, RangeEnd};
 use crate::engine::{
-    Batch, Bound, ChunkDone, Claim, Guard, KeyMaps, Lease, LeaseState, Mapping, Outcome, Position, Stream,
+    Batch, Bound, ChunkDone, Claim, Guard, Kept, Lease, LeaseState, Mapping, Outcome, Position, Stream,
     StreamRow, Target,
 };
 use crate::error::MigrateError;
@@ -123,8 +123,8 @@ impl Target for SqliteTarget {
         self.transaction(|target| target.make_stream(name, row).map(Ending::Commit))
     }
 
-    fn forget_stream(&mut self, stream: &Stream, maps: KeyMaps) -> Result<(), MigrateError> {
-        self.transaction(|target| target.forget(stream, maps).map(Ending::Commit))
+    fn forget_stream(&mut self, stream: &Stream, kept: Kept) -> Result<(), MigrateError> {
+        self.transaction(|target| target.forget(stream, kept).map(Ending::Commit))
     }
 
     fn is_empty(&mut self, stream: &Stream) -> Result<bool, MigrateError> {

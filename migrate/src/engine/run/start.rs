@@ -3,9 +3,9 @@
 //! Invariants: the stream's row is made once, with the mapping and the schema that it will keep; a target whose rows nobody
 //! put there for us is not written to unless the operator says that they are ours.
 
-use crate::engine::in_the_way::ADOPTED;
+use crate::engine::in_the_way::{ADOPTED, AN_OLDER_COPY};
 use crate::engine::mapping::Stream;
-use crate::engine::{Driver, KeyMaps, Phase, Source, StreamRow, Target};
+use crate::engine::{Driver, Kept, Phase, Source, StreamRow, Target};
 use crate::error::MigrateError;
 use crate::fail_point::FailPoints;
 
@@ -47,12 +47,17 @@ pub fn begin<D: Driver>(
     Ok(row)
 }
 
-/// Forgets how far the copy is, so that it begins anew over its rows. Key maps stay, since nothing else says whose those rows are.
+/// Forgets how far the copy is, so that it begins anew over its rows, also should this process die before. Key maps stay, since
+/// nothing else says whose those rows are.
 pub fn forget<D: Driver>(driver: &D, stream: &Stream) -> Result<(), MigrateError> {
     let mut target = driver.target()?;
     let is_same = target.stream(&stream.name)?.is_none_or(|row| row.mapping_hash == stream.hash());
-    let maps = if is_same && !target.is_empty(stream)? { KeyMaps::Kept } else { KeyMaps::Dropped };
-    target.forget_stream(stream, maps)
+    let kept = match is_same {
+        _ if target.is_empty(stream)? => Kept::Nothing,
+        true => Kept::RowsAndKeyMaps,
+        false => Kept::Rows,
+    };
+    target.forget_stream(stream, kept)
 }
 
 fn create<S: Source, T: Target>(
@@ -62,14 +67,15 @@ fn create<S: Source, T: Target>(
     adopt: Adopt,
 ) -> Result<(), MigrateError> {
     needs_capture(source, stream)?;
-    let phase = match adopt {
-        Adopt::Rows if !target.is_empty(stream)? => Phase::Following,
-        _ => needs_empty(target, stream).map(|()| Phase::Loading)?,
+    let is_ours = adopt == Adopt::Rows || target.note(&stream.name, ADOPTED)?.is_some();
+    let phase = match is_ours && !target.is_empty(stream)? {
+        true => Phase::Following,
+        false => needs_empty(target, stream).map(|()| Phase::Loading)?,
     };
     let row = first_row(source, stream, phase);
     source.end()?;
     // Before the stream's row, so that whoever follows it, now or after a crash, knows.
-    let adopted = (phase == Phase::Following).then_some("its rows are an older copy");
+    let adopted = (phase == Phase::Following).then_some(AN_OLDER_COPY);
     target.set_note(&stream.name, ADOPTED, adopted)?;
     target.create_stream(&stream.name, &row?)
 }

@@ -6,8 +6,9 @@ use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::{Chunk, ModelRows, TargetData, away, bound, hash, key, seen, within};
 use crate::engine::compare::{Cells, CompareTarget, Part, RowHash, ShownRow, Sum};
+use crate::engine::in_the_way::{ADOPTED, AN_OLDER_COPY};
 use crate::engine::{
-    Batch, Bound, ChunkDone, ChunksLeft, Claim, Guard, KeyMaps, KeyRange, Lease, Mapping, Outcome, Phase,
+    Batch, Bound, ChunkDone, ChunksLeft, Claim, Guard, Kept, KeyRange, Lease, Mapping, Outcome, Phase,
     Position, Rows as _, Stream, StreamRow, Target, Touched,
 };
 use crate::error::MigrateError;
@@ -79,12 +80,15 @@ impl Target for ModelTarget {
         Ok(())
     }
 
-    fn forget_stream(&mut self, stream: &Stream, _: KeyMaps) -> Result<(), MigrateError> {
+    fn forget_stream(&mut self, stream: &Stream, kept: Kept) -> Result<(), MigrateError> {
         let mut data = self.data()?;
         if let Some(row) = data.streams.remove(&stream.name) {
             data.tokens.insert(stream.name.clone(), row.token + 1);
         }
         (data.chunks, data.notes, data.holds) = Default::default();
+        if kept != Kept::Nothing {
+            data.notes.insert(ADOPTED.to_owned(), AN_OLDER_COPY.to_owned());
+        }
         Ok(())
     }
 

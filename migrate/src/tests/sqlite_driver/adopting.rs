@@ -46,7 +46,7 @@ fn what_a_forgotten_copy_adopted_is_not_adopted_by_the_next() {
     ends.write("INSERT INTO item VALUES (2, 'a', 2)");
     thing(&ends, "(1, 'a', 1)");
     adopt(&ends).unwrap();
-    ends.driver.target().unwrap().forget_stream(&ends.stream, KeyMaps::Dropped).unwrap();
+    ends.driver.target().unwrap().forget_stream(&ends.stream, Kept::Nothing).unwrap();
     ends.target.execute_batch("DELETE FROM thing").unwrap();
     begin(&ends.driver, &ends.stream, Adopt::Rows, &FailPoints::none()).unwrap();
     ends.copy().unwrap();
@@ -55,6 +55,21 @@ fn what_a_forgotten_copy_adopted_is_not_adopted_by_the_next() {
     ends.write("UPDATE item SET code = 'stranger'");
     assert!(refusal(ends.follow()).contains("remove the row if it is not ours"));
     assert_eq!(ends.things(), "2a2own 9stranger9own");
+}
+
+#[test]
+fn a_copy_that_is_to_begin_anew_does_so_also_if_the_process_that_forgot_it_dies() {
+    let ends = Ends::items();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1)");
+    adopt(&ends).unwrap();
+    forget(&ends.driver, &ends.stream).unwrap();
+    assert_eq!(ends.driver.target().unwrap().stream(&ends.stream.name).unwrap(), None);
+    let row = begin(&ends.driver, &ends.stream, Adopt::Nothing, &FailPoints::none()).unwrap();
+    assert_eq!(row.phase, Phase::Following);
+    ends.driver.target().unwrap().forget_stream(&ends.stream, Kept::Nothing).unwrap();
+    thing(&ends, "(9, 'stranger', 9)");
+    let begun = begin(&ends.driver, &ends.stream, Adopt::Nothing, &FailPoints::none());
+    assert!(refusal(begun.map(drop)).contains("hold rows that this copy did not put there"));
 }
 
 #[test]
@@ -109,6 +124,6 @@ fn a_follower_whose_stream_was_forgotten_says_so() {
     ends.start(Phase::Following).unwrap();
     let points = FailPoints::none();
     let mut follower = Follower::claim(&ends.driver, &ends.stream, 2, &points).unwrap();
-    ends.driver.target().unwrap().forget_stream(&ends.stream, KeyMaps::Dropped).unwrap();
+    ends.driver.target().unwrap().forget_stream(&ends.stream, Kept::Nothing).unwrap();
     assert!(refusal(follower.batch()).contains("or begins it anew"));
 }

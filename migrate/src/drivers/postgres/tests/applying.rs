@@ -11,7 +11,7 @@ use crate::engine::backfill::{Copier, CopierOptions, Step};
 use crate::engine::catch_up::Follower;
 use crate::engine::run::{Adopt, Stop, begin};
 use crate::engine::{
-    Driver as _, Guard, KeyMaps, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _,
+    Driver as _, Guard, Kept, KeyRange, Outcome, Phase, Position, Source as _, StreamRow, Target as _,
     Touched,
 };
 use crate::fail_point::FailPoints;
@@ -289,8 +289,8 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
     let mut claims = Vec::new();
     for _ in 0..2 {
         claims.extend([target.claim("things").unwrap(), target.claim("things").unwrap()]);
-        target.forget_stream(&world.stream, KeyMaps::Dropped).unwrap();
-        target.forget_stream(&world.stream, KeyMaps::Dropped).unwrap();
+        target.forget_stream(&world.stream, Kept::Nothing).unwrap();
+        target.forget_stream(&world.stream, Kept::Nothing).unwrap();
         target.create_stream("things", &StreamRow { token: 0, ..row.clone() }).unwrap();
     }
     let mut source = world.source_end();

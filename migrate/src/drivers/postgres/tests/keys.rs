@@ -63,7 +63,7 @@ fn what_a_key_map_says_of_rows_is_known_when_they_are_copied_again() {
     world.source.run(unlogged).unwrap();
     forget(&world.driver, &world.stream).unwrap();
     world.source_end().install_capture(&world.stream).unwrap();
-    begin(&world.driver, &world.stream, Adopt::Rows, &world.points).unwrap();
+    begin(&world.driver, &world.stream, Adopt::Nothing, &world.points).unwrap();
     world.copy();
     world.assert_same("SELECT email, age FROM person", "SELECT * FROM account");
 }
