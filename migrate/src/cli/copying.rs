@@ -281,15 +281,16 @@ fn steered<D: Driver>(
     change: impl FnOnce(&mut Steering),
 ) -> Result<Steering, MigrateError> {
     let mut target = driver.target()?;
-    target.prepare(stream)?;
-    let mut steering = Steering::read(&mut target, &stream.name)?;
+    let before = Steering::read(&mut target, &stream.name)?;
+    let mut steering = before.clone();
     change(&mut steering);
     steering.check()?;
     if let Some(query) = &steering.load_query {
         // A query that cannot be run is told now, not when the backfill rests because of it.
         driver.source()?.measure(query)?;
     }
-    if !dry_run {
+    if !dry_run && steering != before {
+        target.prepare(stream)?;
         steering.write(&mut target, &stream.name)?;
     }
     Ok(steering)

@@ -110,6 +110,7 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
             standing.unreadable.push(format!("{end}: {}", platform::error::chain(&error)));
         }
     }
+    standing.warn_of_silence();
     standing.warn_of_log(stream, captured.extraction.run.warn_log_rows);
     Ok(standing)
 }
@@ -129,6 +130,15 @@ impl Standing {
             log_rows(rows),
             bytes >> 20
         ));
+    }
+
+    /// What hangs, or cannot write its note, cannot say so.
+    fn warn_of_silence(&mut self) {
+        let silent = self.runs.iter().filter(|run| run.is_silent());
+        self.warnings.extend(silent.map(|Run { age_ms, state }| {
+            let (process, host, seconds) = (state.process, &state.host, age_ms / 1000);
+            format!("process {process} on {host} has said nothing for {seconds} s: it was killed, hangs, or cannot write to the target; its log tells")
+        }));
     }
 
     fn is_followed(&self) -> bool {

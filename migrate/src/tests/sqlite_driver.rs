@@ -433,7 +433,7 @@ fn no_token_of_a_forgotten_stream_is_one_of_the_stream_made_anew() {
 fn ids_go_on_behind_those_the_source_gave_out() {
     let item = ITEM.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT");
     let thing = THING.replace("PRIMARY KEY", "PRIMARY KEY AUTOINCREMENT");
-    let ends = Ends::of(&item, &thing, vec![item_to_thing()]);
+    let ends = Ends::of(&item, &thing, vec![Mapping { table: "THING".to_owned(), ..item_to_thing() }]);
     ends.write("INSERT INTO item VALUES (1, 'a', 1), (40, 'b', 2); DELETE FROM item WHERE id = 40");
     ends.start(Phase::Following).unwrap();
     ends.copy().unwrap();

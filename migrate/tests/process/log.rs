@@ -70,3 +70,22 @@ fn log_bytes(world: &World) -> u64 {
     let sql = "SELECT sum(pg_total_relation_size(oid)) FROM pg_class WHERE relname ~ '^log_[0-9a-f]{16}$'";
     world.query(End::Source, sql)[0].parse().unwrap()
 }
+
+#[test]
+fn a_run_that_says_nothing_any_more_is_told_of() {
+    for engine in Engine::BOTH {
+        let world = World::copied(engine, 5);
+        let (notes, aged) = match engine {
+            Engine::Sqlite => ("banyan_notes", "json_set(text, '$.at_ms', 0)"),
+            Engine::Postgres => ("banyan.note", "jsonb_set(text::jsonb, '{at_ms}', '0')"),
+        };
+        let count = format!("SELECT count(*) FROM {notes} WHERE name = 'run'");
+        let run = world.start(&["run", "items"]);
+        until("it has said something", || world.query(End::Target, &count) == ["1"]);
+        assert!(run.kill());
+        world.run_sql(End::Target, &format!("UPDATE {notes} SET text = {aged} WHERE name = 'run'"));
+        world.migrate(&["status", "items"]).expect_code(1).expect_words(&["has said nothing for"]);
+        world.catch_up();
+        world.migrate(&["status", "items"]).expect_code(0);
+    }
+}

@@ -165,6 +165,8 @@ fn a_table_is_not_copied_onto_itself() {
 fn half_a_load_limit_is_refused() {
     for engine in Engine::BOTH {
         let world = World::captured(engine, 0);
+        world.migrate(&["throttle", "items"]).expect_code(0);
+        world.migrate(&["pause", "items", "--dry-run"]).expect_code(0).expect_words(&["paused"]);
         let told = world.migrate(&["throttle", "items", "--load-limit", "1"]).expect_code(2);
         told.expect_words(&["limits nothing without a query", "--load-query"]);
         let both = ["throttle", "items", "--load-limit", "1", "--load-query", "SELECT 0"];

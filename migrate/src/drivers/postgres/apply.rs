@@ -64,8 +64,24 @@ pub(super) fn apply(
     })
 }
 
+/// A mapping that makes two rows with one key is wrong in any snapshot.
+fn refuse_twice(connection: &mut Connection, staged: &Staged<'_>) -> Result<(), MigrateError> {
+    let key = staged.key_of_row().join(", ");
+    let twice = connection.text(&format!(
+        "SELECT concat_ws(', ', {key}) FROM {} r GROUP BY {key} HAVING count(*) > 1 LIMIT 1",
+        staged.rows
+    ))?;
+    let Some(twice) = twice else { return Ok(()) };
+    let (table, key) = (&staged.mapping.table, staged.mapping.key.join(", "));
+    Err(MigrateError::refused(
+        format!("the mapping of {table} makes two rows with one key ({key}) = ({twice})"),
+        "correct its select or its key, or the rows at the source",
+    ))
+}
+
 /// Writes what is staged.
 fn write(connection: &mut Connection, staged: &Staged<'_>) -> Result<End<Outcome<CopyRows>>, MigrateError> {
+    refuse_twice(connection, staged)?;
     if let Some(collision) = collisions::of_keys(connection, staged)? {
         return Ok(collides(collision));
     }

@@ -208,10 +208,12 @@ impl SqliteTarget {
             let Some(key) = table.integer_key() else { continue };
             let given_out = sequence(&self.conn, self.schema, &mapping.table)?;
             let sql = format!(
-                "SELECT lower(sql) LIKE '%autoincrement%' FROM {}.sqlite_schema WHERE name = ?1",
+                "SELECT name, lower(sql) LIKE '%autoincrement%' FROM {}.sqlite_schema \
+                 WHERE type = 'table' AND lower(name) = lower(?1)",
                 self.schema
             );
-            let numbered: bool = self.conn.query_row(&sql, [&mapping.table], |row| row.get(0))?;
+            let (name, numbered): (String, bool) =
+                self.conn.query_row(&sql, [&mapping.table], |row| Ok((row.get(0)?, row.get(1)?)))?;
             if !numbered {
                 continue;
             }
@@ -222,9 +224,8 @@ impl SqliteTarget {
             }
             let least = least.max(given_out).unwrap_or_default();
             let sequences = format!("{}.sqlite_sequence", self.schema);
-            self.conn.execute(&format!("DELETE FROM {sequences} WHERE name = ?1"), [&mapping.table])?;
-            self.conn
-                .execute(&format!("INSERT INTO {sequences} VALUES (?1, ?2)"), (&mapping.table, least))?;
+            self.conn.execute(&format!("DELETE FROM {sequences} WHERE name = ?1"), [&name])?;
+            self.conn.execute(&format!("INSERT INTO {sequences} VALUES (?1, ?2)"), (&name, least))?;
         }
         Ok(())
     }

@@ -11,6 +11,10 @@ use crate::error::MigrateError;
 
 impl SqliteTarget {
     pub(super) fn read_note(&mut self, stream: &str, name: &str) -> Result<Option<String>, MigrateError> {
+        let present = format!("SELECT 1 FROM {}.sqlite_schema WHERE name = 'banyan_notes'", self.schema);
+        if !self.conn.prepare_cached(&present)?.exists([])? {
+            return Ok(None);
+        }
         let sql = format!("SELECT text FROM {} WHERE stream = ?1 AND name = ?2", self.table("banyan_notes"));
         let mut statement = self.conn.prepare_cached(&sql)?;
         Ok(statement.query_row([stream, name], |row| row.get(0)).optional()?)

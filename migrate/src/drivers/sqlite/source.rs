@@ -5,8 +5,9 @@
 
 use std::collections::HashSet;
 use std::path::{Path, PathBuf};
+use std::time::Instant;
 
-use rusqlite::Connection;
+use rusqlite::{Connection, ErrorCode};
 
 use super::connection::FileIdentity;
 use super::fault::locate;
@@ -27,6 +28,8 @@ use crate::sqlite::words;
 
 /// Log rows removed per transaction: the application's writers wait for each.
 const PRUNED_AT_ONCE: i64 = 5_000;
+/// Instructions of SQLite's between two looks at the clock: far less than a millisecond.
+const INSTRUCTIONS: i32 = 10_000;
 
 /// The source file, read; and written only where capture needs it.
 pub struct SqliteSource {
@@ -195,6 +198,24 @@ impl SqliteSource {
     }
 
     fn first_number(&self, query: &str) -> Result<f64, MigrateError> {
+        // SQLite has no timeout of its own for statements.
+        let until = Instant::now() + self.options.patience;
+        self.conn.progress_handler(INSTRUCTIONS, Some(move || Instant::now() > until))?;
+        let number = self.number(query);
+        self.conn.progress_handler(0, None::<fn() -> bool>)?;
+        let patience = self.options.patience.as_secs();
+        number.map_err(|error| {
+            let MigrateError::Database(cause) = &error else { return error };
+            let said = match cause.sqlite_error_code() {
+                Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => return error,
+                Some(ErrorCode::OperationInterrupted) => format!("it took more than {patience} s"),
+                _ => words(cause),
+            };
+            MigrateError::Usage(format!("the load query `{query}` cannot be run: {said}"))
+        })
+    }
+
+    fn number(&self, query: &str) -> Result<f64, MigrateError> {
         let mut statement = self.conn.prepare(query)?;
         if !statement.readonly() {
             return Err(MigrateError::Usage(format!("`{query}` writes, and a load is only read")));

@@ -72,19 +72,28 @@ impl<D: Driver> Pair<'_, D> {
 
 /// A row is known by its key in the target; the source key alone may have several rows.
 fn differences(mapping: &Mapping, expected: Vec<ShownRow>, found: Vec<ShownRow>) -> Vec<Difference> {
-    let by_key = |rows: Vec<ShownRow>| -> BTreeMap<(String, Vec<Option<String>>), ShownRow> {
-        rows.into_iter().map(|row| ((row.key.0.clone(), own_key(mapping, &row)), row)).collect()
-    };
-    let (mut expected, found) = (by_key(expected), by_key(found));
-    let mut differences = Vec::new();
-    for (key, found) in found {
-        match expected.remove(&key) {
-            Some(expected) if expected.values == found.values => {}
-            expected => differences.push(difference(mapping, expected, Some(found))),
-        }
-    }
-    differences.extend(expected.into_values().map(|expected| difference(mapping, Some(expected), None)));
-    differences
+    let mut rows: BTreeMap<_, (Vec<ShownRow>, Vec<ShownRow>)> = BTreeMap::new();
+    let known_by = |row: &ShownRow| (row.key.0.clone(), own_key(mapping, row));
+    expected.into_iter().for_each(|row| rows.entry(known_by(&row)).or_default().0.push(row));
+    found.into_iter().for_each(|row| rows.entry(known_by(&row)).or_default().1.push(row));
+    rows.into_values().flat_map(|(expected, found)| unequal(mapping, expected, found)).collect()
+}
+
+/// Of rows with one key; the mapping may make several, of which the target holds one.
+fn unequal(
+    mapping: &Mapping,
+    mut expected: Vec<ShownRow>,
+    mut found: Vec<ShownRow>,
+) -> impl Iterator<Item = Difference> {
+    found.retain(|row| {
+        let equal = expected.iter().position(|expected| expected.values == row.values);
+        equal.map(|at| expected.swap_remove(at)).is_none()
+    });
+    let (mut expected, mut found) = (expected.into_iter(), found.into_iter());
+    std::iter::from_fn(move || match (expected.next(), found.next()) {
+        (None, None) => None,
+        (expected, found) => Some(difference(mapping, expected, found)),
+    })
 }
 
 fn own_key(mapping: &Mapping, row: &ShownRow) -> Vec<Option<String>> {
@@ -121,4 +130,36 @@ fn difference(mapping: &Mapping, expected: Option<ShownRow>, found: Option<Shown
     });
     let columns = columns.filter(|column| kind != Kind::Differs || column.expected != column.found).collect();
     Difference { kind, table: mapping.table.clone(), key, columns }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn row(id: &str, name: &str) -> ShownRow {
+        let values = [id, name].map(|value| Some(value.to_owned())).to_vec();
+        ShownRow { key: Bound("[1]".to_owned()), values, bytes: 2 }
+    }
+
+    #[test]
+    fn of_two_rows_with_one_key_the_one_that_the_target_lacks_is_told() {
+        let mapping = Mapping {
+            table: "item".to_owned(),
+            key: vec!["id".to_owned()],
+            columns: vec!["id".to_owned(), "name".to_owned()],
+            carries: vec!["id".to_owned()],
+            select: String::new(),
+            root: "item".to_owned(),
+            root_key: vec!["id".to_owned()],
+            joins: Vec::new(),
+        };
+        let both = || vec![row("1", "x"), row("1", "y")];
+        let kinds = |expected, found| -> Vec<Kind> {
+            differences(&mapping, expected, found).into_iter().map(|difference| difference.kind).collect()
+        };
+        assert_eq!(kinds(both(), vec![row("1", "y")]), [Kind::Missing]);
+        assert_eq!(kinds(both(), vec![row("1", "z")]), [Kind::Differs, Kind::Missing]);
+        assert_eq!(kinds(vec![row("1", "x")], both()), [Kind::Extra]);
+        assert_eq!(kinds(both(), both()), []);
+    }
 }

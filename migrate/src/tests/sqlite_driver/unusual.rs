@@ -92,3 +92,13 @@ fn what_only_the_sources_application_knows_is_refused_of_keys_and_left_alone_els
         "{said}"
     );
 }
+
+#[test]
+fn a_load_query_that_does_not_end_is_ended() {
+    let ends = Ends::items();
+    let mut source = ends.driver.clone().waiting(std::time::Duration::from_millis(10)).source().unwrap();
+    let endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n";
+    assert!(source.measure(endless).unwrap_err().to_string().contains("took more than"));
+    assert!(source.measure("SELECT nope").unwrap_err().to_string().contains("no such column: nope"));
+    assert_eq!(source.measure("SELECT 2.5").unwrap(), 2.5);
+}

@@ -4,7 +4,7 @@
 
 use super::world::{World, plain};
 use crate::engine::run::{Adopt, begin, forget};
-use crate::engine::{Mapping, Phase, Source as _, Target as _};
+use crate::engine::{Join, Mapping, Phase, Source as _, Target as _};
 
 #[test]
 fn keys_of_text_in_any_order_are_copied_and_followed() {
@@ -135,4 +135,50 @@ fn sequences_go_past_ids_that_were_given_out_and_deleted() {
     world.target.run("INSERT INTO item VALUES (70, 1)").unwrap();
     target.move_sequences(&world.stream).unwrap();
     assert_eq!(world.target.run("INSERT INTO item (n) VALUES (1) RETURNING id").unwrap(), "71");
+}
+
+/// The batch is refused and nothing of it written.
+#[track_caller]
+fn refused_twice(world: &World, change: &str, held: &str) {
+    world.source.run(change).unwrap();
+    let said = world.try_follow().unwrap_err().to_string();
+    assert!(said.contains("makes two rows with one key"), "{said}");
+    assert_eq!(world.target.run(held).unwrap(), "n3");
+}
+
+#[test]
+fn two_rows_that_a_source_key_comes_to_make_of_one_key_are_refused() {
+    let source = "CREATE TABLE item (id int PRIMARY KEY); INSERT INTO item SELECT generate_series(1, 5);
+        CREATE TABLE name (item int, name text); INSERT INTO name SELECT i, 'n' || i FROM generate_series(1, 5) i";
+    let mut named = plain("item", &["id", "name"]);
+    named.select =
+        "SELECT i.id, n.name FROM item i LEFT JOIN name n ON n.item = i.id WHERE {keys i.id}".into();
+    named.joins = vec![Join { table: "name".into(), columns: vec!["item".into()], keys: None }];
+    let target = "CREATE TABLE item (id int PRIMARY KEY, name text)";
+    let world = World::new(source, target, vec![named]).copied();
+    refused_twice(&world, "INSERT INTO name VALUES (3, 'second')", "SELECT name FROM item WHERE id = 3");
+    world.source.run("DELETE FROM name WHERE name = 'second'").unwrap();
+    world.follow();
+    assert!(world.sums_agree(0));
+}
+
+#[test]
+fn two_source_keys_that_come_to_make_one_key_are_refused() {
+    let source = "CREATE TABLE person (id int PRIMARY KEY, email text UNIQUE, age text);
+        INSERT INTO person SELECT i, 'P' || i, 'n' || i FROM generate_series(1, 5) i";
+    let target = "CREATE TABLE account (email text PRIMARY KEY, age text, id int)";
+    let carried = Mapping {
+        carries: vec!["id".into()],
+        columns: vec!["email".into(), "age".into(), "id".into()],
+        select: "SELECT lower(email), age, id FROM person WHERE {keys id}".into(),
+        ..translated()
+    };
+    for mapping in [translated(), carried] {
+        let world = World::new(source, target, vec![mapping]).copied();
+        let held = "SELECT age FROM account WHERE email = 'p3'";
+        refused_twice(&world, "INSERT INTO person VALUES (100, 'p3', 'other')", held);
+        world.source.run("DELETE FROM person WHERE id = 3").unwrap();
+        world.follow();
+        assert_eq!(world.target.run(held).unwrap(), "other");
+    }
 }
