@@ -206,8 +206,14 @@ impl SqliteSource {
         self.stage_changed("asked", mapping, since)?;
         let width = mapping.root_key.len();
         let table = self.key_table("asked", width)?;
-        let equal: Vec<String> = (1..=width).map(|n| format!("k{n} = :after{n}")).collect();
-        let sql = format!("SELECT 1 FROM {table} WHERE {}", equal.join(" AND "));
+        // Under NOCASE a key that was asked for as 'a' may be logged as 'A'.
+        let root = Table::read(&self.conn, self.schema, &mapping.root)?;
+        let equal = (1..).zip(&mapping.root_key).map(|(n, name)| {
+            let collation = quote(&root.column(name)?.collation);
+            Ok(format!("k{n} COLLATE {collation} = :after{n}"))
+        });
+        let equal = equal.collect::<Result<Vec<_>, MigrateError>>()?.join(" AND ");
+        let sql = format!("SELECT 1 FROM {table} WHERE {equal}");
         let mut dirty = Vec::new();
         for key in keys {
             let bounds = Bounds::of(&KeyRange { after: Some(key.clone()), up_to: None }, width)?;

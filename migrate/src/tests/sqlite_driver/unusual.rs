@@ -102,3 +102,20 @@ fn a_load_query_that_does_not_end_is_ended() {
     assert!(source.measure("SELECT nope").unwrap_err().to_string().contains("no such column: nope"));
     assert_eq!(source.measure("SELECT 2.5").unwrap(), 2.5);
 }
+
+#[test]
+fn a_key_is_dirty_whichever_way_the_log_spells_it() {
+    let nocase = |table: &str| table.replace("id INTEGER", "id TEXT COLLATE NOCASE");
+    let ends = Ends::of(&nocase(ITEM), &nocase(THING), vec![item_to_thing()]);
+    ends.write("INSERT INTO item VALUES ('a', 'a', 1)");
+    ends.start(Phase::Following).unwrap();
+    ends.copy().unwrap();
+    ends.write("REPLACE INTO item VALUES ('A', 'a', 2)");
+    ends.follow().unwrap();
+    let pos = ends.driver.target().unwrap().stream(&ends.stream.name).unwrap().unwrap().pos;
+    ends.write("UPDATE item SET amount = 3");
+    let mut source = ends.driver.source().unwrap();
+    source.begin(&ends.stream, None).unwrap();
+    let asked = ["[{\"text\":\"a\"}]", "[{\"text\":\"A\"}]"].map(|key| Bound(key.to_owned()));
+    assert_eq!(source.dirty_among(&ends.stream.mappings[0], &pos, &asked).unwrap(), asked);
+}
