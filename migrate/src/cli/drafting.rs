@@ -146,6 +146,11 @@ fn why_left_out(shape: &TableShape) -> Option<&'static str> {
             "It has no primary key and no unique key without NULL, so its rows cannot be told apart",
         );
     }
+    if shape.columns.iter().any(|column| column.generated && shape.key.contains(&column.name)) {
+        return Some(
+            "The database computes its key, which is therefore not copied, and rows are found by it",
+        );
+    }
     let mut names = shape.columns.iter().map(|column| &column.name).chain([&shape.name]);
     names
         .any(|name| name.contains("{keys ") || name.contains("{values "))
@@ -302,7 +307,8 @@ mod tests {
             columns: vec![column("a", false), column("Odd Name", false), column("computed", true)],
             key: key.iter().map(|key| (*key).to_owned()).collect(),
         };
-        let shapes = [shape("item", &["a", "Odd Name"]), shape("keyless", &[])];
+        let shapes =
+            [shape("item", &["a", "Odd Name"]), shape("keyless", &[]), shape("by_code", &["computed"])];
         let text = draft("items", &Place::from("items.db"), &shapes, "source.");
         let manifest = Manifest::parse(Path::new("extraction.toml"), &text).unwrap();
         let tables: Vec<_> = manifest.mapping.iter().map(|map| map.table.as_str()).collect();
@@ -311,5 +317,6 @@ mod tests {
         assert_eq!((map.from_key.len(), map.columns.len()), (2, 2));
         assert!(map.select.contains("WHERE {keys t.a, t.\"Odd Name\"}"), "{}", map.select);
         assert!(text.contains("# keyless") && text.contains("cannot be told apart"));
+        assert!(text.contains("# by_code") && text.contains("computes its key"));
     }
 }

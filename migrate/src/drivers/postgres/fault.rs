@@ -200,7 +200,12 @@ fn grant(message: &str, role: &str) -> String {
     let statement =
         |rights: &str, name: &str| format!("run there: GRANT {rights} {} TO {role}", sql::name(name));
     match denied {
-        Some(("table", name)) => statement("SELECT, INSERT, UPDATE, DELETE, TRIGGER ON", name),
+        Some(("table", name)) => {
+            let statement = statement("SELECT, INSERT, UPDATE, DELETE, TRIGGER ON", name);
+            format!(
+                "{statement}, with its schema in front; at the source SELECT is enough for all but capture"
+            )
+        }
         Some(("schema", name)) => statement("USAGE, CREATE ON SCHEMA", name),
         Some(("database", name)) => statement("CREATE ON DATABASE", name),
         Some(("function", name)) => statement("EXECUTE ON FUNCTION", name),
