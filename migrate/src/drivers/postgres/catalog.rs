@@ -117,6 +117,14 @@ impl Unique {
         let both: Vec<String> = both.map(|condition| format!("({condition})")).collect();
         if both.is_empty() { "TRUE".to_owned() } else { both.join(" AND ") }
     }
+
+    /// The same on another server, as a condition that holds of no fewer rows, and whether of more: which rows belong to a hash
+    /// partition is told by its table's number, which is somebody else's there.
+    pub(super) fn covers_elsewhere(&self) -> (String, bool) {
+        let hashed = self.kept.as_ref().is_some_and(|kept| kept.contains("satisfies_hash_partition("));
+        let all = Self { kept: self.kept.clone().filter(|_| !hashed), ..self.clone() };
+        (all.covers(), hashed)
+    }
 }
 
 /// A column as the catalogue knows it.

@@ -217,6 +217,27 @@ fn rows_without_the_row_that_a_foreign_key_wants_are_counted() {
 }
 
 #[test]
+fn a_unique_index_of_a_hash_partition_is_asked_for_without_the_targets_numbers() {
+    let source = "CREATE TABLE item (id int PRIMARY KEY, n int)";
+    let target = "CREATE TABLE item (id int PRIMARY KEY, n int) PARTITION BY HASH (id);
+        CREATE TABLE item_0 PARTITION OF item FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE item_1 PARTITION OF item FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE UNIQUE INDEX item_0_n ON item_0 (n)";
+    let world = World::new(source, target, vec![plain("item", &["id", "n"])]);
+    world.source.run("INSERT INTO item SELECT i, i FROM generate_series(1, 9) i").unwrap();
+    let seen = survey(&world);
+    assert_eq!((seen.count(Level::Problem), seen.count(Level::Warning)), (0, 0), "{:#?}", seen.findings);
+    world.source.run("UPDATE item SET n = 1").unwrap();
+    let seen = survey(&world);
+    found(
+        &seen,
+        Level::Warning,
+        &["mapping item", "1 values are made", "item_0_n", "public.item_0, a hash partition"],
+    );
+    assert_eq!(seen.count(Level::Problem), 0, "{:#?}", seen.findings);
+}
+
+#[test]
 fn a_select_that_fails_on_a_row_is_told_in_the_servers_words() {
     let source = "CREATE TABLE item (id int PRIMARY KEY, amount int); INSERT INTO item VALUES (1, 5), (2, 0)";
     let target = "CREATE TABLE item (id int PRIMARY KEY, share int)";
