@@ -155,15 +155,23 @@ impl Surveyor {
                  WHEN 'r' THEN 'RESTRICT' ELSE 'NO ACTION' END"
             )
         };
-        let list = oids(tables);
+        // What inherits from a table is filled and captured with it.
+        let of = |oid: &str| {
+            format!(
+                "coalesce((SELECT o.root FROM ours o WHERE o.oid = {oid} ORDER BY o.root <> o.oid LIMIT 1), {oid})"
+            )
+        };
         let query = format!(
-            "SELECT quote_ident(k.conname), {}, {}, concat('ON DELETE ', {}, ', ON UPDATE ', {}, ', ', \
+            "WITH RECURSIVE ours(oid, root) AS (SELECT c.oid, c.oid FROM pg_class c WHERE c.oid IN ({}) \
+               UNION SELECT i.inhrelid, o.root FROM pg_inherits i JOIN ours o ON i.inhparent = o.oid) \
+             SELECT quote_ident(k.conname), {}, {}, concat('ON DELETE ', {}, ', ON UPDATE ', {}, ', ', \
                CASE WHEN k.condeferred THEN 'DEFERRABLE INITIALLY DEFERRED' WHEN k.condeferrable THEN 'DEFERRABLE' \
                ELSE 'NOT DEFERRABLE' END, CASE WHEN NOT k.convalidated THEN ', NOT VALID' END) \
              FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 \
-             AND (k.conrelid IN ({list}) OR k.confrelid IN ({list})) ORDER BY 1",
-            named("k.conrelid"),
-            named("k.confrelid"),
+             AND EXISTS (SELECT FROM ours o WHERE o.oid IN (k.conrelid, k.confrelid)) ORDER BY 1",
+            oids(tables),
+            named(&of("k.conrelid")),
+            named(&of("k.confrelid")),
             action("k.confdeltype"),
             action("k.confupdtype"),
         );

@@ -217,6 +217,27 @@ fn rows_without_the_row_that_a_foreign_key_wants_are_counted() {
 }
 
 #[test]
+fn foreign_keys_of_partitions_are_those_of_the_table_that_is_filled() {
+    let tables = "CREATE TABLE owner (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY);
+        CREATE TABLE item (id int, owner int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+        CREATE TABLE item_1 PARTITION OF item FOR VALUES FROM (0) TO (9);
+        ALTER TABLE item_1 ADD CONSTRAINT to_owner FOREIGN KEY (owner) REFERENCES owner,
+          ADD CONSTRAINT to_other FOREIGN KEY (owner) REFERENCES other";
+    let seen =
+        survey(&World::new(tables, tables, vec![plain("owner", &["id"]), plain("item", &["id", "owner"])]));
+    for end in ["source", "target"] {
+        found(&seen, Level::Ok, &[end, "public.item ", "to_owner refers to public.owner"]);
+    }
+    found(
+        &seen,
+        Level::Warning,
+        &["target public.item ", "to_other refers to public.other", "no mapping fills"],
+    );
+    assert!(!seen.findings.iter().any(|found| found.place.contains("item_1")), "{:#?}", seen.findings);
+    assert!(!seen.findings.iter().any(|found| found.what.contains("item_1")), "{:#?}", seen.findings);
+}
+
+#[test]
 fn a_unique_index_of_a_hash_partition_is_asked_for_without_the_targets_numbers() {
     let source = "CREATE TABLE item (id int PRIMARY KEY, n int)";
     let target = "CREATE TABLE item (id int PRIMARY KEY, n int) PARTITION BY HASH (id);
