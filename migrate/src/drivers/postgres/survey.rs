@@ -20,6 +20,7 @@ use super::sql;
 use crate::engine::survey::{
     Depth, ForeignKey, Level, Role, Survey, SurveyDriver, TableSize, judge_foreign_keys,
 };
+use crate::engine::way_back::leaves_rows;
 use crate::engine::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -84,8 +85,10 @@ impl Surveyor {
         }
         self.orphans(&looked)?;
         self.left_out()?;
-        self.foreign_keys(Role::Source, &sources)?;
-        self.foreign_keys(Role::Target, &targets)
+        let partly = looked.iter().filter(|looked| leaves_rows(&looked.mapping, &self.stream.forward));
+        let partly: Vec<String> = partly.map(|looked| looked.table.clone()).collect();
+        self.foreign_keys(Role::Source, &sources, &[])?;
+        self.foreign_keys(Role::Target, &targets, &partly)
     }
 
     /// The mappings whose tables are there, and a problem for each that is not.
@@ -145,7 +148,7 @@ impl Surveyor {
         Ok(())
     }
 
-    fn foreign_keys(&mut self, role: Role, tables: &[String]) -> Result<(), MigrateError> {
+    fn foreign_keys(&mut self, role: Role, tables: &[String], partly: &[String]) -> Result<(), MigrateError> {
         if tables.is_empty() {
             return Ok(());
         }
@@ -183,7 +186,7 @@ impl Surveyor {
             nature: column(row, 3).to_owned(),
         };
         let keys: Vec<ForeignKey> = rows.iter().map(key).collect();
-        judge_foreign_keys(&mut self.survey, role, &keys, tables);
+        judge_foreign_keys(&mut self.survey, role, &keys, tables, partly);
         Ok(())
     }
 

@@ -217,6 +217,20 @@ fn rows_without_the_row_that_a_foreign_key_wants_are_counted() {
 }
 
 #[test]
+fn a_foreign_key_of_rows_that_the_way_there_leaves_out_is_told_for_the_way_back() {
+    let there = "CREATE TABLE person (id int PRIMARY KEY);
+        CREATE TABLE blog (id int PRIMARY KEY, author int REFERENCES person ON DELETE SET NULL)";
+    let mut world =
+        World::new(there, there, vec![plain("blog", &["id", "author"]), plain("person", &["id"])]);
+    let words =
+        ["target public.blog", "blog_author_fkey refers to public.person", "takes every row of public.blog"];
+    world.stream.forward = world.stream.mappings.clone();
+    assert_eq!(survey(&world).count(Level::Warning), 0);
+    world.stream.forward[0].select += " AND author > 3";
+    found(&survey(&world), Level::Warning, &words);
+}
+
+#[test]
 fn foreign_keys_of_partitions_are_those_of_the_table_that_is_filled() {
     let tables = "CREATE TABLE owner (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY);
         CREATE TABLE item (id int, owner int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
