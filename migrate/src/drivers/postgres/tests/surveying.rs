@@ -249,6 +249,12 @@ fn foreign_keys_of_partitions_are_those_of_the_table_that_is_filled() {
     );
     assert!(!seen.findings.iter().any(|found| found.place.contains("item_1")), "{:#?}", seen.findings);
     assert!(!seen.findings.iter().any(|found| found.what.contains("item_1")), "{:#?}", seen.findings);
+    // A draft is in that order.
+    let later = "CREATE TABLE z (id int PRIMARY KEY); CREATE TABLE a (id int) PARTITION BY RANGE (id);
+        CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (0) TO (9); ALTER TABLE a_1 ADD FOREIGN KEY (id) REFERENCES z";
+    let world = World::new(later, "", Vec::new());
+    let names: Vec<_> = world.source_end().describe().unwrap().into_iter().map(|table| table.name).collect();
+    assert_eq!(names, ["z", "a"]);
 }
 
 #[test]
@@ -270,6 +276,23 @@ fn a_unique_index_of_a_hash_partition_is_asked_for_without_the_targets_numbers()
         &["mapping item", "1 values are made", "item_0_n", "public.item_0, a hash partition"],
     );
     assert_eq!(seen.count(Level::Problem), 0, "{:#?}", seen.findings);
+}
+
+#[test]
+fn keys_that_one_end_holds_equal_and_the_other_apart_are_told() {
+    let collation =
+        "CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);";
+    let tables = |number: &str, text: &str| {
+        format!(
+            "{collation} CREATE TABLE item (id {number} PRIMARY KEY); CREATE TABLE name (id text {text} PRIMARY KEY)"
+        )
+    };
+    let (mine, apart) = (tables("numeric", "COLLATE any_case"), tables("text", "COLLATE \"C\""));
+    let both = || vec![plain("item", &["id"]), plain("name", &["id"])];
+    let seen = survey(&World::new(&mine, &apart, both()));
+    found(&seen, Level::Warning, &["mapping item", "equal as numeric", "several as text"]);
+    found(&seen, Level::Warning, &["mapping name", "holds different texts equal", "the same COLLATE"]);
+    assert_eq!(survey(&World::new(&mine, &mine, both())).count(Level::Warning), 0);
 }
 
 #[test]
