@@ -89,7 +89,8 @@ pub trait CompareSource: Source {
     fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError>;
     /// The rows that the mapping makes of some keys, their cells cut.
     fn show(&mut self, mapping: &Mapping, keys: &[Bound]) -> Result<Vec<ShownRow>, MigrateError>;
-    /// Those of the keys with a log row that `since` did not see.
+    /// Those of the keys with a log row that `since` did not see: spelt as they were asked for, also where the log holds one that
+    /// is equal to the source and reads otherwise.
     fn dirty_among(
         &mut self,
         mapping: &Mapping,

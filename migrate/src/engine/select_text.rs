@@ -1,10 +1,13 @@
-//! What the text of a select says without a database: how often it reads a table, and the same with another schema.
+//! What the text of a select says without a database: how often it reads a table, whether it takes every row of one, and the
+//! same with another schema.
 //!
 //! Invariant: strings, comments and quoted names are never taken for words of SQL.
 
 mod levels;
+mod whole;
 
 pub(crate) use levels::judged_over_keys;
+pub(crate) use whole::takes_every_row;
 
 /// A part of a select.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -262,13 +262,34 @@ pub struct ForeignKey {
     pub nature: String,
 }
 
-/// Judges an end's foreign keys. `ours` are the end's tables that the stream touches, in its order.
-pub fn judge_foreign_keys(survey: &mut Survey, end: Role, keys: &[ForeignKey], ours: &[String]) {
+/// Judges an end's foreign keys. `ours` are the end's tables that the stream touches, in its order; `partly` those of them with
+/// rows that it does not know.
+pub fn judge_foreign_keys(
+    survey: &mut Survey,
+    end: Role,
+    keys: &[ForeignKey],
+    ours: &[String],
+    partly: &[String],
+) {
     let place_of = |table: &String| ours.iter().position(|our| our == table);
     for key in keys {
         let ForeignKey { name, child, parent, nature } = key;
         let place = format!("{end} {child}");
         let said = format!("the foreign key {name} refers to {parent} ({nature})");
+        if partly.contains(child) && ours.contains(parent) {
+            survey.add(
+                Level::Warning,
+                &*place,
+                format!(
+                    "{said}, and no [[mapping]] takes every row of {child}: one that is left out goes on referring to a row of \
+                     {parent} that the service deleted, as the key's actions do not fire for copied rows"
+                ),
+                format!(
+                    "map every row of {child}, or see to those that are left out: after each deletion the way back leaves them \
+                     as they are"
+                ),
+            );
+        }
         match (end, place_of(child), place_of(parent)) {
             (Role::Target, Some(at), Some(parent_at)) if parent_at > at => survey.add(
                 Level::Note,
@@ -353,11 +374,17 @@ mod tests {
         let ours = ["item".to_owned(), "line".to_owned()];
         let levels = |end| {
             let mut survey = Survey::default();
-            judge_foreign_keys(&mut survey, end, &keys, &ours);
+            judge_foreign_keys(&mut survey, end, &keys, &ours, &[]);
             survey.findings.iter().map(|finding| finding.level).collect::<Vec<_>>()
         };
         assert_eq!(levels(Role::Target), [Level::Ok, Level::Note, Level::Warning, Level::Warning]);
         assert_eq!(levels(Role::Source), [Level::Ok, Level::Ok, Level::Note, Level::Note]);
+        let mut survey = Survey::default();
+        judge_foreign_keys(&mut survey, Role::Target, &keys, &ours, &ours[1..]);
+        let warned: Vec<_> =
+            survey.findings.iter().filter(|found| found.what.contains("takes every row")).collect();
+        assert_eq!(warned.len(), 1, "{warned:#?}");
+        assert_eq!((warned[0].level, warned[0].place.as_str()), (Level::Warning, "target line"));
     }
 
     #[test]

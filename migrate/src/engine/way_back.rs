@@ -18,6 +18,7 @@ use std::collections::{BTreeMap, HashSet};
 use super::compare::{Cells, CompareSource, CompareTarget as _, ShownRow, TableRead};
 use super::driver::{Batch, Bound, Driver, Position, Rows as _, Source as _};
 use super::mapping::{Join, Mapping, Stream};
+use super::select_text::takes_every_row;
 use crate::error::MigrateError;
 
 pub(crate) use rehearsal::rehearse;
@@ -204,6 +205,15 @@ fn judge<'a>(
         return Err(format!("what it makes of one key depends on rows of {table} with others"));
     }
     Ok(fills)
+}
+
+/// Whether rows of the table that an inverse fills may be known to no forward mapping: then the way back never touches them.
+pub fn leaves_rows(inverse: &Mapping, forward: &[Mapping]) -> bool {
+    let takes_all = |mapping: &Mapping| {
+        let reads = mapping.root == inverse.table || finds_by(mapping, &inverse.table, &inverse.carries);
+        reads && takes_every_row(&mapping.select, &mapping.root)
+    };
+    !forward.is_empty() && !forward.iter().any(takes_all)
 }
 
 /// Whether these columns of a table that a mapping reads are its source key.

@@ -240,6 +240,47 @@ fn a_large_file_is_sampled_and_says_so() {
 }
 
 #[test]
+fn a_foreign_key_of_rows_that_the_way_there_leaves_out_is_told_for_the_way_back() {
+    let there = "CREATE TABLE person (id INTEGER PRIMARY KEY);
+        CREATE TABLE Blog (id INTEGER PRIMARY KEY, author INTEGER REFERENCES person (id) ON DELETE SET NULL)";
+    let here = "CREATE TABLE cust (id INTEGER PRIMARY KEY); CREATE TABLE post (id INTEGER PRIMARY KEY, author INTEGER)";
+    let from = |mut mapping: Mapping, root: &str| {
+        mapping.root = root.to_owned();
+        mapping
+    };
+    let back = vec![
+        from(
+            mapping(
+                "Blog",
+                &["id", "author"],
+                "SELECT p.id, p.author FROM source.post AS p WHERE {keys p.id}",
+            ),
+            "post",
+        ),
+        from(mapping("person", &["id"], "SELECT c.id FROM source.cust AS c WHERE {keys c.id}"), "cust"),
+    ];
+    let mut files = Files::new(here, there, back);
+    let mut told = |condition: &str| {
+        let posts = format!("SELECT b.id, b.author FROM source.Blog AS b WHERE {{keys b.id}}{condition}");
+        let persons = "SELECT p.id FROM source.person AS p WHERE {keys p.id}";
+        files.stream.forward = vec![
+            from(mapping("cust", &["id"], persons), "person"),
+            from(mapping("post", &["id", "author"], &posts), "Blog"),
+        ];
+        let survey = files.survey(Depth::Sample);
+        let warned = survey.findings.into_iter().filter(|found| found.level == Level::Warning);
+        warned.map(|found| format!("{}: {}", found.place, found.what)).collect::<Vec<_>>()
+    };
+    assert_eq!(told(""), [""; 0]);
+    let warned = told(" AND b.id > 3");
+    assert_eq!(warned.len(), 1, "{warned:#?}");
+    assert!(
+        warned[0].starts_with("target Blog: the foreign key (author) refers to person (ON DELETE SET NULL")
+    );
+    assert!(warned[0].contains("no [[mapping]] takes every row of Blog"), "{warned:#?}");
+}
+
+#[test]
 fn what_only_the_application_knows_is_told_table_by_table_and_the_rest_is_looked_at() {
     let tables = "CREATE TABLE word (name TEXT COLLATE NOCASE PRIMARY KEY) WITHOUT ROWID;
         CREATE TABLE item (id INTEGER PRIMARY KEY, name TEXT COLLATE NOCASE); CREATE INDEX item_name ON item (name);

@@ -117,6 +117,14 @@ impl Unique {
         let both: Vec<String> = both.map(|condition| format!("({condition})")).collect();
         if both.is_empty() { "TRUE".to_owned() } else { both.join(" AND ") }
     }
+
+    /// The same on another server, as a condition that holds of no fewer rows, and whether of more: which rows belong to a hash
+    /// partition is told by its table's number, which is somebody else's there.
+    pub(super) fn covers_elsewhere(&self) -> (String, bool) {
+        let hashed = self.kept.as_ref().is_some_and(|kept| kept.contains("satisfies_hash_partition("));
+        let all = Self { kept: self.kept.clone().filter(|_| !hashed), ..self.clone() };
+        (all.covers(), hashed)
+    }
 }
 
 /// A column as the catalogue knows it.
@@ -427,8 +435,9 @@ pub(super) fn describe(connection: &mut Connection) -> Result<Vec<TableShape>, M
              JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition \
              AND n.nspname NOT IN ('pg_catalog', 'information_schema', 'banyan') AND n.nspname NOT LIKE 'pg\\_%'), \
          depth AS (SELECT oid, 0 AS depth FROM own UNION \
-           SELECT f.conrelid, d.depth + 1 FROM depth d JOIN pg_constraint f ON f.confrelid = d.oid \
-           WHERE f.contype = 'f' AND f.conrelid <> f.confrelid AND d.depth < 40) \
+           SELECT coalesce(pg_partition_root(f.conrelid), f.conrelid), d.depth + 1 FROM depth d \
+           JOIN pg_constraint f ON f.confrelid = d.oid WHERE f.contype = 'f' AND d.depth < 40 \
+             AND f.confrelid NOT IN (f.conrelid, coalesce(pg_partition_root(f.conrelid), 0))) \
          SELECT o.name, a.attname, format_type(a.atttypid, a.atttypmod), (a.attgenerated <> '')::int, \
            array_position((SELECT (i.indkey::int2[])[0:i.indnkeyatts - 1]::int[] FROM pg_index i WHERE i.indrelid = o.oid AND i.indisunique \
              AND i.indpred IS NULL AND i.indexprs IS NULL AND NOT EXISTS (SELECT FROM pg_attribute n \

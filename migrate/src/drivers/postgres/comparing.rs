@@ -248,6 +248,9 @@ impl CompareSource for PostgresSource {
         since: &Position,
         keys: &[Bound],
     ) -> Result<Vec<Bound>, MigrateError> {
+        if keys.is_empty() {
+            return Ok(Vec::new());
+        }
         let shape = self.shapes.of(mapping)?;
         let span = self.not_seen(since)?;
         let span = self.span(span)?;
@@ -255,10 +258,18 @@ impl CompareSource for PostgresSource {
         if self.connection.holds(&whole)? {
             return Ok(keys.to_vec());
         }
-        let places: Vec<String> = (0..shape.root_key.len()).map(|at| format!("q.k{at}")).collect();
-        let wanted = among(&places.join(", "), &shape.root_casts(), keys)?;
-        let bound = shape.bound(&places);
-        let found = self.connection.texts(&format!("SELECT {bound} FROM ({select}) q WHERE {wanted}"))?;
+        let (casts, width) = (shape.root_casts(), shape.root_key.len());
+        let asked = keys
+            .iter()
+            .map(|key| Ok(format!("({}, {})", sql::value(&key.0), sql::bound_values_as(key, &casts)?)));
+        let asked = asked.collect::<Result<Vec<_>, MigrateError>>()?.join(", ");
+        let (names, mine) = (sql::numbered("k", width), sql::numbered("a.k", width));
+        let wanted = among(&names, &casts, keys)?;
+        // The log may spell a key otherwise (1.0, 1.00): the answer is in the spelling of the question.
+        let found = self.connection.texts(&format!(
+            "SELECT a.bound FROM (VALUES {asked}) a(bound, {names}) \
+             WHERE ({mine}) IN (SELECT {names} FROM ({select}) q WHERE {wanted})"
+        ))?;
         Ok(found.into_iter().map(Bound).collect())
     }
 

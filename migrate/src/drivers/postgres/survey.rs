@@ -20,6 +20,7 @@ use super::sql;
 use crate::engine::survey::{
     Depth, ForeignKey, Level, Role, Survey, SurveyDriver, TableSize, judge_foreign_keys,
 };
+use crate::engine::way_back::leaves_rows;
 use crate::engine::{Mapping, Stream};
 use crate::error::MigrateError;
 
@@ -84,8 +85,10 @@ impl Surveyor {
         }
         self.orphans(&looked)?;
         self.left_out()?;
-        self.foreign_keys(Role::Source, &sources)?;
-        self.foreign_keys(Role::Target, &targets)
+        let partly = looked.iter().filter(|looked| leaves_rows(&looked.mapping, &self.stream.forward));
+        let partly: Vec<String> = partly.map(|looked| looked.table.clone()).collect();
+        self.foreign_keys(Role::Source, &sources, &[])?;
+        self.foreign_keys(Role::Target, &targets, &partly)
     }
 
     /// The mappings whose tables are there, and a problem for each that is not.
@@ -145,7 +148,7 @@ impl Surveyor {
         Ok(())
     }
 
-    fn foreign_keys(&mut self, role: Role, tables: &[String]) -> Result<(), MigrateError> {
+    fn foreign_keys(&mut self, role: Role, tables: &[String], partly: &[String]) -> Result<(), MigrateError> {
         if tables.is_empty() {
             return Ok(());
         }
@@ -155,15 +158,23 @@ impl Surveyor {
                  WHEN 'r' THEN 'RESTRICT' ELSE 'NO ACTION' END"
             )
         };
-        let list = oids(tables);
+        // What inherits from a table is filled and captured with it.
+        let of = |oid: &str| {
+            format!(
+                "coalesce((SELECT o.root FROM ours o WHERE o.oid = {oid} ORDER BY o.root <> o.oid LIMIT 1), {oid})"
+            )
+        };
         let query = format!(
-            "SELECT quote_ident(k.conname), {}, {}, concat('ON DELETE ', {}, ', ON UPDATE ', {}, ', ', \
+            "WITH RECURSIVE ours(oid, root) AS (SELECT c.oid, c.oid FROM pg_class c WHERE c.oid IN ({}) \
+               UNION SELECT i.inhrelid, o.root FROM pg_inherits i JOIN ours o ON i.inhparent = o.oid) \
+             SELECT quote_ident(k.conname), {}, {}, concat('ON DELETE ', {}, ', ON UPDATE ', {}, ', ', \
                CASE WHEN k.condeferred THEN 'DEFERRABLE INITIALLY DEFERRED' WHEN k.condeferrable THEN 'DEFERRABLE' \
                ELSE 'NOT DEFERRABLE' END, CASE WHEN NOT k.convalidated THEN ', NOT VALID' END) \
              FROM pg_constraint k WHERE k.contype = 'f' AND k.conparentid = 0 \
-             AND (k.conrelid IN ({list}) OR k.confrelid IN ({list})) ORDER BY 1",
-            named("k.conrelid"),
-            named("k.confrelid"),
+             AND EXISTS (SELECT FROM ours o WHERE o.oid IN (k.conrelid, k.confrelid)) ORDER BY 1",
+            oids(tables),
+            named(&of("k.conrelid")),
+            named(&of("k.confrelid")),
             action("k.confdeltype"),
             action("k.confupdtype"),
         );
@@ -175,7 +186,7 @@ impl Surveyor {
             nature: column(row, 3).to_owned(),
         };
         let keys: Vec<ForeignKey> = rows.iter().map(key).collect();
-        judge_foreign_keys(&mut self.survey, role, &keys, tables);
+        judge_foreign_keys(&mut self.survey, role, &keys, tables, partly);
         Ok(())
     }
 

@@ -19,6 +19,7 @@ use super::known::{needs_known_keys, unwritable};
 use super::sql::{list, quote, replace, tuple};
 use super::{SqliteDriver, connection};
 use crate::engine::survey::{Depth, Level, Role, SampleRead, Survey, SurveyDriver, TableSize};
+use crate::engine::way_back::leaves_rows;
 use crate::engine::{Driver as _, Mapping, Source as _, Stream};
 use crate::error::MigrateError;
 use crate::sqlite::words;
@@ -97,8 +98,10 @@ impl Surveyor<'_> {
                 self.dynamic_types(table)?;
             }
         }
-        self.foreign_keys(Role::Source, &sources)?;
-        self.foreign_keys(Role::Target, &targets)
+        let partly = looked.iter().filter(|looked| leaves_rows(&looked.mapping, &self.stream.forward));
+        let partly: Vec<String> = partly.map(|looked| looked.mapping.table.clone()).collect();
+        self.foreign_keys(Role::Source, &sources, &[])?;
+        self.foreign_keys(Role::Target, &targets, &partly)
     }
 
     /// Whether the source's rows can be read without locking anybody out.

@@ -100,8 +100,33 @@ impl Surveyor {
                 not_null: column.not_null,
             });
         }
+        self.key_types(looked, &filled)?;
         self.collations(looked)?;
         Ok(filled)
+    }
+
+    /// Keys that are one at the source and may be several at the target: of those the log names one.
+    fn key_types(&mut self, looked: &Looked, filled: &[Filled]) -> Result<(), MigrateError> {
+        let Mapping { root_key, carries, .. } = &looked.mapping;
+        for (from, to) in root_key.iter().zip(carries) {
+            let types = shape::root_key_types(&mut self.source, &looked.root, std::slice::from_ref(from));
+            let (Ok(types), Some(held)) = (types, filled.iter().find(|column| column.name == *to)) else {
+                continue;
+            };
+            let apart = |kind: &&Type| {
+                let one_spelling = kind.is_exact() || kind.is_text() || !kind.labels.is_empty();
+                !one_spelling && kind.base != held.to.base
+            };
+            if let Some(kind) = types.iter().find(apart) {
+                let what = format!(
+                    "values that are equal as {}, the type of the key {from} at the source, may be several as {}, that of {to}",
+                    kind.base, held.to.base
+                );
+                let remedy = "give both one type: else a key that is written anew in another spelling (1.0, 1.00) leaves the old row";
+                self.survey.add(Level::Warning, place(&looked.mapping), what, remedy);
+            }
+        }
+        Ok(())
     }
 
     /// What a run would refuse about what the select reads and calls.
@@ -222,9 +247,12 @@ impl Surveyor {
                 let remedy = "verification goes by buckets of hashes then, which reads more; one collation spares that";
                 self.survey.add(Level::Note, place(&looked.mapping), what, remedy);
             }
-            if target.get(1) == Some("0") {
-                let what = format!("the key {to} has a collation that holds different texts equal");
-                let remedy = "give the target's column a deterministic collation";
+            if one != other && [source.get(1), target.get(1)].contains(&Some("0")) {
+                let what = format!(
+                    "one of the keys {from} and {to} has a collation that holds different texts equal"
+                );
+                let remedy =
+                    "give both the same COLLATE: else keys that one end holds apart are one at the other";
                 self.survey.add(Level::Warning, place(&looked.mapping), what, remedy);
             }
         }

@@ -193,6 +193,17 @@ impl Surveyor {
         what: &str,
         remedy: &str,
     ) -> Result<(), MigrateError> {
+        self.count_as(Level::Problem, place, query, what, remedy)
+    }
+
+    fn count_as(
+        &mut self,
+        level: Level,
+        place: &str,
+        query: &str,
+        what: &str,
+        remedy: &str,
+    ) -> Result<(), MigrateError> {
         let found = match self.source.try_rows(query) {
             Ok(found) => found,
             Err(error) => {
@@ -207,7 +218,7 @@ impl Surveyor {
         };
         let Some(row) = found.first().filter(|row| row.get(0) != Some("0")) else { return Ok(()) };
         let (count, example) = (row.get(0).unwrap_or_default(), row.get(1).unwrap_or("NULL"));
-        self.survey.add(Level::Problem, place, format!("{count} {what}, for example ({example})"), remedy);
+        self.survey.add(level, place, format!("{count} {what}, for example ({example})"), remedy);
         Ok(())
     }
 
@@ -282,16 +293,25 @@ impl Surveyor {
                 continue;
             }
             let (parts, counts) = catalog::grouping(&unique.parts);
-            let condition = unique.covers();
+            let (condition, beyond) = unique.covers_elsewhere();
             let query = format!(
                 "SELECT count(*), min(d.example) FROM (SELECT concat_ws(', ', {parts}) AS example FROM {} \
                  WHERE ({condition}) AND {counts} GROUP BY {parts} HAVING count(*) > 1) d",
                 rows.from
             );
-            let what =
-                format!("values are made more than once that the unique index {} allows once", unique.name);
+            let name = &unique.name;
             let remedy = "correct the rows at the source, or the mapping, or make the index less strict";
-            self.count(&place, &query, &what, remedy)?;
+            if beyond {
+                let what = format!(
+                    "values are made more than once that the unique index {name} allows once in {}, a hash partition, of \
+                     whose rows the source does not know which they are",
+                    unique.relation
+                );
+                self.count_as(Level::Warning, &place, &query, &what, remedy)?;
+            } else {
+                let what = format!("values are made more than once that the unique index {name} allows once");
+                self.count(&place, &query, &what, remedy)?;
+            }
         }
         Ok(())
     }

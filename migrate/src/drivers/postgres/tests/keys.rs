@@ -2,8 +2,11 @@
 //!
 //! Invariant: a row is found by its source key at both ends, whatever becomes of its own key.
 
+use std::time::Duration;
+
 use super::world::{World, plain};
-use crate::engine::run::{Adopt, begin, forget};
+use crate::engine::run::{Adopt, Stop, begin, forget};
+use crate::engine::verify::{Report, VerifyOptions, verify};
 use crate::engine::{Join, Mapping, Phase, Source as _, Target as _};
 
 #[test]
@@ -180,5 +183,40 @@ fn two_source_keys_that_come_to_make_one_key_are_refused() {
         world.source.run("DELETE FROM person WHERE id = 3").unwrap();
         world.follow();
         assert_eq!(world.target.run(held).unwrap(), "other");
+    }
+}
+
+fn verified(world: &World) -> Report {
+    let options = VerifyOptions { patience: Duration::ZERO, ..VerifyOptions::default() };
+    verify(&world.driver, &world.stream, &options, &Stop::default(), &mut |_| {}).unwrap()
+}
+
+#[test]
+fn keys_that_are_equal_and_spelt_otherwise_are_moving_until_they_are_followed() {
+    let tables = "CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);
+        CREATE TABLE amount (id numeric PRIMARY KEY, v text); CREATE TABLE span (id interval PRIMARY KEY, v text);
+        CREATE TABLE point (id float8, n int, v text, PRIMARY KEY (id, n)); CREATE TABLE name (id text COLLATE any_case PRIMARY KEY, v text);";
+    let rows = "INSERT INTO amount VALUES (1.0, 'x'), (2.0, 'x'), (3, 'x'); INSERT INTO span VALUES ('1 mon', 'x'), ('2 mon', 'x');
+        INSERT INTO point VALUES (0, 7, 'x'), (1, 7, 'x'); INSERT INTO name VALUES ('abc', 'x'), ('b', 'x')";
+    let mut point = plain("point", &["id", "n", "v"]);
+    point.key.push("n".into());
+    (point.carries, point.root_key) = (point.key.clone(), point.key.clone());
+    point.select = point.select.replace("{keys id}", "{keys id, n}");
+    let others = ["amount", "span", "name"].map(|table| plain(table, &["id", "v"]));
+    let mappings = others.into_iter().chain([point]).collect();
+    let world = World::new(&format!("{tables}{rows}"), tables, mappings).copied();
+    let respelt =
+        "UPDATE amount SET id = 1.00 WHERE id = 1; UPDATE span SET id = '30 days' WHERE id = '1 mon';
+        UPDATE point SET id = '-0' WHERE id = 0; UPDATE name SET id = 'ABC' WHERE id = 'abc'";
+    world.source.run(respelt).unwrap();
+    let report = verified(&world);
+    assert_eq!(report.differences, []);
+    assert_eq!(report.moving_keys.len(), 8, "both spellings of each: {:?}", report.moving_keys);
+    world.follow();
+    let report = verified(&world);
+    assert_eq!((report.differences, report.moving_keys), (Vec::new(), Vec::new()));
+    for table in ["amount", "span", "point", "name"] {
+        let all = format!("SELECT * FROM {table}");
+        world.assert_same(&all, &all);
     }
 }

@@ -217,6 +217,85 @@ fn rows_without_the_row_that_a_foreign_key_wants_are_counted() {
 }
 
 #[test]
+fn a_foreign_key_of_rows_that_the_way_there_leaves_out_is_told_for_the_way_back() {
+    let there = "CREATE TABLE person (id int PRIMARY KEY);
+        CREATE TABLE blog (id int PRIMARY KEY, author int REFERENCES person ON DELETE SET NULL)";
+    let mut world =
+        World::new(there, there, vec![plain("blog", &["id", "author"]), plain("person", &["id"])]);
+    let words =
+        ["target public.blog", "blog_author_fkey refers to public.person", "takes every row of public.blog"];
+    world.stream.forward = world.stream.mappings.clone();
+    assert_eq!(survey(&world).count(Level::Warning), 0);
+    world.stream.forward[0].select += " AND author > 3";
+    found(&survey(&world), Level::Warning, &words);
+}
+
+#[test]
+fn foreign_keys_of_partitions_are_those_of_the_table_that_is_filled() {
+    let tables = "CREATE TABLE owner (id int PRIMARY KEY); CREATE TABLE other (id int PRIMARY KEY);
+        CREATE TABLE item (id int, owner int, PRIMARY KEY (id)) PARTITION BY RANGE (id);
+        CREATE TABLE item_1 PARTITION OF item FOR VALUES FROM (0) TO (9);
+        ALTER TABLE item_1 ADD CONSTRAINT to_owner FOREIGN KEY (owner) REFERENCES owner,
+          ADD CONSTRAINT to_other FOREIGN KEY (owner) REFERENCES other";
+    let seen =
+        survey(&World::new(tables, tables, vec![plain("owner", &["id"]), plain("item", &["id", "owner"])]));
+    for end in ["source", "target"] {
+        found(&seen, Level::Ok, &[end, "public.item ", "to_owner refers to public.owner"]);
+    }
+    found(
+        &seen,
+        Level::Warning,
+        &["target public.item ", "to_other refers to public.other", "no mapping fills"],
+    );
+    assert!(!seen.findings.iter().any(|found| found.place.contains("item_1")), "{:#?}", seen.findings);
+    assert!(!seen.findings.iter().any(|found| found.what.contains("item_1")), "{:#?}", seen.findings);
+    // A draft is in that order.
+    let later = "CREATE TABLE z (id int PRIMARY KEY); CREATE TABLE a (id int) PARTITION BY RANGE (id);
+        CREATE TABLE a_1 PARTITION OF a FOR VALUES FROM (0) TO (9); ALTER TABLE a_1 ADD FOREIGN KEY (id) REFERENCES z";
+    let world = World::new(later, "", Vec::new());
+    let names: Vec<_> = world.source_end().describe().unwrap().into_iter().map(|table| table.name).collect();
+    assert_eq!(names, ["z", "a"]);
+}
+
+#[test]
+fn a_unique_index_of_a_hash_partition_is_asked_for_without_the_targets_numbers() {
+    let source = "CREATE TABLE item (id int PRIMARY KEY, n int)";
+    let target = "CREATE TABLE item (id int PRIMARY KEY, n int) PARTITION BY HASH (id);
+        CREATE TABLE item_0 PARTITION OF item FOR VALUES WITH (MODULUS 2, REMAINDER 0);
+        CREATE TABLE item_1 PARTITION OF item FOR VALUES WITH (MODULUS 2, REMAINDER 1);
+        CREATE UNIQUE INDEX item_0_n ON item_0 (n)";
+    let world = World::new(source, target, vec![plain("item", &["id", "n"])]);
+    world.source.run("INSERT INTO item SELECT i, i FROM generate_series(1, 9) i").unwrap();
+    let seen = survey(&world);
+    assert_eq!((seen.count(Level::Problem), seen.count(Level::Warning)), (0, 0), "{:#?}", seen.findings);
+    world.source.run("UPDATE item SET n = 1").unwrap();
+    let seen = survey(&world);
+    found(
+        &seen,
+        Level::Warning,
+        &["mapping item", "1 values are made", "item_0_n", "public.item_0, a hash partition"],
+    );
+    assert_eq!(seen.count(Level::Problem), 0, "{:#?}", seen.findings);
+}
+
+#[test]
+fn keys_that_one_end_holds_equal_and_the_other_apart_are_told() {
+    let collation =
+        "CREATE COLLATION any_case (provider = icu, locale = 'und-u-ks-level2', deterministic = false);";
+    let tables = |number: &str, text: &str| {
+        format!(
+            "{collation} CREATE TABLE item (id {number} PRIMARY KEY); CREATE TABLE name (id text {text} PRIMARY KEY)"
+        )
+    };
+    let (mine, apart) = (tables("numeric", "COLLATE any_case"), tables("text", "COLLATE \"C\""));
+    let both = || vec![plain("item", &["id"]), plain("name", &["id"])];
+    let seen = survey(&World::new(&mine, &apart, both()));
+    found(&seen, Level::Warning, &["mapping item", "equal as numeric", "several as text"]);
+    found(&seen, Level::Warning, &["mapping name", "holds different texts equal", "the same COLLATE"]);
+    assert_eq!(survey(&World::new(&mine, &mine, both())).count(Level::Warning), 0);
+}
+
+#[test]
 fn a_select_that_fails_on_a_row_is_told_in_the_servers_words() {
     let source = "CREATE TABLE item (id int PRIMARY KEY, amount int); INSERT INTO item VALUES (1, 5), (2, 0)";
     let target = "CREATE TABLE item (id int PRIMARY KEY, share int)";

@@ -85,7 +85,12 @@ impl Surveyor<'_> {
         Ok(())
     }
 
-    pub(super) fn foreign_keys(&mut self, role: Role, tables: &[String]) -> Result<(), MigrateError> {
+    pub(super) fn foreign_keys(
+        &mut self,
+        role: Role,
+        tables: &[String],
+        partly: &[String],
+    ) -> Result<(), MigrateError> {
         let end = self.end(role);
         let mut statement = end.conn.prepare(&format!(
             "SELECT s.name, k.\"table\", group_concat(k.\"from\", ', '), k.on_delete, k.on_update, \
@@ -114,7 +119,7 @@ impl Surveyor<'_> {
         drop(statement);
         let touching = |key: &ForeignKey| tables.contains(&key.child) || tables.contains(&key.parent);
         let keys: Vec<ForeignKey> = keys.into_iter().filter(touching).collect();
-        judge_foreign_keys(&mut self.survey, role, &keys, tables);
+        judge_foreign_keys(&mut self.survey, role, &keys, tables, partly);
         Ok(())
     }
 }
