@@ -166,32 +166,27 @@ impl Unique {
         each.collect()
     }
 
-    /// The condition that a row of the table would be displaced by the row whose columns `new` gives as expressions.
-    pub(super) fn holds(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
-        self.same(columns, new, self.condition.as_deref())
+    /// The condition that a row of the table is in the index with the values `?1, …`.
+    pub(super) fn holds_parameters(&self) -> String {
+        self.has(&(1..=self.terms.len()).map(|n| format!("?{n}")).collect::<Vec<_>>())
     }
 
-    /// The same where not all of the new row is known yet, so of its columns only the terms are asked: what it says of more rows.
+    /// The condition that a row of the table may be displaced by the row whose columns `new` gives as expressions. Not all of a new
+    /// row is known yet, so only the terms are asked of it: that says of more rows.
     pub(super) fn may_hold(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
-        self.same(columns, new, None)
-    }
-
-    /// The condition that a row is in the index and has the terms of the new row, if that meets the filter.
-    fn same(&self, columns: &[String], new: impl Fn(&str) -> String, filter: Option<&str>) -> String {
         let row = columns.iter().map(|name| format!("{} AS {}", new(name), quote(name)));
         let row = format!("(SELECT {})", row.collect::<Vec<_>>().join(", "));
-        let own = self.collated();
-        let other: Vec<String> = self
-            .terms
-            .iter()
-            .map(|(term, _)| match (filter, bare(term, columns)) {
-                (None, Some(name)) => new(name),
-                (None, None) if columns.is_empty() || is_rowid(term, columns) => new(term),
-                (filter, _) => format!("(SELECT {term} FROM {row} WHERE {})", filter.unwrap_or("1")),
-            })
-            .collect();
+        let value = |term: &str| match bare(term, columns) {
+            Some(name) => new(name),
+            None if columns.is_empty() || is_rowid(term, columns) => new(term),
+            None => format!("(SELECT {term} FROM {row})"),
+        };
+        self.has(&self.terms.iter().map(|(term, _)| value(term)).collect::<Vec<_>>())
+    }
+
+    fn has(&self, values: &[String]) -> String {
         let condition = self.condition.as_ref().map(|condition| format!(" AND ({condition})"));
-        format!("{}{}", equal(&own, &other), condition.unwrap_or_default())
+        format!("{}{}", equal(&self.collated(), values), condition.unwrap_or_default())
     }
 }
 
