@@ -182,13 +182,20 @@ enum Command {
 pub fn main() -> ExitCode {
     platform::telemetry::init("migrate");
     let cli = Cli::parse();
-    match run(cli) {
+    match run(cli).and_then(needs_written) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
             output::print_error(&error);
             ExitCode::from(error.exit_code())
         }
     }
+}
+
+/// A result that nobody can read is none, whatever it was.
+fn needs_written(code: u8) -> Result<u8, MigrateError> {
+    platform::table::unwritten().map_or(Ok(code), |error| {
+        Err(MigrateError::failed(format!("the result could not be written to standard output: {error}")))
+    })
 }
 
 /// Runs a command line given as words, as [`main`] does, for tests.
@@ -201,7 +208,9 @@ fn run(cli: Cli) -> Result<u8, MigrateError> {
     let (config, json) = (cli.config.as_deref(), cli.json);
     match cli.command {
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "migrate", &mut std::io::stdout());
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "migrate", &mut script);
+            print_line(String::from_utf8_lossy(&script).trim_end());
             Ok(0)
         }
         Command::Config { markdown: true } => {

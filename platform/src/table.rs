@@ -1,9 +1,15 @@
 //! Tables for people: bordered and coloured on a terminal, plain columns when piped.
+//!
+//! Invariant: printing never fails; what could not be written is known behind it ([`unwritten`]).
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, ErrorKind, IsTerminal, Write};
+use std::sync::OnceLock;
 
 use comfy_table::presets::{NOTHING, UTF8_FULL_CONDENSED};
 use comfy_table::{Attribute, Cell, ContentArrangement, Table};
+
+/// Why standard output first took nothing.
+static UNWRITTEN: OnceLock<io::Error> = OnceLock::new();
 
 /// Prints rows under headers to standard output. A closed pipe (`| head`) ends quietly.
 pub fn print<H, R, C>(headers: H, rows: R)
@@ -17,8 +23,18 @@ where
 
 /// Prints one line to standard output; a closed pipe ends quietly.
 pub fn print_line(line: &str) {
-    // The reader has seen what it wanted: a failed write to standard output is no fault of the command.
-    let _ = writeln!(io::stdout().lock(), "{line}");
+    match writeln!(io::stdout().lock(), "{line}") {
+        // The reader has seen what it wanted.
+        Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+        Err(error) => drop(UNWRITTEN.set(error)),
+        Ok(()) => {}
+    }
+}
+
+/// Why this process could not write to standard output, if it could not: its results are lost then. A closed pipe is no such
+/// reason.
+pub fn unwritten() -> Option<&'static io::Error> {
+    UNWRITTEN.get()
 }
 
 /// Prints one line to standard error. Where that is closed or full there is nobody left to tell.

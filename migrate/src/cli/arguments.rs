@@ -211,7 +211,7 @@ pub(super) struct VerifyArgs {
     /// Seconds for which rows that keep moving are looked at again
     #[arg(long, default_value_t = 10, value_name = "S")]
     pub(super) patience: u64,
-    /// Compare only this many of a hundred parts, chosen at random
+    /// Compare only this many of a hundred parts of 50,000 keys, chosen at random, and of each table at least one
     #[arg(long, value_name = "PERCENT", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(super) sample: Option<u8>,
     /// The same seed chooses the same parts

@@ -16,6 +16,7 @@ mod connection;
 mod fault;
 mod index_text;
 mod known;
+mod likeness;
 mod loading;
 mod log;
 mod notes;

@@ -10,6 +10,7 @@
 mod confirm;
 mod pair;
 mod report;
+mod sample;
 mod split;
 mod state;
 mod walk;
@@ -37,7 +38,7 @@ pub use state::{confirmed, last_report};
 pub enum Mode {
     /// Everything.
     Full,
-    /// Parts chosen at random.
+    /// Parts chosen at random, of every table at least one.
     Sample {
         /// Of a hundred parts, how many.
         percent: u8,

@@ -14,6 +14,7 @@ use crate::flow::End;
 pub(crate) fn words(error: &Error) -> String {
     match error {
         Error::SqliteFailure(_, Some(message)) => message.clone(),
+        Error::SqlInputError { msg, .. } => msg.clone(),
         Error::SqliteFailure(code, None) => {
             let text = code.to_string();
             text.split_once(": ").map_or_else(|| text.clone(), |(_, words)| words.to_owned())

@@ -201,6 +201,27 @@ fn a_sample_compares_the_same_parts_for_the_same_seed() {
 }
 
 #[test]
+fn a_sample_compares_one_part_at_least_and_none_that_is_empty_instead() {
+    let sampled = |count: i64, seed| {
+        let mode = Mode::Sample { percent: 1, seed };
+        let model = copied(count);
+        model.target().rows.values_mut().for_each(|row| *row = "corrupt".to_owned());
+        let report = try_verify(&model, &VerifyOptions { mode, part_rows: 100, ..options() }).unwrap();
+        assert!(report.evidence().contains("(a sample of 1 %, 1 parts)"), "{}", report.evidence());
+        (report.wrong(), report.keys_of("item").into_iter().map(|key| key.0).min())
+    };
+    let mut first = BTreeSet::new();
+    for seed in 1..=20 {
+        assert_eq!(sampled(30, seed).0, 30);
+        let (wrong, least) = sampled(300, seed);
+        assert_eq!(wrong, 100);
+        first.insert(least);
+    }
+    assert!(first.len() > 1, "the seed chooses: {first:?}");
+    assert_eq!(sampled(0, 1).0, 0);
+}
+
+#[test]
 fn the_dirty_set_is_what_changed_since_the_last_verification_whose_log_was_kept() {
     let model = copied(1_000);
     let dirty = VerifyOptions { mode: Mode::Dirty, ..options() };

@@ -4,6 +4,7 @@
 
 mod adopting;
 mod displacing;
+mod moving;
 mod schema;
 mod unusual;
 

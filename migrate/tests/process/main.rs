@@ -18,6 +18,8 @@ mod log;
 #[cfg(test)]
 mod odd;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod permissions;
 #[cfg(test)]
 mod removed;

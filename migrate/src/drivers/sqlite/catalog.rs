@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension as _};
 
 use super::index_text;
 use super::sql::{equal, quote};
+use crate::engine::survey::mentions;
 use crate::engine::{ColumnShape, TableShape};
 use crate::error::MigrateError;
 
@@ -135,6 +136,13 @@ impl Table {
         self.columns.iter().filter(|column| !column.generated).map(|column| column.name.clone()).collect()
     }
 
+    /// A value with its column's name, compared as the column is: NEW.x has no affinity. That of a scalar subselect is its last
+    /// arm's; a compound that is read as a table may lose it, and CAST would change values of other types.
+    fn as_stored(&self, column: &Column, value: &str) -> String {
+        let (table, name, collation) = (quote(&self.name), quote(&column.name), quote(&column.collation));
+        format!("(SELECT {value} UNION ALL SELECT {name} FROM {table} WHERE 0) COLLATE {collation} AS {name}")
+    }
+
     /// What tells one row from another: the rowid or the primary key.
     pub(super) fn identity(&self) -> Vec<String> {
         match self.rowid {
@@ -166,42 +174,33 @@ impl Unique {
         each.collect()
     }
 
-    /// The condition that a row of the table would be displaced by the row whose columns `new` gives as expressions.
-    pub(super) fn holds(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
-        self.same(columns, new, self.condition.as_deref())
+    /// The condition that a row of the table is in the index with the values `?1, …`.
+    pub(super) fn holds_parameters(&self) -> String {
+        self.has(&(1..=self.terms.len()).map(|n| format!("?{n}")).collect::<Vec<_>>())
     }
 
-    /// The same where not all of the new row is known yet, so of its columns only the terms are asked: what it says of more rows.
-    pub(super) fn may_hold(&self, columns: &[String], new: impl Fn(&str) -> String) -> String {
-        self.same(columns, new, None)
+    /// The condition that a row of the table may be displaced by the row whose columns `new` gives as expressions. Not all of a new
+    /// row is known yet, so only the terms are asked of it: that says of more rows.
+    pub(super) fn may_hold(&self, table: &Table, new: impl Fn(&str) -> String) -> String {
+        let value = |term: &str| match table.columns.iter().find(|column| quote(&column.name) == term) {
+            Some(column) => new(&column.name),
+            None if Some(term) == table.rowid => new(term),
+            None => {
+                let column = |column: &Column| match mentions(term, &column.name) {
+                    true => table.as_stored(column, &new(&column.name)),
+                    false => format!("{} AS {}", new(&column.name), quote(&column.name)),
+                };
+                let row = table.columns.iter().map(column).collect::<Vec<_>>().join(", ");
+                format!("(SELECT {term} FROM (SELECT {row}))")
+            }
+        };
+        self.has(&self.terms.iter().map(|(term, _)| value(term)).collect::<Vec<_>>())
     }
 
-    /// The condition that a row is in the index and has the terms of the new row, if that meets the filter.
-    fn same(&self, columns: &[String], new: impl Fn(&str) -> String, filter: Option<&str>) -> String {
-        let row = columns.iter().map(|name| format!("{} AS {}", new(name), quote(name)));
-        let row = format!("(SELECT {})", row.collect::<Vec<_>>().join(", "));
-        let own = self.collated();
-        let other: Vec<String> = self
-            .terms
-            .iter()
-            .map(|(term, _)| match (filter, bare(term, columns)) {
-                (None, Some(name)) => new(name),
-                (None, None) if columns.is_empty() || is_rowid(term, columns) => new(term),
-                (filter, _) => format!("(SELECT {term} FROM {row} WHERE {})", filter.unwrap_or("1")),
-            })
-            .collect();
+    fn has(&self, values: &[String]) -> String {
         let condition = self.condition.as_ref().map(|condition| format!(" AND ({condition})"));
-        format!("{}{}", equal(&own, &other), condition.unwrap_or_default())
+        format!("{}{}", equal(&self.collated(), values), condition.unwrap_or_default())
     }
-}
-
-/// The column that a term is, if it is nothing more.
-fn bare<'a>(term: &str, columns: &'a [String]) -> Option<&'a str> {
-    columns.iter().find(|name| quote(name) == term).map(String::as_str)
-}
-
-fn is_rowid(term: &str, columns: &[String]) -> bool {
-    ["rowid", "_rowid_", "oid"].contains(&term) && !columns.iter().any(|name| name.eq_ignore_ascii_case(term))
 }
 
 impl Index {

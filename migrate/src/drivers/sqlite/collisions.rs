@@ -3,9 +3,12 @@
 //! Invariant: either all rows of the batch are written, or none and the holders of what they need are named. All rows that
 //! change are taken out before the first is put back, whole, so no order of them matters.
 
+use rusqlite::Connection;
+
 use super::apply::Names;
-use super::catalog::{Table, Unique};
+use super::catalog::Table;
 use super::fault::is_unique;
+use super::likeness;
 use super::log::select;
 use super::rows::{SqliteRows, bind, show};
 use super::sql::{list, numbered, quote, tuple};
@@ -27,6 +30,8 @@ struct Rows<'a> {
 struct Found {
     holders: SqliteRows,
     example: Option<String>,
+    /// Made once it is needed.
+    likeness: Option<Connection>,
 }
 
 impl SqliteTarget {
@@ -118,7 +123,7 @@ impl SqliteTarget {
             names.table,
             tuple(&own)
         ))?;
-        let mut found = Found { holders: SqliteRows::new(names.width), example: None };
+        let mut found = Found { holders: SqliteRows::new(names.width), example: None, likeness: None };
         let moved = Rows { columns: &stored, rows: moved };
         let fresh = Rows { columns: &mapping.columns, rows: fresh };
         let mut written = 0;
@@ -165,20 +170,22 @@ impl SqliteTarget {
         names: &Names,
         found: &mut Found,
     ) -> Result<bool, MigrateError> {
-        let key = table.integer_key().map(|column| column.name.clone());
-        let new = |name: &str| {
-            let name = if Some(name) == table.rowid { key.as_deref().unwrap_or(name) } else { name };
-            let place = rows.columns.iter().position(|column| column.eq_ignore_ascii_case(name));
-            place.map_or_else(|| "NULL".to_owned(), |at| format!("?{}", at + 1))
-        };
-        let all: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
+        if found.likeness.is_none() {
+            found.likeness = Some(likeness::of(&self.conn, self.schema, &table.name)?);
+        }
+        let Some(likeness) = &found.likeness else { return Ok(false) };
         let stored = table.stored();
         let mut any = false;
-        for unique in &table.uniques {
-            let sql =
-                self.holder_select(names, unique, &stored, &unique.holds(&all, new), rows.columns.len());
+        for (unique, values) in likeness::held(likeness, table, rows.columns, rows.rows.row(row))? {
+            let sql = format!(
+                "SELECT {}, {} FROM {} AS t WHERE {}",
+                self.source_key(names),
+                list("t.", &stored),
+                names.table,
+                unique.holds_parameters()
+            );
             let mut statement = self.conn.prepare_cached(&sql)?;
-            bind(&mut statement, 1, rows.rows.row(row))?;
+            bind(&mut statement, 1, values.row(0))?;
             let mut holders = statement.raw_query();
             while let Some(holder) = holders.next()? {
                 any = true;
@@ -199,25 +206,6 @@ impl SqliteTarget {
             }
         }
         Ok(any)
-    }
-
-    /// Every parameter is named once more, since SQLite refuses to bind those that a statement lacks.
-    fn holder_select(
-        &self,
-        names: &Names,
-        unique: &Unique,
-        stored: &[String],
-        holds: &str,
-        parameters: usize,
-    ) -> String {
-        debug_assert!(!unique.terms.is_empty());
-        format!(
-            "SELECT {}, {} FROM {} AS t WHERE {holds} AND ({}) IS NOT NULL",
-            self.source_key(names),
-            list("t.", stored),
-            names.table,
-            (1..=parameters).map(|n| format!("typeof(?{n})")).collect::<Vec<_>>().join(" || ")
-        )
     }
 }
 

@@ -112,13 +112,13 @@ impl Log<'_> {
         };
         let mut actions = Vec::new();
         for unique in &table.uniques {
-            actions.push(action(&unique.may_hold(&columns, new)));
+            actions.push(action(&unique.may_hold(table, new)));
             let reads = |column: &String| unique.terms.iter().any(|(term, _)| mentions(term, column));
             let read = columns.iter().filter(|column| default(column).is_some() && reads(column));
             let null: Vec<String> = read.map(|column| format!("{} IS NULL", new(column))).collect();
             // Apart from the other: as part of an expression, a value given would lose its column's affinity and collation.
             if !null.is_empty() {
-                let holds = unique.may_hold(&columns, new_or_default);
+                let holds = unique.may_hold(table, new_or_default);
                 actions.push(action(&format!("({}) AND {holds}", null.join(" OR "))));
             }
         }

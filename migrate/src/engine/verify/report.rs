@@ -161,8 +161,14 @@ impl Report {
     /// The report in one line.
     pub fn evidence(&self) -> String {
         let sum = |count: fn(&TableReport) -> u64| self.tables.iter().map(count).sum::<u64>();
+        let sample = match self.mode {
+            Mode::Sample { percent, .. } => {
+                format!(" (a sample of {percent} %, {} parts)", sum(|table| table.parts))
+            }
+            Mode::Full | Mode::Dirty => String::new(),
+        };
         format!(
-            "{}{} rows compared up to position {}: {} differ, {} missing, {} extra, {} moving (mapping {})",
+            "{}{} rows compared{sample} up to position {}: {} differ, {} missing, {} extra, {} moving (mapping {})",
             if self.complete { "" } else { "stopped early; " },
             self.rows(),
             self.position.0,

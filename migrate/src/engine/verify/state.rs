@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::pair::Pair;
 use super::report::Report;
+use super::sample::Spare;
 use super::{Mode, Resume, VerifyOptions};
 use crate::engine::compare::CompareTarget as _;
 use crate::engine::driver::{Bound, Driver, StreamRow, Target};
@@ -33,6 +34,8 @@ pub(super) struct State {
     pub(super) mapping: usize,
     /// The part to come.
     pub(super) place: Place,
+    /// Of a sample.
+    pub(super) spare: Spare,
     /// Keys to look at again, with their mapping's position.
     pub(super) moving: Vec<(usize, Bound)>,
     #[serde(skip)]
@@ -63,6 +66,7 @@ impl State {
             part_rows: options.part_rows,
             mapping: 0,
             place: Place::Start,
+            spare: Spare::None,
             moving: Vec::new(),
             saved: None,
         };

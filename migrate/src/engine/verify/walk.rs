@@ -10,6 +10,7 @@ use twox_hash::XxHash3_64;
 use super::confirm::{AT_ONCE, unowned};
 use super::pair::{Pair, Step, Taken};
 use super::report::Report;
+use super::sample::{self, Met};
 use super::split::{Differing, narrow};
 use super::state::{KEPT, Place, State};
 use super::{Mode, VerifyOptions};
@@ -150,9 +151,18 @@ impl Walk<'_> {
                 return Ok(Some(Step { number, mapping, part: None }));
             }
             let (part, of_mapping, next) = self.part_at(source, mapping, state)?;
+            let is_last = next.is_none();
             (state.mapping, state.place) = next.map_or((number + 1, Place::Start), |next| (number, next));
-            if self.takes(number, of_mapping) {
-                return Ok(Some(Step { number, mapping, part: Some(part) }));
+            let part = match self.options.mode {
+                Mode::Sample { percent, seed } => {
+                    let is_empty = is_last && is_empty(source, mapping, &part)?;
+                    let chance = sample::chance(seed, number, of_mapping);
+                    state.spare.choose(Met { part, chance, is_last, is_empty }, percent)
+                }
+                Mode::Full | Mode::Dirty => Some(part),
+            };
+            if part.is_some() {
+                return Ok(Some(Step { number, mapping, part }));
             }
         }
         Ok(None)
@@ -190,12 +200,6 @@ impl Walk<'_> {
         range.up_to = source.range_end(mapping, &range, self.options.part_rows)?;
         let next = range.up_to.clone().map(|up_to| Place::Behind(Some(up_to), number + 1));
         Ok((Part::Range(range), number, next))
-    }
-
-    fn takes(&self, mapping: usize, number: u64) -> bool {
-        let Mode::Sample { percent, seed } = self.options.mode else { return true };
-        let chance = XxHash3_64::oneshot_with_seed(seed, format!("{mapping} {number}").as_bytes());
-        chance % 100 < u64::from(percent)
     }
 
     fn rows_without_key(
@@ -328,6 +332,14 @@ impl Walk<'_> {
             self.stop.rest(LOOK_AGAIN);
         }
         Ok(())
+    }
+}
+
+/// Whether the source has no key of a part; of a bucket that is not asked.
+fn is_empty<S: CompareSource>(source: &mut S, mapping: &Mapping, part: &Part) -> Result<bool, MigrateError> {
+    match part {
+        Part::Range(range) => Ok(source.range_end(mapping, range, 1)?.is_none()),
+        Part::Bucket { .. } => Ok(false),
     }
 }
 

@@ -55,3 +55,27 @@ fn a_displaced_row_is_logged_whatever_the_condition_or_the_expression_of_the_ind
         assert_eq!(displaced(&item, "INSERT INTO item VALUES (1, 'a', 'y')", replace), "2ayown", "{item}");
     }
 }
+
+#[test]
+fn a_displaced_row_is_logged_where_the_index_relies_on_a_columns_affinity() {
+    for (amount, index) in [
+        ("INT", "CASE WHEN amount = '1' THEN code END)"),
+        ("INT", "CASE WHEN amount IN ('1') THEN lower(code) END)"),
+        ("INT", "code) WHERE amount = '1'"),
+        ("INT", "lower(code)) WHERE amount = '1'"),
+        ("TEXT", "CASE amount WHEN 1 THEN code END)"),
+        ("TEXT", "CASE WHEN 1 = amount AND code = 'A' THEN 1 END)"),
+        ("NUMERIC", "CASE WHEN amount BETWEEN '1' AND '2' THEN code END)"),
+    ] {
+        let item = format!(
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT COLLATE NOCASE, amount {amount}); \
+             CREATE UNIQUE INDEX codes ON item ({index}"
+        );
+        for replace in [
+            "INSERT OR REPLACE INTO item VALUES (2, 'a', '1')",
+            "INSERT INTO item VALUES (2, 'b', 0); UPDATE OR REPLACE item SET code = 'a', amount = 1 WHERE id = 2",
+        ] {
+            assert_eq!(displaced(&item, "INSERT INTO item VALUES (1, 'a', 1)", replace), "2a1own", "{item}");
+        }
+    }
+}

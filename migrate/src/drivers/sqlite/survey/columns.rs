@@ -8,7 +8,7 @@ use super::super::reads::Reads;
 use super::super::sql::{list, quote};
 use super::super::staged::row_width;
 use super::{Looked, Surveyor, place};
-use crate::engine::survey::{ColumnFate, Fate, GENERATED, LeftOver, Level, Role, readers};
+use crate::engine::survey::{ColumnFate, Fate, GENERATED, LeftOver, Level, Role, mentions, readers};
 use crate::error::MigrateError;
 use crate::sqlite::words;
 
@@ -297,8 +297,18 @@ impl Surveyor<'_> {
             );
             let over = each(&|term, _| term.trim_start_matches("m.").to_owned(), ", ");
             if let Err(error) = self.source.conn.prepare(&sql) {
-                let what =
-                    format!("whether its rows are unique by ({over}) was not looked at: {}", words(&error));
+                let left_out =
+                    looked.table.columns.iter().map(|column| column.name.as_str()).filter(|name| {
+                        let is_read = |text: &str| mentions(text, name);
+                        let filled = mapping.columns.iter().any(|filled| filled.eq_ignore_ascii_case(name));
+                        !filled && (is_read(&over) || unique.condition.as_deref().is_some_and(is_read))
+                    });
+                let left_out = left_out.collect::<Vec<_>>().join(", ");
+                let why = match left_out.as_str() {
+                    "" => words(&error),
+                    left_out => format!("the mapping does not fill {left_out}"),
+                };
+                let what = format!("whether its rows are unique by ({over}) was not looked at: {why}");
                 self.survey.add(
                     Level::Note,
                     &*place,

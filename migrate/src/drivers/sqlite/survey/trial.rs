@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use rusqlite::Connection;
 
+use super::super::likeness;
 use super::super::rows::{SqliteRows, bind, same};
 use super::super::sql::{list, numbered, quote};
 use super::super::staged::row_width;
@@ -28,24 +29,11 @@ pub(super) fn run(
     limit: Option<u64>,
 ) -> Result<Vec<(Level, String, &'static str)>, MigrateError> {
     let name = &looked.mapping.table;
-    let schema = format!(
-        "SELECT sql FROM {}.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?1)",
-        quote(surveyor.target.schema)
-    );
-    let create: String = surveyor.target.conn.query_row(&schema, [name], |row| row.get(0))?;
-    let trial = Connection::open_in_memory()?;
-    trial.execute_batch("PRAGMA foreign_keys = off")?;
-    if let Err(error) = trial.execute_batch(&create) {
-        let said = words(&error);
-        // A CHECK that calls it is not seen where the file is attached read-only. A collation need not be known to write rows.
-        let level = if said.starts_with("no such function") { Level::Problem } else { Level::Warning };
-        let what = format!("whether {name} takes its rows was not looked at: {said}");
-        return Ok(vec![(
-            level,
-            what,
-            "functions and collations of the application are not known here: take them out of the table until the copy has ended",
-        )]);
-    }
+    let trial = likeness::of(&surveyor.target.conn, surveyor.target.schema, name);
+    let trial = match trial {
+        Ok(trial) => trial,
+        Err(error) => return Ok(vec![not_looked_at(name, &words(&error))]),
+    };
     let (refused, changed) = all(surveyor, looked, limit, &trial)?;
     let refused = refused.into_iter().map(|(why, (count, key))| {
         (
@@ -62,6 +50,14 @@ pub(super) fn run(
         )
     });
     Ok(refused.chain(changed).collect())
+}
+
+fn not_looked_at(name: &str, said: &str) -> (Level, String, &'static str) {
+    // A CHECK that calls it is not seen where the file is attached read-only. A collation need not be known to write rows.
+    let level = if said.starts_with("no such function") { Level::Problem } else { Level::Warning };
+    let what = format!("whether {name} takes its rows was not looked at: {said}");
+    let remedy = "functions and collations of the application are not known here: take them out of the table until the copy has ended";
+    (level, what, remedy)
 }
 
 fn all(
