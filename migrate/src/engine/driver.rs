@@ -219,7 +219,7 @@ pub enum Joining<'a> {
 pub enum Kept {
     /// Nothing: they are nobody's.
     Nothing,
-    /// They are an older copy, over which the next stream begins, by the note [`super::in_the_way::ADOPTED`].
+    /// They are an older copy, over which the next stream begins, by the note `adopted`.
     Rows,
     /// The same, and the key maps go on saying whose each is.
     RowsAndKeyMaps,
