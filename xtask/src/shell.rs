@@ -14,6 +14,8 @@ pub(crate) fn cargo(arguments: &[&str]) -> Command {
     let program = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
     command.args(arguments).current_dir(binaries::workspace());
+    // It is read from `.cargo/config.toml` anew; a build script that finds it in its environment as well is run again each time.
+    command.env_remove("LIBSQLITE3_FLAGS");
     command
 }
 

@@ -154,6 +154,8 @@ fn copied(target: &Path) -> Result<Copied> {
         target,
         "SELECT coalesce(sum(rows), 0) FROM banyan_chunks WHERE stream = 'users' AND done",
     )?;
-    let following = "SELECT count(*) FROM banyan_streams WHERE name = 'users' AND phase = 'following'";
+    // Where unique values moved while rows were loaded, their chunks are copied once more when the indexes are built.
+    let following = "SELECT count(*) FROM banyan_streams WHERE name = 'users' AND phase = 'following' \
+                       AND NOT EXISTS (SELECT 1 FROM banyan_chunks WHERE stream = 'users' AND NOT done)";
     Ok(Copied { rows, done: databases::number(target, following)? == 1 })
 }
