@@ -176,9 +176,10 @@ fn what_a_persisted_snapshot_saw_outlives_a_crash_of_the_source() {
     let cluster = pg_harness::Cluster::durable().unwrap();
     let (source, target) = (cluster.create_database().unwrap(), cluster.create_database().unwrap());
     let world = World::between(source, target, (ITEMS, EMPTY), vec![plain("item", &["id", "name"])]).copied();
-    // Nobody writes the log to the disk meanwhile but a commit that waits for it.
-    world.source.run("ALTER SYSTEM SET wal_writer_delay = '10s'").unwrap();
-    world.source.run("SELECT pg_reload_conf()").unwrap();
+    // Nobody writes the log to the disk meanwhile but a commit that waits for it: the server's own writer of it stands still.
+    let writer = "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'";
+    let writer = world.source.run(writer).unwrap();
+    assert!(std::process::Command::new("kill").args(["-STOP", &writer]).status().unwrap().success());
     let mut source = world.source_end();
     session(&world)
         .batch_execute("SET synchronous_commit = off; INSERT INTO item VALUES (9, 'hasty')")
