@@ -19,19 +19,19 @@ impl Manifest {
         }
         let name = match flow.to {
             End::Target => self.context.clone(),
-            End::Source => format!("{}.back", self.context),
+            End::Source => Stream::opposite(&self.context),
         };
         let forward = match flow.to {
             End::Target => &[],
             End::Source => self.mapping.as_slice(),
         };
         let mappings = |maps: &[TableMap]| maps.iter().map(TableMap::mapping).collect();
-        let mappings_there = mappings(forward);
+        let (filled, forward) = (mappings(maps), mappings(forward));
         let mappings = match flow.to {
-            End::Target => mappings(maps),
-            End::Source => readers_first(mappings(maps)),
+            End::Target => filled,
+            End::Source => readers_first(filled),
         };
-        Ok(Stream { name, mappings, forward: mappings_there })
+        Ok(Stream { name, mappings, forward })
     }
 }
 

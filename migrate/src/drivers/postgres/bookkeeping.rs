@@ -134,15 +134,14 @@ pub(super) fn forget(
     maps: &[String],
 ) -> Result<(), MigrateError> {
     let name = value(&stream.name);
-    let adopted =
-        format!("INSERT INTO banyan.note VALUES ({name}, {}, {}); ", value(ADOPTED), value(AN_OLDER_COPY));
-    let note = if kept == Kept::Nothing { "" } else { &adopted };
+    let note = (kept != Kept::Nothing).then_some(AN_OLDER_COPY);
+    let note = noting(&stream.name, ADOPTED, note);
     let drops: String = maps.iter().map(|map| format!("DROP TABLE IF EXISTS {map}; ")).collect();
     let tables =
         ["chunk", "hold", "note"].map(|table| format!("DELETE FROM banyan.{table} WHERE stream = {name}; "));
     // A foreign key that is still to be validated waits for the next copy of the name.
     connection.run(&format!(
-        "BEGIN; {drops}{}{note}DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
+        "BEGIN; {drops}{}{note}; DELETE FROM banyan.dropped WHERE stream = {name} AND NOT ({UNCHECKED}); WITH gone AS (DELETE FROM banyan.stream WHERE name = {name} RETURNING name, token) \
          INSERT INTO banyan.token SELECT name, token + 1 FROM gone \
          ON CONFLICT (stream) DO UPDATE SET token = EXCLUDED.token; COMMIT",
         tables.concat()
@@ -232,14 +231,18 @@ pub(super) fn set_note(
     name: &str,
     text: Option<&str>,
 ) -> Result<(), MigrateError> {
+    connection.run(&noting(stream, name, text)).map(drop)
+}
+
+/// SQL that sets or removes it.
+fn noting(stream: &str, name: &str, text: Option<&str>) -> String {
     let (stream, name) = (value(stream), value(name));
-    connection.run(&match text {
+    match text {
         None => format!("DELETE FROM banyan.note WHERE stream = {stream} AND name = {name}"),
         Some(text) => format!(
             "INSERT INTO banyan.note VALUES ({stream}, {name}, {}) \
              ON CONFLICT (stream, name) DO UPDATE SET text = EXCLUDED.text",
             value(text)
         ),
-    })?;
-    Ok(())
+    }
 }

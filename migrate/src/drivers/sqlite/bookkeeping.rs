@@ -6,7 +6,7 @@ use std::path::Path;
 
 use rusqlite::{Connection, OptionalExtension as _};
 
-use super::catalog::Table;
+use super::catalog::{Table, has_table};
 use super::connection;
 use super::known::needs_writable;
 use super::log::select;
@@ -45,8 +45,7 @@ pub(super) fn key_map(schema: &str, mapping: &Mapping) -> String {
 
 /// The stream's row; nothing if it, or its table, was never made.
 pub(super) fn stream(conn: &Connection, schema: &str, name: &str) -> Result<Option<StreamRow>, MigrateError> {
-    let present = format!("SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'banyan_streams'");
-    if conn.prepare_cached(&present)?.query_row([], |_| Ok(())).optional()?.is_none() {
+    if !has_table(conn, schema, "banyan_streams")? {
         return Ok(None);
     }
     let sql = format!(
@@ -262,8 +261,7 @@ pub(super) fn foreign_triggers(
 
 /// The greatest id that a table ever gave out, if it remembers that.
 fn sequence(conn: &Connection, schema: &str, table: &str) -> Result<Option<i64>, MigrateError> {
-    let present = format!("SELECT 1 FROM {schema}.sqlite_schema WHERE name = 'sqlite_sequence'");
-    if conn.query_row(&present, [], |_| Ok(())).optional()?.is_none() {
+    if !has_table(conn, schema, "sqlite_sequence")? {
         return Ok(None);
     }
     let sql = format!("SELECT max(seq) FROM {schema}.sqlite_sequence WHERE lower(name) = lower(?1)");

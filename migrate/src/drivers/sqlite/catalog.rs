@@ -53,6 +53,12 @@ pub(super) struct Index {
     pub(super) sql: Option<String>,
 }
 
+/// Whether a schema has a table of that name, spelt as it was made.
+pub(super) fn has_table(conn: &Connection, schema: &str, name: &str) -> Result<bool, rusqlite::Error> {
+    let sql = format!("SELECT 1 FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1", quote(schema));
+    conn.prepare_cached(&sql)?.exists([name])
+}
+
 impl Table {
     /// Reads it; refused if it is none that rows can be captured in.
     pub(super) fn read(conn: &Connection, schema: &str, name: &str) -> Result<Self, MigrateError> {

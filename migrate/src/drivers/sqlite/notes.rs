@@ -4,6 +4,7 @@
 
 use rusqlite::OptionalExtension as _;
 
+use super::catalog::has_table;
 use super::chunks::NOW;
 use super::target::SqliteTarget;
 use crate::engine::LeaseState;
@@ -11,8 +12,7 @@ use crate::error::MigrateError;
 
 impl SqliteTarget {
     pub(super) fn read_note(&mut self, stream: &str, name: &str) -> Result<Option<String>, MigrateError> {
-        let present = format!("SELECT 1 FROM {}.sqlite_schema WHERE name = 'banyan_notes'", self.schema);
-        if !self.conn.prepare_cached(&present)?.exists([])? {
+        if !has_table(&self.conn, self.schema, "banyan_notes")? {
             return Ok(None);
         }
         let sql = format!("SELECT text FROM {} WHERE stream = ?1 AND name = ?2", self.table("banyan_notes"));

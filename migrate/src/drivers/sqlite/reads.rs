@@ -9,7 +9,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use rusqlite::Connection;
 use rusqlite::hooks::{AuthAction, AuthContext, Authorization};
 
-use super::sql::{quote, replace};
+use super::catalog::has_table;
+use super::sql::replace;
 use crate::engine::Mapping;
 use crate::engine::compare::TableRead;
 use crate::engine::select_text::{calls_bare, says};
@@ -74,7 +75,7 @@ impl Reads {
         let mut reads = Vec::new();
         for (table, columns) in tables {
             // Of a view, the tables below it are heard as well.
-            if is_table(conn, schema, &table)? {
+            if has_table(conn, schema, &table)? {
                 let (table, columns) = (as_named(mapping, table), columns.into_iter().collect());
                 reads.push(TableRead { table, columns });
             }
@@ -95,11 +96,6 @@ impl Reads {
             None => Ok(()),
         }
     }
-}
-
-fn is_table(conn: &Connection, schema: &str, name: &str) -> Result<bool, rusqlite::Error> {
-    let sql = format!("SELECT 1 FROM {}.sqlite_schema WHERE type = 'table' AND name = ?1", quote(schema));
-    conn.prepare(&sql)?.exists([name])
 }
 
 fn as_named(mapping: &Mapping, table: String) -> String {

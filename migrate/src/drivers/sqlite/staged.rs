@@ -3,8 +3,9 @@
 //! Invariant: keys staged are exactly those with a log row in the window asked for, fanned out through the joins in the
 //! *reading* snapshot, not when they were logged. NULL is no key, and a row that has none is refused.
 
-use rusqlite::{OptionalExtension as _, ToSql, named_params};
+use rusqlite::{ToSql, named_params};
 
+use super::catalog::has_table;
 use super::log::{select, select_up_to};
 use super::place::Place;
 use super::rows::{Borrowed, SqliteRows, bind};
@@ -300,8 +301,7 @@ impl SqliteSource {
 
     /// From the statistics of ANALYZE, if there are any.
     pub(super) fn guess(&mut self, mapping: &Mapping) -> Result<u64, MigrateError> {
-        let sql = format!("SELECT 1 FROM {}.sqlite_schema WHERE name = 'sqlite_stat1'", self.schema);
-        if self.conn.query_row(&sql, [], |_| Ok(())).optional()?.is_some() {
+        if has_table(&self.conn, self.schema, "sqlite_stat1")? {
             let sql =
                 format!("SELECT max(CAST(stat AS INTEGER)) FROM {}.sqlite_stat1 WHERE tbl = ?1", self.schema);
             let known: Option<u64> = self.conn.query_row(&sql, [&mapping.root], |row| row.get(0))?;
