@@ -20,7 +20,7 @@ use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use facade::settings::{DEFAULT_FILE, Settings};
 use platform::settings::{Loaded, document, load, print};
-use platform::table::print_line;
+use platform::table::{print_line, print_written};
 use watch::Watched;
 
 /// A reverse proxy whose flags move traffic, context by context, from a monolith to services.
@@ -297,7 +297,7 @@ pub(crate) fn run(cli: Cli) -> Result<()> {
             Ok(())
         }
         Command::Completions { shell } => {
-            clap_complete::generate(shell, &mut Cli::command(), "facade", &mut std::io::stdout());
+            print_written(|mut out| clap_complete::generate(shell, &mut Cli::command(), "facade", &mut out));
             Ok(())
         }
     }

@@ -14,7 +14,7 @@ use mimalloc::MiMalloc;
 static ALLOCATOR: MiMalloc = MiMalloc;
 
 fn main() -> ExitCode {
-    match cli::run(cli::Cli::parse()) {
+    match cli::run(cli::Cli::parse()).and_then(|()| Ok(platform::table::all_written()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             platform::table::print_error_line(&format!("error: {}", platform::error::chain(error.as_ref())));

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use control::Side;
 use platform::settings::document;
-use platform::table::print_line;
+use platform::table::{print_line, print_written};
 
 use crate::backfill::{self, BackfillOptions};
 use crate::engine::run::{Parts, Until};
@@ -193,9 +193,10 @@ pub fn main() -> ExitCode {
 
 /// A result that nobody can read is none, whatever it was.
 fn needs_written(code: u8) -> Result<u8, MigrateError> {
-    platform::table::unwritten().map_or(Ok(code), |error| {
-        Err(MigrateError::failed(format!("the result could not be written to standard output: {error}")))
-    })
+    match platform::table::all_written() {
+        Ok(()) => Ok(code),
+        Err(error) => Err(MigrateError::failed(error.to_string())),
+    }
 }
 
 /// Runs a command line given as words, as [`main`] does, for tests.
@@ -208,9 +209,7 @@ fn run(cli: Cli) -> Result<u8, MigrateError> {
     let (config, json) = (cli.config.as_deref(), cli.json);
     match cli.command {
         Command::Completions { shell } => {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Cli::command(), "migrate", &mut script);
-            print_line(String::from_utf8_lossy(&script).trim_end());
+            print_written(|mut out| clap_complete::generate(shell, &mut Cli::command(), "migrate", &mut out));
             Ok(0)
         }
         Command::Config { markdown: true } => {

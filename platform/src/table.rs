@@ -1,6 +1,6 @@
 //! Tables for people: bordered and coloured on a terminal, plain columns when piped.
 //!
-//! Invariant: printing never fails; what could not be written is known behind it ([`unwritten`]).
+//! Invariant: printing never fails; what could not be written is known behind it ([`all_written`]).
 
 use std::io::{self, ErrorKind, IsTerminal, Write};
 use std::sync::OnceLock;
@@ -31,10 +31,22 @@ pub fn print_line(line: &str) {
     }
 }
 
-/// Why this process could not write to standard output, if it could not: its results are lost then. A closed pipe is no such
-/// reason.
-pub fn unwritten() -> Option<&'static io::Error> {
-    UNWRITTEN.get()
+/// Prints what `write` writes, say a shell's completions, as [`print_line`] prints a line.
+pub fn print_written(write: impl FnOnce(&mut dyn Write)) {
+    let mut text = Vec::new();
+    write(&mut text);
+    print_line(String::from_utf8_lossy(&text).trim_end());
+}
+
+/// Whether standard output took all that this process printed; a closed pipe has.
+///
+/// # Errors
+/// Why it first did not: a result is lost then, and no success.
+pub fn all_written() -> io::Result<()> {
+    UNWRITTEN.get().map_or(Ok(()), |error| {
+        let message = format!("the result could not be written to standard output: {error}");
+        Err(io::Error::new(error.kind(), message))
+    })
 }
 
 /// Prints one line to standard error. Where that is closed or full there is nobody left to tell.

@@ -16,6 +16,8 @@ mod generated;
 #[cfg(test)]
 mod import_books;
 #[cfg(test)]
+mod output;
+#[cfg(test)]
 mod parity;
 #[cfg(test)]
 mod smoke;

@@ -3,7 +3,6 @@
 //! Invariant: standard output carries results and the line that says where it listens; everything else is on
 //! standard error, and a failure is one line there.
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -73,7 +72,7 @@ enum SchemaCommand {
 
 fn main() -> ExitCode {
     telemetry::init("users-service");
-    match run(Arguments::parse()) {
+    match run(Arguments::parse()).and_then(|()| Ok(table::all_written()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
             table::print_error_line(&format!("error: {}", error::chain(failure.as_ref())));
@@ -84,7 +83,10 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     if let Command::Completions { shell } = arguments.command {
-        clap_complete::generate(shell, &mut Arguments::command(), "users-service", &mut io::stdout());
+        let mut command = Arguments::command();
+        table::print_written(|mut out| {
+            clap_complete::generate(shell, &mut command, "users-service", &mut out)
+        });
         return Ok(());
     }
     if let Command::Config { markdown: true, .. } = arguments.command {

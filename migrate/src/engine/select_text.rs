@@ -3,9 +3,11 @@
 //!
 //! Invariant: strings, comments and quoted names are never taken for words of SQL.
 
+mod condition;
 mod levels;
 mod whole;
 
+pub(crate) use condition::loosened;
 pub(crate) use levels::judged_over_keys;
 pub(crate) use whole::takes_every_row;
 
@@ -94,11 +96,13 @@ pub(crate) fn references(select: &str, table: &str) -> usize {
     found
 }
 
-/// Whether a text in single quotes is `text`, whatever its letters' case.
+/// Whether a text in quotes is `text`, whatever its letters' case; SQLite takes double quotes for a text's, too.
 pub(crate) fn says(select: &str, text: &str) -> bool {
-    parts(select)
-        .iter()
-        .any(|(_, part)| matches!(part, Part::Text(found) if found.eq_ignore_ascii_case(text)))
+    parts(select).iter().any(|(_, part)| is_text(*part, text))
+}
+
+fn is_text(part: Part<'_>, text: &str) -> bool {
+    matches!(part, Part::Text(found) | Part::Quoted(found) if found.eq_ignore_ascii_case(text))
 }
 
 /// Whether a text such as 'now' is written as a date or a time, of which PostgreSQL makes the time of the clock.
@@ -120,14 +124,27 @@ pub(crate) fn reads_clock(select: &str) -> bool {
     })
 }
 
-/// Whether a function is called without arguments.
-pub(crate) fn calls_bare(select: &str, function: &str) -> bool {
+/// Whether one of SQLite's functions of dates is called without a time, of which it makes that of the clock: its arguments
+/// end, or begin with how exact the time is, behind the first `before` of them.
+pub(crate) fn calls_without_time(select: &str, function: &str, before: usize) -> bool {
     let parts: Vec<Part<'_>> = parts(select).into_iter().map(|(_, part)| part).collect();
-    parts.windows(3).any(|three| match three {
-        [name, open, close] => {
-            name.is_word(function) && *open == Part::Sign('(') && *close == Part::Sign(')')
+    (0..parts.len()).any(|at| {
+        let (name, open) = (parts.get(at), parts.get(at + 1));
+        if !name.is_some_and(|name| name.is_word(function)) || open != Some(&Part::Sign('(')) {
+            return false;
         }
-        _ => false,
+        let (mut depth, mut missing) = (0_usize, before);
+        for part in parts.iter().skip(at + 2) {
+            match part {
+                Part::Sign('(') => depth += 1,
+                Part::Sign(')') if depth == 0 => return true,
+                Part::Sign(')') => depth -= 1,
+                Part::Sign(',') if depth == 0 && missing > 0 => missing -= 1,
+                _ if missing > 0 => {}
+                _ => return is_text(*part, "subsec") || is_text(*part, "subsecond"),
+            }
+        }
+        false
     })
 }
 
@@ -249,11 +266,30 @@ mod tests {
 
     #[test]
     fn texts_and_calls_are_told_from_names() {
-        assert!(says("SELECT date('NOW')", "now") && !says("SELECT now, 'it''s now'", "now"));
+        assert!(says("SELECT date('NOW', \"utc\")", "now") && !says("SELECT now, 'it''s now'", "now"));
         for clock in ["'now'::timestamp", "date 'TODAY'", "CAST(' yesterday ' AS timestamptz)"] {
             assert!(reads_clock(&format!("SELECT {clock} FROM a")), "{clock}");
         }
         assert!(!reads_clock("SELECT 'now', now::date, '2020-01-01'::date FROM a WHERE b = 'today'"));
-        assert!(calls_bare("SELECT unixepoch ( )", "unixepoch") && !calls_bare("SELECT date(x)", "date"));
+    }
+
+    #[test]
+    fn a_function_of_dates_without_a_time_reads_the_clock() {
+        for (call, before) in [
+            ("unixepoch ( )", 0),
+            ("unixepoch('Subsec')", 0),
+            ("date(\"subsecond\", '+1 day')", 0),
+            ("strftime('%Y')", 1),
+            ("strftime(coalesce(f, '%s'), 'subsec')", 1),
+        ] {
+            let function = call.split(['(', ' ']).next().unwrap();
+            assert!(calls_without_time(&format!("SELECT {call}"), function, before), "{call}");
+        }
+        for (call, before) in
+            [("unixepoch(at, 'subsec')", 0), ("date((x))", 0), ("strftime('%Y', at)", 1), ("strftime", 1)]
+        {
+            let function = call.split('(').next().unwrap();
+            assert!(!calls_without_time(&format!("SELECT {call} FROM a"), function, before), "{call}");
+        }
     }
 }

@@ -11,6 +11,7 @@ use toml::Spanned;
 
 use super::{KEYS_OPEN, Manifest, TableMap, Tables};
 use crate::engine::Join;
+use crate::engine::select_text::loosened;
 
 /// Where a join's select is restricted to values that were logged.
 const VALUES_OPEN: &str = "{values ";
@@ -223,6 +224,13 @@ fn check_select(select: &Spanned<String>, place: &str, columns: usize) -> Result
     if has_semicolon(text) {
         return Err(fault(select, format!("{place}: the select must be one statement, without ;")));
     }
+    if let Some(word) = loosened(text, "keys") {
+        let message = format!(
+            "{place}: {word} lets the select take rows that do not meet {{keys …}}: join it to the other conditions with AND, \
+             and put those that have {word} into parentheses"
+        );
+        return Err(fault(select, message));
+    }
     match places(text, KEYS_OPEN).find(|found| *found != columns) {
         Some(found) => Err(fault(
             select,
@@ -305,6 +313,10 @@ fn check_join(join: Spanned<FileJoin>, place: &str, wanted: usize) -> Result<Joi
         Some(found) if found.is_empty() => "keys must be restricted with {values COLUMN, …}".to_owned(),
         Some(found) if found.iter().any(|found| *found != count) => {
             format!("{{values …}} must name {count} expressions, one for each of its columns")
+        }
+        // With OR the keys are more than need be, which does no harm, or those of several columns.
+        Some(_) if keys.as_ref().is_some_and(|keys| loosened(keys.get_ref(), "values") == Some("NOT")) => {
+            "NOT lets its keys be those of all values but {values …}".to_owned()
         }
         _ => {
             return Ok(Join {

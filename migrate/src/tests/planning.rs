@@ -59,6 +59,9 @@ fn faults_of_a_manifest_are_told_with_their_line() {
     }
     let unrestricted = MANIFEST.replace("WHERE {keys p.person_id}", "");
     assert!(refused(&unrestricted).contains("must be restricted with {keys COLUMN}"));
+    let loosened = MANIFEST.replace("WHERE {keys p.person_id}", "WHERE NOT {keys p.person_id}");
+    let error = refused(&loosened);
+    assert!(error.contains("NOT lets the select take rows that do not meet {keys …}: join it"), "{error}");
     assert!(refused("context = \"users\"").contains("there is no [[mapping]]"));
     assert!(refused("context = ").starts_with("extraction.toml:1:"));
 }

@@ -266,9 +266,10 @@ impl Cli {
     /// Carries out the command.
     pub fn run(self) -> Result<()> {
         if let Command::Completions { shell } = self.command {
-            let mut script = Vec::new();
-            clap_complete::generate(shell, &mut Self::command(), "monolith", &mut script);
-            platform::table::print_line(String::from_utf8_lossy(&script).trim_end());
+            let mut command = Self::command();
+            platform::table::print_written(|mut out| {
+                clap_complete::generate(shell, &mut command, "monolith", &mut out);
+            });
             return Ok(());
         }
         if let Command::Config { markdown: true, .. } = self.command {

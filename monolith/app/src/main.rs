@@ -8,7 +8,7 @@ use clap::Parser;
 use monolith::cli::Cli;
 
 fn main() -> ExitCode {
-    match Cli::parse().run() {
+    match Cli::parse().run().and_then(|()| Ok(platform::table::all_written()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             platform::table::print_error_line(&format!("error: {}", platform::error::chain(error.as_ref())));

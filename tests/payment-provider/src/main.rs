@@ -3,7 +3,6 @@
 //! Invariant: standard output carries results and the line that says where it listens; everything else is on
 //! standard error, and a failure is one line there.
 
-use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -65,10 +64,10 @@ enum Command {
 
 fn main() -> ExitCode {
     telemetry::init("payment-provider");
-    match run(Arguments::parse()) {
+    match run(Arguments::parse()).and_then(|()| Ok(table::all_written()?)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(failure) => {
-            eprintln!("error: {}", error::chain(failure.as_ref()));
+            table::print_error_line(&format!("error: {}", error::chain(failure.as_ref())));
             ExitCode::FAILURE
         }
     }
@@ -77,7 +76,10 @@ fn main() -> ExitCode {
 fn run(arguments: Arguments) -> anyhow::Result<()> {
     let command = arguments.command.unwrap_or(Command::Serve);
     if let Command::Completions { shell } = command {
-        clap_complete::generate(shell, &mut Arguments::command(), "payment-provider", &mut io::stdout());
+        let mut command = Arguments::command();
+        table::print_written(|mut out| {
+            clap_complete::generate(shell, &mut command, "payment-provider", &mut out)
+        });
         return Ok(());
     }
     if let Command::Config { markdown: true, .. } = command {

@@ -13,7 +13,7 @@ use super::catalog::has_table;
 use super::sql::replace;
 use crate::engine::Mapping;
 use crate::engine::compare::TableRead;
-use crate::engine::select_text::{calls_bare, says};
+use crate::engine::select_text::{calls_without_time, says};
 use crate::engine::soundness::{goes_by_key, needs_joins, not_the_same};
 use crate::error::MigrateError;
 
@@ -89,7 +89,9 @@ impl Reads {
         goes_by_key(mapping)?;
         let remedy = "take it out of the select; a column of the target's own may have a default";
         let called = |name: &str| self.functions.contains(name);
-        let now = |name: &str| says(&mapping.select, "now") || calls_bare(&mapping.select, name);
+        let timeless =
+            |name: &str| calls_without_time(&mapping.select, name, usize::from(name == "strftime"));
+        let now = |name: &str| says(&mapping.select, "now") || timeless(name);
         let clock = CLOCKS.iter().find(|name| called(name) && now(name));
         match CHANGING.iter().find(|name| called(name)).or(clock) {
             Some(name) => Err(not_the_same(mapping, &format!("{name}()"), remedy)),
