@@ -32,6 +32,8 @@ pub struct Extraction {
     pub source_health: Option<String>,
     /// How long a health answer may take.
     pub health_timeout: Duration,
+    /// How many rows a log may hold.
+    pub max_log_rows: u64,
 }
 
 impl Extraction {
@@ -58,6 +60,7 @@ impl Extraction {
             target_health: extraction.target_health.clone(),
             source_health: extraction.source_health.clone(),
             health_timeout: Duration::from_millis(extraction.health_timeout_ms.unwrap_or(2_000)),
+            max_log_rows: extraction.run.max_log_rows,
         })
     }
 

@@ -74,6 +74,10 @@ pub struct RunSettings {
     /// Log rows above which a warning is given. Too many and the source's disk fills unnoticed.
     #[serde(deserialize_with = "within::<1, 1_000_000_000_000, _, _>")]
     pub warn_log_rows: u64,
+    /// Log rows, of a table on PostgreSQL and of the file on SQLite, at which capture ends by itself; the copy must begin anew
+    /// then. It is looked at now and then, so there may be some more. `migrate capture install` sets it. Too many and the source's disk fills.
+    #[serde(deserialize_with = "within::<1, 1_000_000_000_000, _, _>")]
+    pub max_log_rows: u64,
     /// Seconds for which catch-up may stand still before a warning is given.
     #[serde(deserialize_with = "within::<1, 86_400, _, _>")]
     pub warn_lag_s: u64,
@@ -87,6 +91,7 @@ impl Default for RunSettings {
             piece_keys: 50_000,
             lease_s: 60,
             warn_log_rows: 5_000_000,
+            max_log_rows: 200_000_000,
             warn_lag_s: 30,
         }
     }

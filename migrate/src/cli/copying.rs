@@ -26,7 +26,7 @@ pub(super) fn capture(settings: &Settings, command: CaptureCommand, json: bool) 
             if !dry_run {
                 captured.announce(settings, true)?;
             }
-            let done = with_driver!(captured, |driver| install(&driver, &captured.stream, dry_run))?;
+            let done = with_driver!(captured, |driver| install(&driver, &captured, dry_run))?;
             output::capture_change(&done, json)
         }
         CaptureCommand::Remove { stream, forget, dry_run } => {
@@ -61,10 +61,11 @@ pub(crate) struct CaptureChange {
     pub(crate) deeds: Vec<String>,
 }
 
-fn install<D: Driver>(driver: &D, stream: &Stream, dry_run: bool) -> Result<CaptureChange, MigrateError> {
-    let mut source = driver.source()?;
+fn install<D: Driver>(driver: &D, captured: &Captured, dry_run: bool) -> Result<CaptureChange, MigrateError> {
+    let (mut source, stream) = (driver.source()?, &captured.stream);
     if !dry_run {
         source.install_capture(stream)?;
+        source.bound_log(stream, captured.extraction.run.max_log_rows)?;
     }
     let tables = stream.captured().into_iter();
     let deeds =

@@ -13,6 +13,7 @@ use crate::engine::{
     Target,
 };
 use crate::error::MigrateError;
+use crate::settings::RunSettings;
 
 /// Where a stream stands.
 #[derive(Debug, Clone, Serialize)]
@@ -111,13 +112,14 @@ pub(super) fn look<D: Driver>(driver: &D, captured: &Captured) -> Result<Standin
         }
     }
     standing.warn_of_silence();
-    standing.warn_of_log(stream, captured.extraction.run.warn_log_rows);
+    standing.warn_of_log(stream, &captured.extraction.run);
     Ok(standing)
 }
 
 impl Standing {
     /// A log that nobody empties fills the source's disk.
-    fn warn_of_log(&mut self, stream: &Stream, limit: u64) {
+    fn warn_of_log(&mut self, stream: &Stream, settings: &RunSettings) {
+        let (limit, bound) = (settings.warn_log_rows, settings.max_log_rows);
         let Some((rows, bytes)) = self.log.filter(|(rows, _)| *rows > limit) else { return };
         let why = if self.is_followed() {
             "catch-up is too slow, or a snapshot holds it back".to_owned()
@@ -126,7 +128,8 @@ impl Standing {
             format!("nobody catches up: run `{run}`, or `{remove}` if the copy is given up")
         };
         self.warnings.push(format!(
-            "the log at the source holds {} ({} MiB), more than run.warn_log_rows = {limit}: {why}",
+            "the log at the source holds {} ({} MiB), more than run.warn_log_rows = {limit}: {why}; at \
+             run.max_log_rows = {bound} capture ends by itself",
             log_rows(rows),
             bytes >> 20
         ));

@@ -6,6 +6,7 @@
 
 mod apply;
 mod bookkeeping;
+mod bound;
 mod capture;
 mod catalog;
 mod chunks;

@@ -251,6 +251,8 @@ pub trait Source: Send {
 
     /// Puts triggers and log into the database; repeating it is harmless, and brings back what somebody dropped.
     fn install_capture(&mut self, stream: &Stream) -> Result<(), MigrateError>;
+    /// Ends capture by itself once a log of it holds that many rows: changes go unlogged then, and the copy must begin anew.
+    fn bound_log(&mut self, stream: &Stream, rows: u64) -> Result<(), MigrateError>;
     /// Removes what [`Source::install_capture`] made, and nothing else.
     fn remove_capture(&mut self, stream: &Stream) -> Result<(), MigrateError>;
 

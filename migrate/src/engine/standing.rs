@@ -21,6 +21,15 @@ pub struct CaptureState {
     pub faults: Vec<String>,
 }
 
+impl CaptureState {
+    /// The fault of a log that reached its bound; `of` is whose log it is.
+    pub fn full(of: &str) -> String {
+        format!(
+            "the log of {of} held more than run.max_log_rows, so capture ended by itself before the source's disk was full"
+        )
+    }
+}
+
 /// A chunk under way.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct LeaseState {

@@ -82,6 +82,7 @@ impl<'a> CatchUp<'a> {
         let state = source.capture_state(stream)?;
         if !state.installed || !state.faults.is_empty() {
             source.install_capture(stream)?;
+            source.bound_log(stream, self.extraction.max_log_rows)?;
         }
         driver.target()?.prepare(stream)
     }

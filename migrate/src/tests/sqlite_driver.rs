@@ -3,6 +3,7 @@
 //! Invariant: every test has files of its own, and an application that knows nothing of capture.
 
 mod adopting;
+mod bounding;
 mod displacing;
 mod moving;
 mod schema;
@@ -27,7 +28,7 @@ use crate::tests::world::{MANIFEST, MONOLITH, SERVICE};
 
 /// Two files and a stream between them.
 struct Ends {
-    _folder: TempDir,
+    folder: TempDir,
     source: Connection,
     target: Connection,
     driver: SqliteDriver,
@@ -70,7 +71,7 @@ impl Ends {
         let options = SqliteOptions { durability: Durability::Forgotten, ..SqliteOptions::default() };
         let driver = SqliteDriver::new(&from, &to, options);
         let stream = Stream { name: "items".to_owned(), mappings, forward: Vec::new() };
-        Self { _folder: folder, source, target, driver, stream }
+        Self { folder, source, target, driver, stream }
     }
 
     fn items() -> Self {
@@ -480,7 +481,7 @@ fn a_file_that_another_one_replaces_is_not_followed_on() {
     for (name, conn) in [("source.db", &ends.source), ("target.db", &ends.target)] {
         let mut follower = Follower::claim(&ends.driver, &ends.stream, 2, &points).unwrap();
         follower.batch().unwrap();
-        let file = ends._folder.path().join(name);
+        let file = ends.folder.path().join(name);
         let copy = file.with_extension("copy");
         conn.query_row("PRAGMA wal_checkpoint(truncate)", [], |_| Ok(())).unwrap();
         std::fs::copy(&file, &copy).unwrap();

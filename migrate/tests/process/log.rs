@@ -9,17 +9,17 @@ use super::world::{End, Engine, World, until};
 
 const MANY: &str = "UPDATE item SET price = price + 1";
 
-fn copied_with_limit(engine: Engine, limit: u32) -> World {
+fn copied_with(engine: Engine, setting: &str) -> World {
     let world = World::copied(engine, 500);
     let settings = OpenOptions::new().append(true).open(world.path("migrate.toml"));
-    writeln!(settings.unwrap(), "warn_log_rows = {limit}").unwrap();
+    writeln!(settings.unwrap(), "{setting}").unwrap();
     world
 }
 
 #[test]
 fn status_raises_its_voice_when_nobody_catches_up_with_a_growing_log() {
     for engine in Engine::BOTH {
-        let world = copied_with_limit(engine, 1_000);
+        let world = copied_with(engine, "warn_log_rows = 1000");
         world.migrate(&["status", "items"]).expect_code(0);
         (0..4).for_each(|_| world.run_sql(End::Source, MANY));
         let words = ["run.warn_log_rows = 1000", "nobody catches up", "migrate run items"];
@@ -34,7 +34,7 @@ fn status_raises_its_voice_when_nobody_catches_up_with_a_growing_log() {
 #[test]
 fn a_run_that_is_paused_warns_of_a_growing_log() {
     for engine in Engine::BOTH {
-        let world = copied_with_limit(engine, 1_000);
+        let world = copied_with(engine, "warn_log_rows = 1000");
         world.migrate(&["pause", "items"]).expect_code(0);
         let run = world.start(&["run", "items"]);
         (0..4).for_each(|_| world.run_sql(End::Source, MANY));
@@ -42,6 +42,34 @@ fn a_run_that_is_paused_warns_of_a_growing_log() {
         world.migrate(&["resume", "items"]).expect_code(0);
         until("it goes on", || world.is_equal());
         run.stop().expect_code(0);
+    }
+}
+
+#[test]
+fn a_log_that_nobody_empties_ends_capture_before_the_disk_is_full() {
+    for engine in Engine::BOTH {
+        let world = copied_with(engine, "max_log_rows = 1000");
+        world.migrate(&["capture", "install", "items"]).expect_code(0);
+        world.migrate(&["status", "items"]).expect_code(0);
+        // Not every transaction looks how large the log is.
+        until("capture has ended", || {
+            world.run_sql(End::Source, MANY);
+            world.migrate(&["capture", "status", "items"]).text.contains("capture ended by itself")
+        });
+        world.run_sql(End::Source, "DELETE FROM item WHERE id = 7");
+        let words = ["run.max_log_rows", "migrate capture install items"];
+        world.migrate(&["status", "items"]).expect_code(1).expect_words(&words);
+        world.migrate(&["run", "items"]).expect_code(3).expect_words(&words);
+        world.migrate(&["verify", "items"]).expect_code(3).expect_words(&words);
+        world.migrate(&["capture", "install", "items"]).expect_code(0);
+        world.migrate(&["run", "items", "--until-caught-up"]).expect_code(3).expect_words(&["--again"]);
+        world.migrate(&["backfill", "items", "--again"]).expect_code(0);
+        world.catch_up();
+        world.migrate(&["verify", "items"]).expect_code(1);
+        world.migrate(&["repair", "items"]).expect_code(0);
+        world.migrate(&["verify", "items"]).expect_code(0);
+        world.migrate(&["status", "items"]).expect_code(0);
+        assert!(world.is_equal());
     }
 }
 

@@ -1,7 +1,8 @@
 //! Capture: triggers that log which rows changed, into one table per captured table.
 //!
 //! Invariants: the triggers fire always, whatever role or replication setting the writer has, and only the mark of
-//! the stream of the other direction keeps them silent; what they write needs no permission of the writer. One small INSERT per change is all they do.
+//! the stream of the other direction keeps them silent; what they write needs no permission of the writer. One small INSERT per change is all they do,
+//! until a log is full ([`bound`]). A log is made anew whenever its functions were other ones: changes may have gone unlogged.
 
 use std::thread;
 use std::time::Duration;
@@ -12,7 +13,7 @@ use twox_hash::XxHash3_64;
 use super::connection::{Connection, column};
 use super::fingerprint::tree;
 use super::types::NAME;
-use super::{fingerprint, sql};
+use super::{bound, fingerprint, sql};
 use crate::engine::Stream;
 use crate::engine::driver::CaptureState;
 use crate::error::MigrateError;
@@ -46,7 +47,8 @@ pub(super) struct Captured {
     pub(super) columns: Vec<String>,
     /// The log's name.
     pub(super) log: String,
-    tag: String,
+    /// What the names of its triggers and functions end with.
+    pub(super) tag: String,
     /// The stream that it is captured for, as a literal.
     stream: String,
 }
@@ -73,6 +75,11 @@ impl Captured {
         Ok(captured.into_iter().zip(names).map(one).collect())
     }
 
+    /// What its triggers' functions begin with.
+    pub(super) fn kinds(&self) -> [&'static str; 4] {
+        ["new", "changed", "old", "cleared"]
+    }
+
     /// Their names, each with what makes one. One fires per change: a condition in WHEN would be parsed anew by every
     /// statement and cost more than the function.
     pub(super) fn triggers(&self) -> [(String, String); 4] {
@@ -93,9 +100,12 @@ impl Captured {
         ]
     }
 
+    /// The functions of the triggers: their kinds and what they do.
+    ///
     /// Every name in them is written with its schema, operators included, so the writer's `search_path` decides nothing.
-    /// Setting one for the function's time would cost a tenth of a small transaction, each time.
-    fn functions(&self, connection: &mut Connection) -> Result<String, MigrateError> {
+    /// Setting one for the function's time would cost a tenth of a small transaction, each time. Every 17th transaction looks
+    /// how large the log is: a prime, so that no rhythm of the application's transactions goes past it for ever.
+    fn functions(&self, connection: &mut Connection) -> Result<[(&'static str, String); 4], MigrateError> {
         let Self { tag, log, stream, .. } = self;
         let columns = sql::numbered("c", self.columns.len());
         let insert =
@@ -103,18 +113,29 @@ impl Captured {
         let (new, old) = (sql::names("NEW.", &self.columns), sql::names("OLD.", &self.columns));
         let (log_new, log_old) = (insert(&columns, &new), insert(&columns, &old));
         let changed = format!("IF {} THEN {log_old} END IF; {log_new}", self.moved(connection)?);
-        let function = |(kind, statements): (&str, &str)| {
+        let body = |statements: &str| {
             format!(
-                "CREATE OR REPLACE FUNCTION banyan.{kind}_{tag}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
-                 AS $banyan$ BEGIN \
-                 IF pg_catalog.current_setting('banyan.silenced', true) OPERATOR(pg_catalog.=) {stream} \
-                 THEN RETURN NULL; END IF; {statements} RETURN NULL; END $banyan$"
+                "BEGIN IF pg_catalog.current_setting('banyan.silenced', true) OPERATOR(pg_catalog.=) {stream} \
+                 THEN RETURN NULL; END IF; {statements} \
+                 IF pg_catalog.txid_current() OPERATOR(pg_catalog.%) 17 OPERATOR(pg_catalog.=) 0 \
+                 THEN PERFORM banyan.bound_{tag}(); END IF; RETURN NULL; END"
             )
         };
         let cleared = insert("whole", "true");
-        Ok([("new", &*log_new), ("changed", &changed), ("old", &log_old), ("cleared", &cleared)]
-            .map(function)
-            .join("; "))
+        Ok([
+            ("new", body(&log_new)),
+            ("changed", body(&changed)),
+            ("old", body(&log_old)),
+            ("cleared", body(&cleared)),
+        ])
+    }
+
+    fn function(&self, (kind, body): &(&'static str, String)) -> String {
+        format!(
+            "CREATE OR REPLACE FUNCTION banyan.{kind}_{}() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER \
+             AS $banyan${body}$banyan$",
+            self.tag
+        )
     }
 
     /// A condition: an update changes a logged column. Two NULLs count as a change, which costs a row of the log at most.
@@ -198,8 +219,17 @@ pub(super) fn install(connection: &mut Connection, stream: &Stream) -> Result<()
         connection.run(&format!("BEGIN; CREATE SCHEMA IF NOT EXISTS banyan; {HEARTBEAT}; COMMIT"))?;
         for table in &captured {
             refuse_other_log(connection, table)?;
-            let (log, functions) = (table.log_table(connection)?, table.functions(connection)?);
-            connection.run(&format!("BEGIN; {log}; {functions}; COMMIT"))?;
+            let functions = table.functions(connection)?;
+            let (log, made) =
+                (table.log_table(connection)?, functions.each_ref().map(|one| table.function(one)));
+            let anew = if bound::is_gap(connection, table, &functions)? {
+                format!("DROP TABLE IF EXISTS {};", table.log)
+            } else {
+                String::new()
+            };
+            // Whoever asked for a bound sets it next.
+            let unbound = bound::function(table, i64::MAX as u64);
+            patiently(connection, &format!("{anew} {log}; {unbound}; {}", made.join("; ")))?;
             for relation in relations(connection, table)? {
                 install_on(connection, &relation, table)?;
             }
@@ -285,7 +315,7 @@ fn remove_alone(connection: &mut Connection, stream: &Stream) -> Result<(), Migr
         for drop in drops {
             patiently(connection, &drop)?;
         }
-        let functions = ["new", "changed", "old", "cleared", "guard"]
+        let functions = ["new", "changed", "old", "cleared", "bound", "guard"]
             .map(|kind| format!("DROP FUNCTION IF EXISTS banyan.{kind}_{tag}()"));
         if connection.holds("to_regnamespace('banyan') IS NOT NULL")? {
             connection.run(&format!("DROP TABLE IF EXISTS {log}; {}", functions.join("; ")))?;

@@ -6,8 +6,9 @@
 
 use super::capture::Captured;
 use super::connection::Connection;
-use super::sql;
+use super::{bound, sql};
 use crate::engine::Stream;
+use crate::engine::driver::CaptureState;
 use crate::error::MigrateError;
 
 /// How many differences are told.
@@ -17,13 +18,14 @@ const SHOWN: usize = 6;
 pub(super) fn read(connection: &mut Connection, stream: &Stream) -> Result<String, MigrateError> {
     let captured = Captured::of(connection, stream)?;
     let faults = faults(connection, &captured)?;
-    if !faults.is_empty() {
-        return Err(MigrateError::refused(
-            format!("capture is not whole: {}", faults.join("; ")),
-            format!("{}: if it was whole before, changes went unlogged", stream.anew()),
-        ));
-    }
-    lines(connection, &captured)
+    if faults.is_empty() { lines(connection, &captured) } else { Err(not_whole(stream, &faults)) }
+}
+
+fn not_whole(stream: &Stream, faults: &[String]) -> MigrateError {
+    MigrateError::refused(
+        format!("capture is not whole: {}", faults.join("; ")),
+        format!("{}: if it was whole before, changes went unlogged", stream.anew()),
+    )
 }
 
 /// Refuses a schema that is not the expected one, and says in what it differs.
@@ -36,6 +38,10 @@ pub(super) fn compare(
     let now = lines(connection, &captured)?;
     if now == expected {
         return Ok(());
+    }
+    let full = full(connection, &captured)?;
+    if !full.is_empty() {
+        return Err(not_whole(stream, &full));
     }
     let gone = expected.lines().filter(|line| !now.lines().any(|other| other == *line));
     let new = now.lines().filter(|line| !expected.lines().any(|other| other == *line));
@@ -76,7 +82,14 @@ pub(super) fn faults(
             wanted.join(", ")
         ))?);
     }
+    faults.extend(full(connection, captured)?);
     Ok(faults)
+}
+
+/// Tables whose capture ended by itself, one line each.
+fn full(connection: &mut Connection, captured: &[Captured]) -> Result<Vec<String>, MigrateError> {
+    let tables = bound::full(connection, captured)?;
+    Ok(tables.iter().map(|table| CaptureState::full(table)).collect())
 }
 
 /// A CTE `tree(oid)`: tables and everything that inherits from them.

@@ -127,13 +127,18 @@ pub(super) fn size(connection: &mut Connection, stream: &Stream) -> Result<(u64,
             "SELECT count(*) FROM (SELECT FROM {log} ORDER BY xid LIMIT {}) l",
             LOG_COUNTED + 1
         ))?;
-        let estimated: u64 = connection.number(&format!(
-            "SELECT (CASE WHEN relpages > 0 AND reltuples >= 0 THEN reltuples * pg_relation_size(oid) / \
-               (relpages * current_setting('block_size')::int) ELSE pg_relation_size(oid) / 60 END)::bigint \
-             FROM pg_class WHERE oid = {relation}"
-        ))?;
+        let estimated: u64 = connection.number(&estimate(&relation))?;
         rows += if counted > LOG_COUNTED { counted.max(estimated) } else { counted };
         bytes += connection.number::<u64>(&format!("SELECT pg_total_relation_size({relation})"))?;
     }
     Ok((rows, bytes))
+}
+
+/// A select of how many rows a log holds, as the catalogue makes it out.
+pub(super) fn estimate(relation: &str) -> String {
+    format!(
+        "SELECT (CASE WHEN relpages > 0 AND reltuples >= 0 THEN reltuples * pg_relation_size(oid) / \
+           (relpages * current_setting('block_size')::int) ELSE pg_relation_size(oid) / 60 END)::bigint \
+         FROM pg_class WHERE oid = {relation}"
+    )
 }

@@ -12,7 +12,7 @@ use super::position::{IDENTITY, Seen};
 use super::reads::Reads;
 use super::rows::CopyRows;
 use super::shape::{Shape, Shapes};
-use super::{capture, fingerprint, privileges, sql};
+use super::{bound, capture, fingerprint, privileges, sql};
 use crate::engine::driver::{CaptureState, TableShape};
 use crate::engine::{
     Batch, Bound, Bounded, Dirty, Joining, KeyRange, Mapping, Position, Rows as _, Source, Stream, TooMuch,
@@ -195,6 +195,10 @@ impl Source for PostgresSource {
             Reads::of(&mut self.connection, mapping)?.check(mapping)?;
         }
         capture::install(&mut self.connection, stream)
+    }
+
+    fn bound_log(&mut self, stream: &Stream, rows: u64) -> Result<(), MigrateError> {
+        bound::set(&mut self.connection, stream, rows)
     }
 
     fn remove_capture(&mut self, stream: &Stream) -> Result<(), MigrateError> {

@@ -3,6 +3,7 @@
 //! Invariant: what two tables hold is compared by SQL of the tests' own, which shares no code with the driver.
 
 mod applying;
+mod bounding;
 mod capturing;
 mod comparing;
 mod copying;

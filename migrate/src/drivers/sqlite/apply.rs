@@ -133,7 +133,7 @@ impl SqliteTarget {
         {
             return Ok(Ending::Undo(Outcome::Superseded));
         }
-        self.wake_capture()?;
+        self.wake_capture(&writer)?;
         Ok(Ending::Commit(outcome))
     }
 
@@ -143,8 +143,9 @@ impl SqliteTarget {
         Ok(self.conn.prepare_cached(&sql)?.execute([Stream::opposite(writer)]).map(drop)?)
     }
 
-    pub(super) fn wake_capture(&self) -> Result<(), MigrateError> {
-        self.run(&format!("DELETE FROM {}", self.table("banyan_silenced"))).map(drop)
+    pub(super) fn wake_capture(&self, writer: &str) -> Result<(), MigrateError> {
+        let sql = format!("DELETE FROM {} WHERE stream = ?1", self.table("banyan_silenced"));
+        Ok(self.conn.prepare_cached(&sql)?.execute([Stream::opposite(writer)]).map(drop)?)
     }
 
     /// Makes the temporary tables, outside of a transaction: one undone would take them with it, and every statement

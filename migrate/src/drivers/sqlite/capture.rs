@@ -22,6 +22,7 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
         && registered(&log, stream)
         && first_gap(&tx, "main", stream, &log)?.is_none()
         && log.newest(&tx, "main").is_ok()
+        && !is_full(&tx, "main", stream)?
     {
         return Ok(tx.commit()?);
     }
@@ -45,6 +46,29 @@ pub(super) fn install(writer: &mut Connection, stream: &Stream) -> Result<(), Mi
     Ok(tx.commit()?)
 }
 
+/// Sets how many rows the log may hold before capture of the stream ends by itself. All streams of the file share one log, so
+/// what counts is how far its first row lies behind the last.
+pub(super) fn bound(writer: &Connection, stream: &Stream, rows: u64) -> Result<(), MigrateError> {
+    let rows = i64::try_from(rows).unwrap_or(i64::MAX);
+    Ok(writer
+        .execute("INSERT OR REPLACE INTO banyan_bound VALUES (?1, ?2)", (&stream.name, rows))
+        .map(drop)?)
+}
+
+/// Refuses a stream whose capture ended as its log was full.
+pub(super) fn needs_room(conn: &Connection, schema: &str, stream: &Stream) -> Result<(), MigrateError> {
+    if is_full(conn, schema, stream)? {
+        let again = format!("{}: changes went unlogged", stream.anew());
+        return Err(MigrateError::refused(CaptureState::full(&stream.name), again));
+    }
+    Ok(())
+}
+
+fn is_full(conn: &Connection, schema: &str, stream: &Stream) -> Result<bool, MigrateError> {
+    let sql = format!("SELECT EXISTS (SELECT 1 FROM {}.banyan_silenced WHERE stream = ?1)", quote(schema));
+    Ok(conn.prepare_cached(&sql)?.query_row([triggers::full(&stream.name)], |row| row.get(0))?)
+}
+
 /// Removes what [`install`] made for the stream; the tables with the last of them.
 pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), MigrateError> {
     let tx = writer.transaction_with_behavior(TransactionBehavior::Immediate)?;
@@ -57,7 +81,7 @@ pub(super) fn remove(writer: &mut Connection, stream: &Stream) -> Result<(), Mig
         forget(&tx, stream)?;
         let left: i64 = tx.query_row("SELECT count(*) FROM banyan_capture", [], |row| row.get(0))?;
         if left == 0 {
-            tx.execute_batch("DROP TABLE banyan_log; DROP TABLE banyan_capture")?;
+            tx.execute_batch("DROP TABLE banyan_log; DROP TABLE banyan_capture; DROP TABLE banyan_bound")?;
             let target = "SELECT EXISTS (SELECT 1 FROM sqlite_schema WHERE name = 'banyan_streams')";
             if !tx.query_row(target, [], |row| row.get::<_, bool>(0))? {
                 tx.execute_batch("DROP TABLE banyan_silenced")?;
@@ -124,12 +148,14 @@ pub(super) fn difference(before: &str, now: &str) -> String {
 pub(super) fn state(conn: &Connection, schema: &str, stream: &Stream) -> Result<CaptureState, MigrateError> {
     let looked = match Log::read(conn, schema, &stream.name) {
         Ok(None) => return Ok(CaptureState::default()),
-        Ok(Some(log)) => fingerprint(conn, schema, stream, &log),
+        Ok(Some(log)) => {
+            fingerprint(conn, schema, stream, &log).and_then(|_| needs_room(conn, schema, stream))
+        }
         Err(error) => Err(error),
     };
     let faults = match looked {
         Err(MigrateError::Refused { reason, .. }) => vec![reason],
-        looked => looked.map(|_| Vec::new())?,
+        looked => looked.map(|()| Vec::new())?,
     };
     Ok(CaptureState { installed: true, faults })
 }
@@ -180,6 +206,8 @@ fn forget(tx: &Transaction<'_>, stream: &Stream) -> Result<(), MigrateError> {
         [&stream.name],
     )?;
     tx.execute("DELETE FROM banyan_capture WHERE stream = ?1", [&stream.name])?;
+    tx.execute("DELETE FROM banyan_bound WHERE stream = ?1", [&stream.name])?;
+    tx.execute("DELETE FROM banyan_silenced WHERE stream = ?1", [triggers::full(&stream.name)])?;
     Ok(())
 }
 

@@ -43,7 +43,7 @@ impl SqliteTarget {
             done => done?,
         }
         self.run("RELEASE load")?;
-        self.wake_capture()?;
+        self.wake_capture(&lease.stream)?;
         Ok(Ending::Commit(true))
     }
 
@@ -165,13 +165,11 @@ impl SqliteTarget {
             };
             match tx.execute_batch(&sql) {
                 Err(error) if is_unique(&error) => {
-                    tx.execute(
-                        "INSERT OR IGNORE INTO banyan_silenced VALUES (?1)",
-                        [Stream::opposite(&stream.name)],
-                    )?;
+                    let silenced = Stream::opposite(&stream.name);
+                    tx.execute("INSERT OR IGNORE INTO banyan_silenced VALUES (?1)", [&silenced])?;
                     remove_colliding(&tx, &table, &sql)?;
                     note_doubled(&tx, "main", &stream.name, &table)?;
-                    tx.execute_batch("DELETE FROM banyan_silenced")?;
+                    tx.execute("DELETE FROM banyan_silenced WHERE stream = ?1", [&silenced])?;
                     tx.execute_batch(&sql)?;
                 }
                 done => done?,

@@ -2,7 +2,8 @@
 //!
 //! One table serves all streams of a file: `banyan_log(pos, tab, c1, c2, …)`, its columns without a type, lest SQLite
 //! convert keys. `banyan_capture` numbers each captured table; the one without a name is the stream's heartbeat and holds
-//! the log's identity. There is no mark for a whole table: SQLite has no TRUNCATE, and a DELETE without WHERE fires the
+//! the log's identity. `banyan_bound` says how long the log may grow before the triggers of a stream end capture by themselves,
+//! in that they enter it, as full, into `banyan_silenced`. There is no mark for a whole table: SQLite has no TRUNCATE, and a DELETE without WHERE fires the
 //! triggers of every row.
 //!
 //! Invariant: numbers never come again. SQLite gives out the greatest number left plus one, so the row of every stored
@@ -23,6 +24,7 @@ pub(super) const TABLES: &str = "\
     CREATE TABLE IF NOT EXISTS banyan_capture (tab INTEGER PRIMARY KEY, stream TEXT NOT NULL, source TEXT NOT NULL, \
       columns TEXT NOT NULL, UNIQUE (stream, source)); \
     CREATE TABLE IF NOT EXISTS banyan_log (pos INTEGER PRIMARY KEY, tab INTEGER NOT NULL, c1); \
+    CREATE TABLE IF NOT EXISTS banyan_bound (stream TEXT PRIMARY KEY, log_rows INTEGER NOT NULL); \
     CREATE TABLE IF NOT EXISTS banyan_silenced (stream TEXT PRIMARY KEY)";
 
 /// What a stream's log looks like.

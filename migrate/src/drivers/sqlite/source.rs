@@ -162,6 +162,8 @@ impl SqliteSource {
                 format!("run `{}`", stream.command("capture install")),
             )
         })?;
+        // No change of the schema tells of it.
+        capture::needs_room(&self.conn, self.schema, stream)?;
         let same = |checked: &Checked| {
             checked.schema_version == schema_version
                 && checked.stream == stream.name
@@ -270,6 +272,11 @@ impl Source for SqliteSource {
         let done = self
             .check_selects(stream)
             .and_then(|()| self.writer().and_then(|writer| capture::install(writer, stream)));
+        self.located(done)
+    }
+
+    fn bound_log(&mut self, stream: &Stream, rows: u64) -> Result<(), MigrateError> {
+        let done = self.writer().and_then(|writer| capture::bound(writer, stream, rows));
         self.located(done)
     }
 

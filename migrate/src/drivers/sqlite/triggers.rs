@@ -3,7 +3,8 @@
 //! Invariant: every row that a statement inserts, changes, removes *or displaces* is logged with the captured columns it
 //! had and has. REPLACE removes rows without firing their DELETE triggers unless the application switched
 //! `recursive_triggers` on, so BEFORE triggers look for what any unique index would displace. Only what the stream of the
-//! other direction writes, which names this one in `banyan_silenced` meanwhile, is not logged.
+//! other direction writes, which names this one in `banyan_silenced` meanwhile, is not logged, and nothing any more once the
+//! log is full, which stands in the same table.
 
 use super::catalog::Table;
 use super::sql::{numbered, quote, text};
@@ -36,23 +37,40 @@ pub(super) fn prefix(stream: &str) -> String {
     format!("banyan:{stream}:")
 }
 
+/// What stands in `banyan_silenced` from when the stream's log was full.
+pub(super) fn full(stream: &str) -> String {
+    format!("{stream}:full")
+}
+
+/// Ends capture where the log is longer than the stream's bound, which is looked at now and then.
+fn end_if_full(stream: &str) -> String {
+    format!(
+        "INSERT INTO banyan_silenced SELECT {} FROM banyan_bound WHERE stream = {} AND random() % 16 = 0 \
+         AND log_rows < (SELECT max(pos) FROM banyan_log) - (SELECT min(pos) FROM banyan_log)",
+        text(&full(stream)),
+        text(stream)
+    )
+}
+
 /// All triggers of one table.
 pub(super) fn of(stream: &str, table: &Table, tab: i64, captured: &[String]) -> Vec<Trigger> {
     let log = Log { tab, captured };
     let trigger = |word: &str, when: &str, actions: &[String]| {
         let name = format!("{}{}:{word}", prefix(stream), table.name);
         let head = format!(
-            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_silenced WHERE stream = {}) BEGIN ",
+            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_silenced WHERE stream IN ({}, {})) BEGIN ",
             quote(&name),
             quote(&table.name),
-            text(stream)
+            text(stream),
+            text(&full(stream))
         );
         Trigger { name, head, actions: actions.to_vec() }
     };
+    let end = end_if_full(stream);
     vec![
-        trigger("insert", "AFTER INSERT", &[log.values("NEW")]),
-        trigger("update", "AFTER UPDATE", &[log.values("OLD"), log.new_if_other()]),
-        trigger("delete", "AFTER DELETE", &[log.values("OLD")]),
+        trigger("insert", "AFTER INSERT", &[log.values("NEW"), end.clone()]),
+        trigger("update", "AFTER UPDATE", &[log.values("OLD"), log.new_if_other(), end.clone()]),
+        trigger("delete", "AFTER DELETE", &[log.values("OLD"), end]),
         trigger("displace_by_insert", "BEFORE INSERT", &log.displaced(table, "")),
         trigger("displace_by_update", "BEFORE UPDATE", &log.displaced(table, &another(table))),
     ]

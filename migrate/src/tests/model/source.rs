@@ -59,6 +59,10 @@ impl Source for ModelSource {
         Ok(())
     }
 
+    fn bound_log(&mut self, _: &Stream, _: u64) -> Result<(), MigrateError> {
+        Ok(())
+    }
+
     fn remove_capture(&mut self, _: &Stream) -> Result<(), MigrateError> {
         let mut data = self.data.lock().unwrap();
         (data.captured, data.log) = (false, Vec::new());
