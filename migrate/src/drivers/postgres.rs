@@ -15,6 +15,7 @@ mod comparing;
 mod connection;
 mod fault;
 mod fingerprint;
+mod load;
 mod loading;
 mod log;
 mod position;

@@ -328,8 +328,12 @@ pub fn judge_foreign_keys(
     }
 }
 
-/// Whether a text names a column; a word of that spelling is taken for it.
+/// Whether a text names a column; a word of that spelling is taken for it. One with quotes in its name is always taken to be
+/// named: how they are written depends on those around it.
 pub fn mentions(text: &str, column: &str) -> bool {
+    if column.contains(['"', '`', '[', ']']) {
+        return true;
+    }
     let (text, column) = (text.to_lowercase(), column.to_lowercase());
     let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
     text.match_indices(&column).any(|(at, _)| {
@@ -360,6 +364,7 @@ mod tests {
         assert!(mentions("SELECT i.Name, 1", "name"));
         assert!(mentions("\"name\"", "name"));
         assert!(!mentions("SELECT surname, name_2", "name"));
+        assert!(mentions("\"a\"\"b\"", "a\"b"));
     }
 
     #[test]

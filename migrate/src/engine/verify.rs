@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::driver::{Driver, Phase, Source as _, StreamRow, Target as _};
+use super::driver::{Driver, Source as _, StreamRow, Target as _};
 use super::mapping::Stream;
 use super::run::Stop;
 use crate::error::MigrateError;
@@ -125,17 +125,11 @@ pub fn verify<D: Driver>(
     Ok(state.report)
 }
 
-/// Where not everything is copied yet, everything not copied would differ.
+/// What is refused before anything is compared.
 fn ready<D: Driver>(pair: &mut Pair<'_, D>) -> Result<StreamRow, MigrateError> {
     let stream = pair.stream;
     let row = pair.target.stream(&stream.name)?.ok_or_else(|| super::catch_up::no_stream(stream))?;
-    super::run::needs_same_mapping(stream, &row)?;
-    if row.phase == Phase::Loading || !pair.target.chunks_left(stream)?.done {
-        return Err(MigrateError::refused(
-            format!("the backfill of {} is not done", stream.name),
-            format!("let `{}` end it first; `migrate status` shows how far it is", stream.command("run")),
-        ));
-    }
+    pair.needs_copy(&row)?;
     // Refused here if the schema is another one by now.
     pair.source.begin(stream, Some(&row.fingerprint))?;
     pair.source.end()?;

@@ -28,6 +28,8 @@ mod selects;
 #[cfg(test)]
 mod space;
 #[cfg(test)]
+mod verifying;
+#[cfg(test)]
 mod way_back;
 #[cfg(test)]
 mod wide;

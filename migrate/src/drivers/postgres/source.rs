@@ -7,6 +7,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use super::connection::{Connection, Place};
+use super::load;
 use super::log::{self, Span};
 use super::position::{IDENTITY, Seen};
 use super::reads::Reads;
@@ -466,7 +467,7 @@ impl Source for PostgresSource {
     }
 
     fn measure(&mut self, query: &str) -> Result<f64, MigrateError> {
-        self.connection.number(query)
+        load::measure(&mut self.connection, query)
     }
 
     fn describe(&mut self) -> Result<Vec<TableShape>, MigrateError> {

@@ -8,6 +8,7 @@ mod capturing;
 mod comparing;
 mod copying;
 mod keys;
+mod load;
 mod loading;
 mod partitions;
 mod positions;

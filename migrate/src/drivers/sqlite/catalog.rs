@@ -5,7 +5,7 @@
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::index_text;
-use super::sql::{equal, quote};
+use super::sql::{equal, quote, text};
 use crate::engine::survey::mentions;
 use crate::engine::{ColumnShape, TableShape};
 use crate::error::MigrateError;
@@ -17,6 +17,8 @@ pub(super) struct Table {
     pub(super) columns: Vec<Column>,
     /// A name for the rowid that no column hides; none in a table WITHOUT ROWID.
     pub(super) rowid: Option<&'static str>,
+    /// The id that SQLite chooses next, as an expression, if it chooses any.
+    pub(super) next_id: Option<String>,
     /// Everything that REPLACE could displace a row by.
     pub(super) uniques: Vec<Unique>,
 }
@@ -93,7 +95,11 @@ impl Table {
         for index in indexes(conn, schema, name)?.iter().filter(|index| index.unique) {
             uniques.push(index.read(conn, schema)?);
         }
-        Ok(Self { name: name.to_owned(), columns, rowid, uniques })
+        let next_id = match rowid {
+            Some(rowid) => Some(next_id(conn, schema, name, rowid)?),
+            None => None,
+        };
+        Ok(Self { name: name.to_owned(), columns, rowid, next_id, uniques })
     }
 
     /// The column of that name; refused if there is none.
@@ -166,6 +172,20 @@ impl Table {
     }
 }
 
+/// Behind the greatest there is, and with AUTOINCREMENT behind the greatest there ever was.
+fn next_id(conn: &Connection, schema: &str, name: &str, rowid: &str) -> Result<String, MigrateError> {
+    let sql = format!(
+        "SELECT lower(sql) LIKE '%autoincrement%' FROM {}.sqlite_schema WHERE type = 'table' AND lower(name) = lower(?1)",
+        quote(schema)
+    );
+    let greatest = format!("coalesce((SELECT max({rowid}) FROM {}), 0)", quote(name));
+    if !conn.prepare_cached(&sql)?.query_row([name], |row| row.get::<_, bool>(0))? {
+        return Ok(format!("({greatest} + 1)"));
+    }
+    let ever = format!("(SELECT seq FROM sqlite_sequence WHERE lower(name) = lower({}))", text(name));
+    Ok(format!("(max({greatest}, coalesce({ever}, 0)) + 1)"))
+}
+
 fn sole_integer_key(columns: &[Column]) -> Option<&Column> {
     let mut key = columns.iter().filter(|column| column.key_part > 0);
     let first = key.next().filter(|column| column.declared == "INTEGER");
@@ -173,6 +193,14 @@ fn sole_integer_key(columns: &[Column]) -> Option<&Column> {
 }
 
 impl Unique {
+    /// Whether one of its terms is an expression that reads the column.
+    pub(super) fn is_computed_from(&self, table: &Table, column: &str) -> bool {
+        let is_column = |term: &str| {
+            Some(term) == table.rowid || table.columns.iter().any(|column| quote(&column.name) == term)
+        };
+        self.terms.iter().any(|(term, _)| !is_column(term) && mentions(term, column))
+    }
+
     /// SQL for its terms, compared as it compares them.
     pub(super) fn collated(&self) -> Vec<String> {
         let each =

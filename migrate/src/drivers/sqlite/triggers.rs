@@ -110,8 +110,8 @@ impl Log<'_> {
         format!("{} SELECT {}, {} WHERE {condition}", self.insert(), self.tab, self.columns("NEW"))
     }
 
-    /// What each unique index would displace. A BEFORE trigger sees neither an id that SQLite will choose nor the defaults that
-    /// REPLACE puts in the place of NULL.
+    /// What each unique index would displace. A BEFORE trigger sees neither an id that SQLite will choose, but for -1, nor the
+    /// defaults that REPLACE puts in the place of NULL.
     fn displaced(&self, table: &Table, another: &str) -> Vec<String> {
         let columns: Vec<String> = table.columns.iter().map(|column| column.name.clone()).collect();
         let name = quote(&table.name);
@@ -134,6 +134,17 @@ impl Log<'_> {
             let reads = |column: &String| unique.terms.iter().any(|(term, _)| mentions(term, column));
             let read = columns.iter().filter(|column| default(column).is_some() && reads(column));
             let null: Vec<String> = read.map(|column| format!("{} IS NULL", new(column))).collect();
+            if let (Some(key), Some(next)) = (table.integer_key(), &table.next_id)
+                && another.is_empty()
+                && unique.is_computed_from(table, &key.name)
+            {
+                let chosen = |column: &str| match column == key.name {
+                    true => next.clone(),
+                    false => new(column),
+                };
+                let unknown = format!("coalesce({}, -1) = -1", new(&key.name));
+                actions.push(action(&format!("({unknown}) AND {}", unique.may_hold(table, chosen))));
+            }
             // Apart from the other: as part of an expression, a value given would lose its column's affinity and collation.
             if !null.is_empty() {
                 let holds = unique.may_hold(table, new_or_default);

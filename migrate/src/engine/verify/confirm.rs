@@ -79,12 +79,15 @@ fn differences(mapping: &Mapping, expected: Vec<ShownRow>, found: Vec<ShownRow>)
     rows.into_values().flat_map(|(expected, found)| unequal(mapping, expected, found)).collect()
 }
 
-/// Of rows with one key; the mapping may make several, of which the target holds one.
+/// Of rows with one key; the mapping may make several, of which the target holds one. It finds that one once for each spelling
+/// of the key that was asked for.
 fn unequal(
     mapping: &Mapping,
     mut expected: Vec<ShownRow>,
     mut found: Vec<ShownRow>,
 ) -> impl Iterator<Item = Difference> {
+    let mut seen = HashSet::new();
+    found.retain(|row| seen.insert(row.values.clone()));
     found.retain(|row| {
         let equal = expected.iter().position(|expected| expected.values == row.values);
         equal.map(|at| expected.swap_remove(at)).is_none()
@@ -161,5 +164,6 @@ mod tests {
         assert_eq!(kinds(both(), vec![row("1", "z")]), [Kind::Differs, Kind::Missing]);
         assert_eq!(kinds(vec![row("1", "x")], both()), [Kind::Extra]);
         assert_eq!(kinds(both(), both()), []);
+        assert_eq!(kinds(vec![row("1", "x")], vec![row("1", "x"), row("1", "x")]), []);
     }
 }

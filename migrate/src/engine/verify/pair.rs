@@ -6,7 +6,7 @@
 use std::sync::mpsc;
 
 use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part, RowHash, ShownRow, Sum};
-use crate::engine::driver::{Bound, Driver, Position, Source as _, StreamRow, Target as _};
+use crate::engine::driver::{Bound, Driver, Phase, Position, Source as _, StreamRow, Target as _};
 use crate::engine::mapping::{Mapping, Stream};
 use crate::engine::way_back::WayBack;
 use crate::error::MigrateError;
@@ -80,9 +80,24 @@ impl<'a, D: Driver> Pair<'a, D> {
             .target
             .snapshot(self.stream)?
             .ok_or_else(|| crate::engine::catch_up::no_stream(self.stream))?;
-        crate::engine::run::needs_same_mapping(self.stream, &row)?;
+        self.needs_copy(&row)?;
         self.source.begin(self.stream, Some(&row.fingerprint))?;
         Ok(row)
+    }
+
+    /// Where not everything is copied yet, or not any more since the copy began anew, everything not copied would differ.
+    pub(super) fn needs_copy(&mut self, row: &StreamRow) -> Result<(), MigrateError> {
+        crate::engine::run::needs_same_mapping(self.stream, row)?;
+        if row.phase != Phase::Loading && self.target.chunks_left(self.stream)?.done {
+            return Ok(());
+        }
+        Err(MigrateError::refused(
+            format!("the backfill of {} is not done", self.stream.name),
+            format!(
+                "let `{}` end it first; `migrate status` shows how far it is",
+                self.stream.command("run")
+            ),
+        ))
     }
 
     /// Keeps the log from the present position on. What was pruned before this is committed was seen by a position that a later

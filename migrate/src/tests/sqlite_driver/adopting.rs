@@ -3,7 +3,9 @@
 //! Invariant: each begins as `run --adopt` and `backfill --again` do.
 
 use super::*;
+use crate::engine::Stop;
 use crate::engine::run::{Adopt, begin, forget};
+use crate::engine::verify::{Report, VerifyOptions, verify};
 
 /// Copies over what the target holds, which is said to be ours.
 fn adopt(ends: &Ends) -> Result<(), MigrateError> {
@@ -126,4 +128,21 @@ fn a_follower_whose_stream_was_forgotten_says_so() {
     let mut follower = Follower::claim(&ends.driver, &ends.stream, 2, &points).unwrap();
     ends.driver.target().unwrap().forget_stream(&ends.stream, Kept::Nothing).unwrap();
     assert!(refusal(follower.batch()).contains("or begins it anew"));
+}
+
+#[test]
+fn a_copy_that_begins_anew_while_keys_are_awaited_makes_no_differences() {
+    let ends = Ends::items();
+    ends.write("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2)");
+    ends.start(Phase::Following).unwrap();
+    ends.copy().unwrap();
+    ends.write("UPDATE item SET amount = 7");
+    let mut begin_anew = Some(|| {
+        ends.driver.target().unwrap().forget_stream(&ends.stream, Kept::Rows).unwrap();
+        ends.start(Phase::Following).unwrap();
+    });
+    let options = VerifyOptions { patience: std::time::Duration::from_secs(60), ..VerifyOptions::default() };
+    let mut watch = |_: &Report| begin_anew.take().into_iter().for_each(|begin| begin());
+    let said = refusal(verify(&ends.driver, &ends.stream, &options, &Stop::default(), &mut watch));
+    assert!(said.contains("the backfill of items is not done"), "{said}");
 }

@@ -79,3 +79,37 @@ fn a_displaced_row_is_logged_where_the_index_relies_on_a_columns_affinity() {
         }
     }
 }
+
+#[test]
+fn a_displaced_row_is_logged_where_the_index_is_computed_from_the_id_that_sqlite_chooses() {
+    for (key, index) in [
+        ("INTEGER PRIMARY KEY", "CASE WHEN id > 0 AND amount = '1' THEN code END"),
+        ("INTEGER PRIMARY KEY", "code || (id / 2)"),
+        ("INTEGER PRIMARY KEY AUTOINCREMENT", "code || (id / 8)"),
+    ] {
+        let item = format!(
+            "CREATE TABLE item (id {key}, code TEXT, amount INT); CREATE UNIQUE INDEX codes ON item ({index})"
+        );
+        let first =
+            "INSERT INTO item VALUES (6, 'gone', 1); DELETE FROM item; INSERT INTO item VALUES (2, 'a', 1)";
+        for replace in [
+            "REPLACE INTO item (code, amount) VALUES ('a', 1)",
+            "REPLACE INTO item (id, code, amount) VALUES (NULL, 'a', 1)",
+        ] {
+            let left = if key.ends_with("AUTOINCREMENT") { "7a1own" } else { "3a1own" };
+            assert_eq!(displaced(&item, first, replace), left, "{item}");
+        }
+    }
+}
+
+#[test]
+fn a_displaced_row_is_logged_whatever_the_column_is_called() {
+    for name in ["\"sel\"\"ect\"", "[a\"b]", "`a``b`", "\"a]b\"", "\"from\""] {
+        let item = format!(
+            "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT, amount, {name} INT); \
+             CREATE UNIQUE INDEX codes ON item (CASE WHEN {name} = '1' THEN code END)"
+        );
+        let first = "INSERT INTO item VALUES (1, 'a', 1, 1)";
+        assert_eq!(displaced(&item, first, "REPLACE INTO item VALUES (2, 'a', 2, 1)"), "2a2own", "{item}");
+    }
+}
