@@ -10,6 +10,7 @@ mod bound;
 mod capture;
 mod catalog;
 mod chunks;
+mod collation;
 mod collisions;
 mod comparing;
 mod connection;

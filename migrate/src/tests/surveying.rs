@@ -134,7 +134,11 @@ fn one_survey_tells_what_may_go_wrong_and_what_is_worth_knowing() {
     warning(&["target item", "refers to keeper"]);
     warning(&["target line", "no mapping fills line", "ON DELETE CASCADE"]);
     warning(&["source item", "1 rows hold text in amount INTEGER", "key 2"]);
-    warning(&["mapping label", "compared by BINARY at the source, code by NOCASE"]);
+    found(
+        &survey,
+        Level::Problem,
+        &["mapping label", "compared by BINARY at the source, code by NOCASE", "carries = []"],
+    );
     note(&["mapping item", "unique by (\"loud\") was not looked at: the mapping does not fill loud"]);
     note(&["source item", "no mapping reads secret"]);
     note(&["source item", "refers to owner"]);

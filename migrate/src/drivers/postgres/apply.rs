@@ -66,7 +66,7 @@ pub(super) fn apply(
 
 /// A mapping that makes two rows with one key is wrong in any snapshot.
 fn refuse_twice(connection: &mut Connection, staged: &Staged<'_>) -> Result<(), MigrateError> {
-    let key = staged.key_of_row().join(", ");
+    let key = staged.compared_key_of_row().join(", ");
     let twice = connection.text(&format!(
         "SELECT concat_ws(', ', {key}) FROM {} r GROUP BY {key} HAVING count(*) > 1 LIMIT 1",
         staged.rows

@@ -147,8 +147,13 @@ pub(super) struct Attribute {
 impl Attribute {
     /// SQL for an expression as it is once the column holds it.
     pub(super) fn stored(&self, expression: &str) -> String {
+        self.compared(&format!("({expression})::{}", self.declared))
+    }
+
+    /// SQL for an expression that is compared as the column is.
+    pub(super) fn compared(&self, expression: &str) -> String {
         let collation = self.collation.as_ref().map(|name| format!(" COLLATE {name}"));
-        format!("({expression})::{}{}", self.declared, collation.unwrap_or_default())
+        format!("{expression}{}", collation.unwrap_or_default())
     }
 }
 

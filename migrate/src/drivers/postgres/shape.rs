@@ -9,6 +9,7 @@ use postgres::error::SqlState;
 use twox_hash::XxHash3_64;
 
 use super::catalog::{TargetTable, target_table};
+use super::collation::refuse_joined_keys;
 use super::connection::{Connection, Place, column};
 use super::fault::words;
 use super::sql;
@@ -196,6 +197,7 @@ fn look_up(
     let root = source.qualified(&mapping.root)?;
     let root_types = root_key_types(source, &root, &mapping.root_key)?;
     needs_unique_key(source, &root, &mapping.root_key)?;
+    refuse_joined_keys(source, target, mapping, &root, &table.name)?;
     let carried = Shape::places(mapping, &mapping.carries);
     if carried.len() != mapping.carries.len()
         || Shape::places(mapping, &mapping.key).len() != mapping.key.len()

@@ -139,6 +139,16 @@ impl<'a> Staged<'a> {
         self.values_at(&self.mapping.key)
     }
 
+    /// The staged row's own key, compared as the table's columns are.
+    pub(super) fn compared_key_of_row(&self) -> Vec<String> {
+        let compared = |(name, value): (&String, String)| {
+            let mut attributes = self.shape.target.attributes.iter();
+            let attribute = attributes.find(|attribute| attribute.name == *name);
+            attribute.map_or_else(|| value.clone(), |attribute| attribute.compared(&value))
+        };
+        self.mapping.key.iter().zip(self.key_of_row()).map(compared).collect()
+    }
+
     /// The staged row's source key.
     pub(super) fn source_of_row(&self) -> Vec<String> {
         match self.map {

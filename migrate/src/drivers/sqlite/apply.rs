@@ -5,7 +5,8 @@
 
 use super::bookkeeping::{self, key_map};
 use super::fault::is_constraint;
-use super::rows::{SqliteRows, bind};
+use super::log::select;
+use super::rows::{SqliteRows, bind, show};
 use super::sql::{equal, list, numbered, quote, tuple};
 use super::staged::row_width;
 use super::target::{Ending, SqliteTarget};
@@ -270,8 +271,46 @@ impl SqliteTarget {
         };
         self.run("RELEASE plain")?;
         let Outcome::Written(written) = written else { return Ok(written) };
+        self.needs_each(names, mapping)?;
         self.note_keys(names)?;
         Ok(Outcome::Written(written + removed as u64))
+    }
+
+    /// Refuses staged rows whose keys are one as the table's columns compare: one was written over the other. Keys that
+    /// are source keys cannot be.
+    fn needs_each(&self, names: &Names, mapping: &Mapping) -> Result<(), MigrateError> {
+        if names.own == names.carried {
+            return Ok(());
+        }
+        let sql = format!(
+            "SELECT (SELECT count(*) FROM {} AS t WHERE {} IN (SELECT {} FROM {rows} AS r)) < (SELECT count(*) FROM {rows})",
+            names.table,
+            tuple(&names.own.join(", ")),
+            names.staged.join(", "),
+            rows = names.rows
+        );
+        if !self.conn.prepare_cached(&sql)?.query_row([], |row| row.get(0))? {
+            return Ok(());
+        }
+        let overwritten = format!(
+            "SELECT {} FROM {} AS r CROSS JOIN {} AS t WHERE {} AND {} LIMIT 1",
+            names.staged.join(", "),
+            names.rows,
+            names.table,
+            names.is_own(),
+            names.differs(mapping)
+        );
+        let found = select(&self.conn, &overwritten, names.staged.len(), [])?;
+        let key: Vec<String> = (0..found.count()).flat_map(|row| found.row(row).map(show)).collect();
+        Err(MigrateError::refused(
+            format!(
+                "the mapping of {} makes two rows with one key ({}) = ({}), as its columns compare",
+                mapping.table,
+                mapping.key.join(", "),
+                key.join(", ")
+            ),
+            "correct its select or its key, or the rows at the source",
+        ))
     }
 
     fn write_in_place(&self, names: &Names, mapping: &Mapping) -> Result<usize, MigrateError> {

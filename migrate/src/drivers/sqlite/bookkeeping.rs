@@ -7,6 +7,7 @@ use std::path::Path;
 use rusqlite::{Connection, OptionalExtension as _};
 
 use super::catalog::{Table, has_table};
+use super::collation::refuse_joined_keys;
 use super::connection;
 use super::known::needs_writable;
 use super::log::select;
@@ -78,9 +79,11 @@ pub(super) fn refuse_itself(mapping: &Mapping, source: &Path, target: &Path) -> 
 impl SqliteTarget {
     pub(super) fn make_tables(&mut self, stream: &Stream) -> Result<(), MigrateError> {
         self.conn.execute_batch(&tables(self.schema))?;
+        let source = connection::attached(&self.source_file, "other", "ro", self.options)?;
         for mapping in &stream.mappings {
             let table = Table::read(&self.conn, self.schema, &mapping.table)?;
             fits(mapping, &table)?;
+            refuse_joined_keys(mapping, &Table::read(&source, "other", &mapping.root)?, &table)?;
             needs_writable(&self.conn, self.schema, mapping)?;
             refuse_itself(mapping, &self.source_file, &self.file)?;
             refuse_triggers(&self.conn, self.schema, &mapping.table)?;

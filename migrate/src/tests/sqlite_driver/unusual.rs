@@ -119,3 +119,38 @@ fn a_key_is_dirty_whichever_way_the_log_spells_it() {
     let asked = ["[{\"text\":\"a\"}]", "[{\"text\":\"A\"}]"].map(|key| Bound(key.to_owned()));
     assert_eq!(source.dirty_among(&ends.stream.mappings[0], &pos, &asked).unwrap(), asked);
 }
+
+#[test]
+fn two_source_keys_that_the_target_holds_equal_are_refused() {
+    let item = "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT UNIQUE, amount)";
+    let thing = "CREATE TABLE thing (code TEXT COLLATE NOCASE PRIMARY KEY, amount, id INT, remark TEXT DEFAULT 'own')";
+    let by_code = |carries: &[&str], select: &str| Mapping {
+        key: names(&["code"]),
+        columns: names(&["code", "amount", "id"]),
+        carries: names(carries),
+        select: format!("{select} FROM source.item AS i WHERE {{keys i.id}}"),
+        ..item_to_thing()
+    };
+    for mapping in [
+        by_code(&["id"], "SELECT i.code, i.amount, i.id"),
+        by_code(&[], "SELECT i.id, i.code, i.amount, i.id"),
+    ] {
+        let ends = Ends::of(item, thing, vec![mapping]);
+        ends.write("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2)");
+        ends.start(Phase::Following).unwrap();
+        ends.copy().unwrap();
+        ends.write("INSERT INTO item VALUES (3, 'A', 3)");
+        let said = refusal(ends.follow());
+        assert!(said.contains("makes two rows with one key (code)"), "{said}");
+        assert_eq!(ends.things(), "1a1own 2b2own");
+        ends.write("DELETE FROM item WHERE id = 3; UPDATE item SET code = 'B' WHERE id = 2");
+        ends.follow().unwrap();
+        assert_eq!(ends.things(), "1a1own 2B2own");
+    }
+    // Where the key itself is the source's, the target could not find a row by it.
+    let natural =
+        Mapping { root_key: names(&["code"]), ..by_code(&["code"], "SELECT i.code, i.amount, i.id") };
+    let natural = Mapping { select: natural.select.replace("{keys i.id}", "{keys i.code}"), ..natural };
+    let said = refusal(Ends::of(item, thing, vec![natural]).start(Phase::Following));
+    assert!(said.contains("compared by BINARY at the source") && said.contains("carries = []"), "{said}");
+}

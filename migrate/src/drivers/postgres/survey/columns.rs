@@ -4,6 +4,7 @@
 
 use platform::error::chain;
 
+use super::super::collation::{remedy, unlike};
 use super::super::reads::Reads;
 use super::super::types::Type;
 use super::super::{catalog, shape, sql};
@@ -224,36 +225,19 @@ impl Surveyor {
 
     /// Keys of texts that the two ends order, or hold equal, by other rules.
     fn collations(&mut self, looked: &Looked) -> Result<(), MigrateError> {
-        let Mapping { root_key, carries, .. } = &looked.mapping;
-        let query = |table: &str, column: &str| {
-            format!(
-                "SELECT CASE WHEN l.collname = 'default' THEN 'the database''s ' || d.datcollate ELSE l.collname END, \
-                   l.collisdeterministic::int FROM pg_attribute a JOIN pg_collation l ON l.oid = a.attcollation \
-                 JOIN pg_database d ON d.datname = current_database() \
-                 WHERE a.attrelid = {}::regclass AND a.attname = {}",
-                sql::value(table),
-                sql::value(column)
-            )
-        };
-        for (from, to) in root_key.iter().zip(carries) {
-            let source = self.source.rows(&query(&looked.root, from))?;
-            let target = self.target.rows(&query(&looked.table, to))?;
-            let (Some(source), Some(target)) = (source.first(), target.first()) else { continue };
-            let (one, other) = (source.get(0).unwrap_or_default(), target.get(0).unwrap_or_default());
-            if one != other {
-                let what = format!(
-                    "the key {from} is ordered by {one} at the source, {to} by {other} at the target"
-                );
-                let remedy = "verification goes by buckets of hashes then, which reads more; one collation spares that";
-                self.survey.add(Level::Note, place(&looked.mapping), what, remedy);
+        let (mapping, place) = (&looked.mapping, place(&looked.mapping));
+        for pair in unlike(&mut self.source, &mut self.target, mapping, &looked.root, &looked.table)? {
+            if pair.may_join() {
+                self.survey.add(Level::Problem, &place, pair.what(), remedy(mapping));
+                continue;
             }
-            if one != other && [source.get(1), target.get(1)].contains(&Some("0")) {
-                let what = format!(
-                    "one of the keys {from} and {to} has a collation that holds different texts equal"
-                );
-                let remedy =
-                    "give both the same COLLATE: else keys that one end holds apart are one at the other";
-                self.survey.add(Level::Warning, place(&looked.mapping), what, remedy);
+            let buckets =
+                "verification goes by buckets of hashes then, which reads more; one collation spares that";
+            self.survey.add(Level::Note, &place, pair.what(), buckets);
+            if pair.may_part() {
+                let what = format!("{}, and the source's holds different texts equal", pair.what());
+                let remedy = "give both the same COLLATE: else keys that are one at the source are several at the target";
+                self.survey.add(Level::Warning, &place, what, remedy);
             }
         }
         Ok(())

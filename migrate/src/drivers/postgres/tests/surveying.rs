@@ -288,6 +288,14 @@ fn keys_that_one_end_holds_equal_and_the_other_apart_are_told() {
         )
     };
     let (mine, apart) = (tables("numeric", "COLLATE any_case"), tables("text", "COLLATE \"C\""));
+    let joined = World::new(
+        &tables("int", "COLLATE \"C\""),
+        &tables("int", "COLLATE any_case"),
+        vec![plain("name", &["id"])],
+    );
+    found(&survey(&joined), Level::Problem, &["mapping name", "ordered by C at the source", "carries = []"]);
+    let said = joined.begin(crate::engine::Phase::Following).unwrap_err().to_string();
+    assert!(said.contains("holds different texts equal") && said.contains("carries = []"), "{said}");
     let both = || vec![plain("item", &["id"]), plain("name", &["id"])];
     let seen = survey(&World::new(&mine, &apart, both()));
     found(&seen, Level::Warning, &["mapping item", "equal as numeric", "several as text"]);

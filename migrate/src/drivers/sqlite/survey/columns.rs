@@ -4,6 +4,7 @@
 
 use super::super::bookkeeping::{found_by_key, refuse_itself, writable};
 use super::super::catalog::{Column, Table};
+use super::super::collation::{remedy, unlike};
 use super::super::reads::Reads;
 use super::super::sql::{list, quote};
 use super::super::staged::row_width;
@@ -126,21 +127,13 @@ impl Surveyor<'_> {
 
     /// Keys that one end holds equal and the other does not.
     fn key_collations(&mut self, looked: &Looked) {
-        let collation = |table: &Table, column: &str| {
-            let terms = table.uniques.iter().flat_map(|unique| &unique.terms);
-            let mut found =
-                terms.filter(|(term, _)| *term == quote(column)).map(|(_, collation)| collation.clone());
-            found.next_back().unwrap_or_else(|| "BINARY".to_owned())
-        };
-        for (from, to) in looked.mapping.root_key.iter().zip(&looked.mapping.carries) {
-            let (one, other) = (collation(&looked.root, from), collation(&looked.table, to));
-            if one != other {
-                let what = format!(
-                    "the key {from} is compared by {one} at the source, {to} by {other} at the target"
-                );
-                let remedy =
-                    "give both the same COLLATE: else keys that one end holds apart are one at the other";
-                self.survey.add(Level::Warning, place(&looked.mapping), what, remedy);
+        let (mapping, place) = (&looked.mapping, place(&looked.mapping));
+        for pair in unlike(mapping, &looked.root, &looked.table) {
+            if pair.may_join() {
+                self.survey.add(Level::Problem, &place, pair.what(), remedy(mapping));
+            } else {
+                let remedy = "give both the same COLLATE: else keys that are one at the source are several at the target";
+                self.survey.add(Level::Warning, &place, pair.what(), remedy);
             }
         }
     }
