@@ -3,8 +3,8 @@
 //! One table serves all streams of a file: `banyan_log(pos, tab, c1, c2, …)`, its columns without a type, lest SQLite
 //! convert keys. `banyan_capture` numbers each captured table; the one without a name is the stream's heartbeat and holds
 //! the log's identity. `banyan_bound` says how long the log may grow before the triggers of a stream end capture by themselves,
-//! in that they enter it, as full, into `banyan_silenced`. There is no mark for a whole table: SQLite has no TRUNCATE, and a DELETE without WHERE fires the
-//! triggers of every row.
+//! in that they enter it, as full, into `banyan_silenced`. There is no mark for a whole table: SQLite has no TRUNCATE, and a
+//! DELETE without WHERE fires the triggers of every row.
 //!
 //! Invariant: numbers never come again. SQLite gives out the greatest number left plus one, so the row of every stored
 //! position stays (pruning is *strictly* below), and a position whose row is gone is refused.

@@ -6,7 +6,7 @@
 //! other direction writes, which names this one in `banyan_silenced` meanwhile, is not logged, and nothing any more once the
 //! log is full, which stands in the same table.
 
-use super::catalog::Table;
+use super::catalog::{Column, Table};
 use super::sql::{numbered, quote, text};
 use crate::engine::survey::mentions;
 
@@ -14,66 +14,115 @@ use crate::engine::survey::mentions;
 #[derive(Debug)]
 pub(super) struct Trigger {
     pub(super) name: String,
-    /// Up to its actions.
+    /// Its name and event.
+    event: String,
+    /// The columns whose assignment fires it; none if every statement of its kind does.
+    columns: Vec<String>,
+    /// From the table up to its actions.
     head: String,
     actions: Vec<String>,
 }
 
 impl Trigger {
     pub(super) fn sql(&self) -> String {
-        format!("{}{}; END", self.head, self.actions.join("; "))
+        let of = if self.columns.is_empty() { "" } else { OF };
+        format!("{}{of}{}{}{}; END", self.event, self.columns.join(", "), self.head, self.actions.join("; "))
     }
 
     /// Whether a trigger of this text logs all that this one would. It may log more: one made for a unique index that has been
     /// dropped since does no harm.
     pub(super) fn is_done_by(&self, sql: &str) -> bool {
-        let body = sql.strip_prefix(&self.head);
-        body.is_some_and(|body| self.actions.iter().all(|action| body.contains(&format!("{action}; "))))
+        let Some((columns, body)) =
+            sql.strip_prefix(&self.event).and_then(|rest| rest.split_once(&self.head))
+        else {
+            return false;
+        };
+        let is_fired = match columns.strip_prefix(OF) {
+            Some(columns) => {
+                !self.columns.is_empty() && self.columns.iter().all(|column| columns.contains(column))
+            }
+            None => columns.is_empty(),
+        };
+        is_fired && self.actions.iter().all(|action| body.contains(&format!("{action}; ")))
     }
 }
+
+/// In front of the columns of an UPDATE. The rowid is written by any of these names, which no column need have.
+const OF: &str = " OF rowid, _rowid_, oid, ";
 
 /// What the names of a stream's triggers begin with, and no other stream's: in names of streams there are no colons.
 pub(super) fn prefix(stream: &str) -> String {
     format!("banyan:{stream}:")
 }
 
-/// What stands in `banyan_silenced` from when the stream's log was full.
+/// What stands in `banyan_silenced` from when the stream's log was full. No name of a stream lies between it and the stream's.
 pub(super) fn full(stream: &str) -> String {
-    format!("{stream}:full")
-}
-
-/// Ends capture where the log is longer than the stream's bound, which is looked at now and then.
-fn end_if_full(stream: &str) -> String {
-    format!(
-        "INSERT INTO banyan_silenced SELECT {} FROM banyan_bound WHERE stream = {} AND random() % 16 = 0 \
-         AND log_rows < (SELECT max(pos) FROM banyan_log) - (SELECT min(pos) FROM banyan_log)",
-        text(&full(stream)),
-        text(stream)
-    )
+    format!("{stream}!")
 }
 
 /// All triggers of one table.
 pub(super) fn of(stream: &str, table: &Table, tab: i64, captured: &[String]) -> Vec<Trigger> {
     let log = Log { tab, captured };
-    let trigger = |word: &str, when: &str, actions: &[String]| {
+    let trigger = |word: &str, event: &str, columns: Vec<String>, actions: &[String]| {
         let name = format!("{}{}:{word}", prefix(stream), table.name);
         let head = format!(
-            "CREATE TRIGGER {} {when} ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_silenced WHERE stream IN ({}, {})) BEGIN ",
-            quote(&name),
+            " ON {} WHEN NOT EXISTS (SELECT 1 FROM banyan_silenced WHERE stream BETWEEN {} AND {}) BEGIN ",
             quote(&table.name),
             text(stream),
             text(&full(stream))
         );
-        Trigger { name, head, actions: actions.to_vec() }
+        let event = format!("CREATE TRIGGER {} {event}", quote(&name));
+        Trigger { name, event, columns, head, actions: actions.to_vec() }
     };
+    let logging = |word, event, actions: &[String]| trigger(word, event, Vec::new(), actions);
     let end = end_if_full(stream);
     vec![
-        trigger("insert", "AFTER INSERT", &[log.values("NEW"), end.clone()]),
-        trigger("update", "AFTER UPDATE", &[log.values("OLD"), log.new_if_other(), end.clone()]),
-        trigger("delete", "AFTER DELETE", &[log.values("OLD"), end]),
-        trigger("displace_by_insert", "BEFORE INSERT", &log.displaced(table, "")),
-        trigger("displace_by_update", "BEFORE UPDATE", &log.displaced(table, &another(table))),
+        logging("insert", "AFTER INSERT", &[log.values("NEW"), end.clone()]),
+        logging("update", "AFTER UPDATE", &[log.values("OLD"), log.new_if_other(), end.clone()]),
+        logging("delete", "AFTER DELETE", &[log.values("OLD"), end]),
+        logging("displace_by_insert", "BEFORE INSERT", &log.displaced(table, "")),
+        trigger(
+            "displace_by_update",
+            "BEFORE UPDATE",
+            displacing(table),
+            &log.displaced(table, &another(table)),
+        ),
     ]
+}
+
+/// The columns that an UPDATE must assign to displace another row; none if any may, as where an index is over an expression
+/// or has a condition.
+fn displacing(table: &Table) -> Vec<String> {
+    let mut columns = Vec::new();
+    for unique in &table.uniques {
+        for (term, _) in &unique.terms {
+            let is_stored = |column: &&Column| quote(&column.name) == *term && !column.generated;
+            let column = table.columns.iter().find(is_stored);
+            match column {
+                Some(_) => columns.push(term.clone()),
+                None if Some(term.as_str()) == table.rowid => {
+                    columns.extend(table.integer_key().map(|key| quote(&key.name)))
+                }
+                None => return Vec::new(),
+            }
+        }
+        if unique.condition.is_some() {
+            return Vec::new();
+        }
+    }
+    columns.sort_unstable();
+    columns.dedup();
+    columns
+}
+
+/// Ends capture where the log is longer than the stream's bound, which is looked at now and then.
+fn end_if_full(stream: &str) -> String {
+    format!(
+        "INSERT INTO banyan_silenced SELECT {} WHERE random() % 64 = 0 AND EXISTS (SELECT 1 FROM banyan_bound \
+         WHERE stream = {} AND log_rows < (SELECT max(pos) FROM banyan_log) - (SELECT min(pos) FROM banyan_log))",
+        text(&full(stream)),
+        text(stream)
+    )
 }
 
 /// The condition that a row is not the one updated.

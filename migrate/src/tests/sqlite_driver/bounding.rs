@@ -23,9 +23,9 @@ fn a_full_log_ends_capture_and_the_copy_is_refused_until_it_begins_anew() {
     // A reader that has looked at the schema looks at the bound all the same.
     source.begin(&ends.stream, None).unwrap();
     source.end().unwrap();
-    write(&ends, 0..500);
+    write(&ends, 0..2_000);
     let rows = logged(&ends.source);
-    assert!((BOUND..500).contains(&rows), "a log of {rows} rows");
+    assert!((BOUND..2_000).contains(&rows), "a log of {rows} rows");
     for said in [refusal(source.begin(&ends.stream, None)), refusal(ends.follow())] {
         assert!(said.contains("run.max_log_rows") && said.contains("capture install"), "{said}");
     }
@@ -34,7 +34,7 @@ fn a_full_log_ends_capture_and_the_copy_is_refused_until_it_begins_anew() {
     source.install_capture(&ends.stream).unwrap();
     assert!(source.capture_state(&ends.stream).unwrap().faults.is_empty());
     assert!(refusal(ends.follow()).contains("another log"));
-    write(&ends, 500..600);
+    write(&ends, 2_000..2_100);
     assert_eq!(logged(&ends.source), 101);
 }
 
@@ -54,7 +54,7 @@ fn what_a_copy_writes_does_not_take_the_end_of_another_s_capture_back() {
     let mut there = driver.source().unwrap();
     there.install_capture(&onward).unwrap();
     there.bound_log(&onward, BOUND).unwrap();
-    for id in 0..500 {
+    for id in 0..2_000 {
         ends.target.execute_batch(&format!("INSERT INTO thing (id) VALUES ({})", 1000 + id)).unwrap();
     }
     assert_eq!(there.capture_state(&onward).unwrap().faults.len(), 1);

@@ -113,3 +113,25 @@ fn a_displaced_row_is_logged_whatever_the_column_is_called() {
         assert_eq!(displaced(&item, first, "REPLACE INTO item VALUES (2, 'a', 2, 1)"), "2a2own", "{item}");
     }
 }
+
+#[test]
+fn a_displaced_row_is_logged_by_whatever_name_the_id_is_written() {
+    let by_code = Mapping {
+        key: names(&["code"]),
+        carries: names(&["code"]),
+        select: "SELECT i.id, i.code, i.amount FROM source.item AS i WHERE {keys i.code}".to_owned(),
+        root_key: names(&["code"]),
+        ..item_to_thing()
+    };
+    for set in ["rowid = 1", "OID = 1", "\"_rowid_\" = 1", "[ID] = 1", "(amount, id) = (2, 1)"] {
+        let item = "CREATE TABLE item (id INTEGER PRIMARY KEY, code TEXT NOT NULL UNIQUE, amount)";
+        let ends =
+            Ends::of(item, &THING.replace("id INTEGER PRIMARY KEY", "id INTEGER"), vec![by_code.clone()]);
+        ends.write("INSERT INTO item VALUES (1, 'a', 1), (2, 'b', 2)");
+        ends.start(Phase::Following).unwrap();
+        ends.copy().unwrap();
+        ends.write(&format!("UPDATE OR REPLACE item SET {set} WHERE id = 2"));
+        ends.follow().unwrap();
+        assert_eq!(ends.things(), "1b2own", "{set}");
+    }
+}
