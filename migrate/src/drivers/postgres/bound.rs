@@ -35,11 +35,22 @@ pub(super) fn function(table: &Captured, rows: u64) -> String {
         "CREATE OR REPLACE FUNCTION banyan.bound_{tag}() RETURNS void LANGUAGE plpgsql SECURITY DEFINER \
          SET search_path = pg_catalog, pg_temp AS $banyan$ BEGIN \
          IF pg_relation_size({log}) / {LEAST_BYTES} < {rows} THEN RETURN; END IF; \
-         IF ({}) < {rows} OR NOT pg_try_advisory_xact_lock(hashtext({log})) THEN RETURN; END IF; \
+         IF ({}) < {rows} OR NOT pg_try_advisory_xact_lock({}) THEN RETURN; END IF; \
          BEGIN {} EXCEPTION WHEN OTHERS THEN RETURN; END; END $banyan$",
         log::estimate(&format!("{log}::regclass")),
+        lock(table),
         replaced.join(" ")
     )
+}
+
+/// Keeps capture of a table from ending by itself, until the session lets go of its locks; waits for a transaction in which
+/// it does.
+pub(super) fn hold(table: &Captured) -> String {
+    format!("SELECT pg_advisory_lock({})", lock(table))
+}
+
+fn lock(table: &Captured) -> String {
+    format!("hashtext({})", sql::value(&table.log))
 }
 
 /// The tables whose logs are full.

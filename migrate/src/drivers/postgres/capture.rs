@@ -220,6 +220,8 @@ pub(super) fn install(connection: &mut Connection, stream: &Stream) -> Result<()
         for table in &captured {
             refuse_other_log(connection, table)?;
             let functions = table.functions(connection)?;
+            // Nobody ends capture between the question and the answer to it.
+            patiently(connection, &bound::hold(table))?;
             let (log, made) =
                 (table.log_table(connection)?, functions.each_ref().map(|one| table.function(one)));
             let anew = if bound::is_gap(connection, table, &functions)? {
@@ -246,7 +248,7 @@ fn alone(
     patiently(connection, "SELECT pg_advisory_lock(hashtext('banyan.capture'))")?;
     let done = work(connection);
     // What failed may have left a transaction open; if the connection did, the server has let go of the lock.
-    let let_go = connection.run("ROLLBACK; SELECT pg_advisory_unlock(hashtext('banyan.capture'))");
+    let let_go = connection.run("ROLLBACK; SELECT pg_advisory_unlock_all()");
     done.and(let_go.map(drop))
 }
 
