@@ -29,6 +29,10 @@ enum Task {
     Demo(demo::Options),
     /// Builds the binaries and runs all tests, against a PostgreSQL server that lives as long as the run.
     Test {
+        /// Only repeats this interleaving of writers, chunks, catch-up, crashes and other workers, on SQLite and on PostgreSQL, and
+        /// shows its history
+        #[arg(long)]
+        seed: Option<u64>,
         /// Passed on to `cargo test --workspace`.
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
@@ -57,7 +61,8 @@ fn main() -> ExitCode {
 fn run(task: Task) -> Result<()> {
     match task {
         Task::Demo(options) => demo::run(&options),
-        Task::Test { arguments } => test::run_all(&arguments),
+        Task::Test { seed: Some(seed), arguments } => test::repeat(seed, &arguments),
+        Task::Test { seed: None, arguments } => test::run_all(&arguments),
         Task::Check => check::run_all(),
         Task::Docs => docs::write_all(),
         Task::Mutants(options) => mutants::run_all(&options),

@@ -36,6 +36,18 @@ pub(crate) fn run_all(arguments: &[String]) -> Result<()> {
     run(&mut tests)
 }
 
+/// The tests of the invariant of change capture, with one seed instead of thousands.
+pub(crate) fn repeat(seed: u64, arguments: &[String]) -> Result<()> {
+    let mut tests = cargo(&["test", "-p", "migrate", "--lib"]);
+    tests.args(arguments).args(["--", "--nocapture", "every_key_"]);
+    tests.env("BANYAN_SEED", seed.to_string()).env("BANYAN_PG_SEED", seed.to_string());
+    let cluster = cluster()?;
+    if let Some(cluster) = &cluster {
+        tests.env(URL, cluster.url("postgres"));
+    }
+    run(&mut tests)
+}
+
 /// The cluster that all tests share; none if the environment names a server.
 fn cluster() -> Result<Option<Cluster>> {
     if env::var_os(URL).is_some() {

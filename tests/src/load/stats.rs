@@ -73,6 +73,8 @@ pub struct Stats {
     pub failures: u64,
     /// Reads that showed an older state than the last acknowledged one.
     pub stale: u64,
+    /// The same by the side that answered.
+    pub stale_on: BTreeMap<String, u64>,
     /// Reads that showed a state that was never written.
     pub wrong: u64,
     /// Answers by the side that gave them, as the facade says.
@@ -115,8 +117,10 @@ impl Stats {
         self.failures += other.failures;
         self.stale += other.stale;
         self.wrong += other.wrong;
-        for (side, count) in &other.sides {
-            *self.sides.entry(side.clone()).or_default() += count;
+        for (mine, theirs) in [(&mut self.sides, &other.sides), (&mut self.stale_on, &other.stale_on)] {
+            for (side, count) in theirs {
+                *mine.entry(side.clone()).or_default() += count;
+            }
         }
         self.fallbacks += other.fallbacks;
         self.read_time.add(&other.read_time);

@@ -363,7 +363,10 @@ impl Worker {
         let text = shown.map_or("no such user".to_owned(), Value::to_string);
         let mut stats = self.shared.stats();
         match verdict {
-            Verdict::Stale => stats.stale += 1,
+            Verdict::Stale => {
+                stats.stale += 1;
+                *stats.stale_on.entry(side.to_owned()).or_default() += 1;
+            }
             _ => stats.wrong += 1,
         }
         stats.sample(format!("{verdict:?} {how} of user {} ({side}): {text}", key.id));
