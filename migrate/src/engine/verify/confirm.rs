@@ -34,7 +34,12 @@ impl<D: Driver> Pair<'_, D> {
                 let still: Vec<Bound> = keys.iter().filter(|key| !dirty.contains(key)).cloned().collect();
                 let (expected, found) = pair.show(mapping, &still)?;
                 confirmed.moving.extend(moving);
-                Ok((differences(mapping, expected, found), row.clone()))
+                let differ = differences(mapping, expected, found);
+                if !differ.is_empty() {
+                    // The copy may have begun anew since the first look.
+                    pair.needs_copy(row)?;
+                }
+                Ok((differ, row.clone()))
             })?;
             if self.is_way_back() && !differ.is_empty() {
                 self.judge(mapping, differ, &row, &mut confirmed)?;

@@ -80,7 +80,7 @@ impl<'a, D: Driver> Pair<'a, D> {
             .target
             .snapshot(self.stream)?
             .ok_or_else(|| crate::engine::catch_up::no_stream(self.stream))?;
-        self.needs_copy(&row)?;
+        crate::engine::run::needs_same_mapping(self.stream, &row)?;
         self.source.begin(self.stream, Some(&row.fingerprint))?;
         Ok(row)
     }
