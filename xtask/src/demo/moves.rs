@@ -9,7 +9,7 @@ use harness::{Part, databases, wait};
 use serde_json::Value;
 
 use super::print::millis;
-use super::{Demo, MONOLITH, SERVICE};
+use super::{ANYWHERE, Demo, NOWHERE, SERVICE};
 
 /// How long a copy may take.
 const COPY: Duration = Duration::from_secs(300);
@@ -26,7 +26,7 @@ impl Demo<'_> {
         let refused = self.cluster.migrate(&["dual-write", "users", "on"])?;
         ensure!(refused.code == Some(REFUSED), "dual-write was not refused beside capture");
         self.report.figure("dual-write beside it", refused.stderr.trim().to_owned());
-        self.rest(load, Some(MONOLITH))
+        self.rest(load, NOWHERE)
     }
 
     /// The kill counts only if the run was at work: it died of the signal, and its own record in the service's database says
@@ -47,7 +47,7 @@ impl Demo<'_> {
         let at_kill = copied(&target)?;
         ensure!(!at_kill.done, "everything was copied before the kill");
         self.report.figure("rows copied by then", at_kill.rows);
-        self.lap(load, Some(MONOLITH));
+        self.lap(load, NOWHERE);
 
         self.report.step("The same command again: it goes on where it was");
         let started = Instant::now();
@@ -59,7 +59,7 @@ impl Demo<'_> {
         self.report.figure("rows copied by the second run", rest);
         self.report.figure("in", millis(took));
         self.report.figure("rows per second", (rest as f64 / took.as_secs_f64()).round() as i64);
-        self.lap(load, Some(MONOLITH));
+        self.lap(load, NOWHERE);
         Ok(())
     }
 
@@ -75,7 +75,7 @@ impl Demo<'_> {
         let verified = self.cluster.migrate_json(&["verify", "users"])?;
         self.report.figure("verified in", millis(started.elapsed()));
         self.verification(&verified);
-        self.lap(load, Some(MONOLITH));
+        self.lap(load, NOWHERE);
         Ok(())
     }
 
@@ -99,18 +99,18 @@ impl Demo<'_> {
             Ok((self.sides_of_some_users()? != before).then_some(()))
         })?;
         self.report.figure("in effect, command and all, after", millis(started.elapsed()));
-        self.rest(load, (percent == 0).then_some(MONOLITH))
+        self.rest(load, if percent == 0 { &[SERVICE] } else { ANYWHERE })
     }
 
     pub(super) fn kill_the_service(&mut self, load: &Load) -> Result<()> {
         self.report.step("Kill the service (SIGKILL) while half of the reads go there");
         self.cluster.kill(Part::Service)?;
-        self.rest(load, None)?;
+        self.rest(load, ANYWHERE)?;
         self.report.step("Start the service again: its data was followed all the time");
         let started = Instant::now();
         self.cluster.start(Part::Service)?;
         self.report.figure("started in", millis(started.elapsed()));
-        self.rest(load, None)
+        self.rest(load, ANYWHERE)
     }
 
     pub(super) fn switch(&mut self, load: &Load, to: &str) -> Result<()> {
@@ -126,14 +126,14 @@ impl Demo<'_> {
                 ("/held_ms", "writes held for (ms)"),
             ],
         );
-        self.lap(load, None);
+        self.lap(load, ANYWHERE);
         self.report.step(&format!("Work with the {to} as the owner"));
         if to == SERVICE {
             // The run towards the service rests until the service no longer owns the users.
             self.follow(&["run", "users", "--back"])?;
         }
         // Under the service all reads are the owner's; under the monolith, those in canary are not.
-        self.rest(load, (to == SERVICE).then_some(SERVICE))
+        self.rest(load, if to == SERVICE { NOWHERE } else { ANYWHERE })
     }
 }
 
