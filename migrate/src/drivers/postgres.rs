@@ -23,6 +23,7 @@ mod position;
 mod privileges;
 mod reads;
 mod rehearsal;
+mod row_hash;
 mod rows;
 mod sequences;
 mod shape;

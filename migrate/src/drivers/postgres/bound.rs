@@ -4,7 +4,7 @@
 //! Invariant: who sees a change that went unlogged sees the replaced functions. Others call them only after they are
 //! committed, and the transaction that replaced them commits both at once.
 
-use super::capture::Captured;
+use super::capture::{Captured, KINDS};
 use super::connection::Connection;
 use super::{log, sql};
 use crate::engine::Stream;
@@ -28,7 +28,7 @@ pub(super) fn set(connection: &mut Connection, stream: &Stream, rows: u64) -> Re
 /// what cannot be replaced now is replaced by the next to look, as no writer may fail for it.
 pub(super) fn function(table: &Captured, rows: u64) -> String {
     let (log, tag) = (sql::value(&table.log), &table.tag);
-    let replaced = table.kinds().map(|kind| {
+    let replaced = KINDS.map(|kind| {
         format!("CREATE OR REPLACE FUNCTION banyan.{kind}_{tag}() RETURNS trigger LANGUAGE plpgsql AS $full${FULL}$full$;")
     });
     format!(
@@ -80,7 +80,7 @@ pub(super) fn is_gap(
 }
 
 fn exists(table: &Captured, condition: &str) -> String {
-    let names = table.kinds().map(|kind| sql::value(&format!("{kind}_{}", table.tag)));
+    let names = KINDS.map(|kind| sql::value(&format!("{kind}_{}", table.tag)));
     format!(
         "EXISTS (SELECT FROM pg_proc WHERE pronamespace = to_regnamespace('banyan') AND proname IN ({}) AND {condition})",
         names.join(", ")

@@ -62,6 +62,9 @@ fn tag(stream: &str, table: &str) -> String {
     format!("{:016x}", XxHash3_64::oneshot(format!("{stream}\0{table}").as_bytes()))
 }
 
+/// What the names of the triggers' functions begin with.
+pub(super) const KINDS: [&str; 4] = ["new", "changed", "old", "cleared"];
+
 impl Captured {
     /// The tables that a stream captures.
     pub(super) fn of(connection: &mut Connection, stream: &Stream) -> Result<Vec<Self>, MigrateError> {
@@ -73,11 +76,6 @@ impl Captured {
             Self { name, columns, log, tag, stream: sql::value(&stream.name) }
         };
         Ok(captured.into_iter().zip(names).map(one).collect())
-    }
-
-    /// What its triggers' functions begin with.
-    pub(super) fn kinds(&self) -> [&'static str; 4] {
-        ["new", "changed", "old", "cleared"]
     }
 
     /// Their names, each with what makes one. One fires per change: a condition in WHEN would be parsed anew by every
@@ -317,8 +315,9 @@ fn remove_alone(connection: &mut Connection, stream: &Stream) -> Result<(), Migr
         for drop in drops {
             patiently(connection, &drop)?;
         }
-        let functions = ["new", "changed", "old", "cleared", "bound", "guard"]
-            .map(|kind| format!("DROP FUNCTION IF EXISTS banyan.{kind}_{tag}()"));
+        let functions = KINDS.iter().chain(&["bound", "guard"]);
+        let functions: Vec<String> =
+            functions.map(|kind| format!("DROP FUNCTION IF EXISTS banyan.{kind}_{tag}()")).collect();
         if connection.holds("to_regnamespace('banyan') IS NOT NULL")? {
             connection.run(&format!("DROP TABLE IF EXISTS {log}; {}", functions.join("; ")))?;
         }

@@ -1,7 +1,6 @@
 //! Comparing: both ends hash what their rows hold, in the types of the target's columns.
 //!
-//! Invariant: a row's hash mixes its columns once more behind PostgreSQL's own hash of a record, which is linear in them: else
-//! values exchanged between two rows would cancel out in the sum.
+//! Invariant: what both ends hash of a row is the same SQL over the same types (see [`row_hash`]).
 
 use super::connection::{Connection, column};
 use super::reads::Reads;
@@ -9,16 +8,16 @@ use super::rows::CopyRows;
 use super::shape::Shape;
 use super::sql;
 use super::target::{Keyed, keyed};
-use super::{PostgresSource, PostgresTarget, bookkeeping};
+use super::{PostgresSource, PostgresTarget, bookkeeping, row_hash};
 use crate::engine::compare::{
     CELL, Cells, CompareSource, CompareTarget, Part, RowHash, ShownRow, Sum, TableRead,
 };
 use crate::engine::{Batch, Bound, KeyRange, Mapping, Position, Stream, StreamRow};
 use crate::error::MigrateError;
 
-/// Plans as the server makes them by itself, as parts may be large.
+/// Plans as the server makes them by itself, as parts may be large; but a range is done before workers for it have started.
 const ANY_PLAN: &str = "SET LOCAL seq_page_cost = DEFAULT; SET LOCAL random_page_cost = DEFAULT; \
-    SET LOCAL enable_mergejoin = DEFAULT";
+    SET LOCAL enable_mergejoin = DEFAULT; SET LOCAL max_parallel_workers_per_gather";
 
 /// Rows of one end, as SQL.
 pub(super) struct Compared {
@@ -30,10 +29,13 @@ pub(super) struct Compared {
 }
 
 impl Compared {
-    fn sum(&self, connection: &mut Connection, shape: &Shape) -> Result<Sum, MigrateError> {
-        connection.run(ANY_PLAN)?;
+    fn sum(&self, connection: &mut Connection, shape: &Shape, part: &Part) -> Result<Sum, MigrateError> {
+        let workers = match part {
+            Part::Range(_) => "0",
+            Part::Bucket { .. } => "DEFAULT",
+        };
         let rows = connection.rows(&format!(
-            "SELECT count(*), coalesce(sum({}), 0)::text FROM {} WHERE {}",
+            "{ANY_PLAN} = {workers}; SELECT count(*), coalesce(sum({}), 0)::text FROM {} WHERE {}",
             self.hash(shape),
             self.from,
             self.condition
@@ -104,14 +106,7 @@ impl Compared {
     }
 
     fn hash(&self, shape: &Shape) -> String {
-        let types = self.values.iter().zip(&shape.target.columns);
-        let values: Vec<String> = types.map(|(value, kind)| kind.hashed(value)).collect();
-        let values = values.join(", ");
-        if shape.hashes_records {
-            format!("hashint8extended(hash_record_extended(ROW({values}), 0), 7)")
-        } else {
-            format!("hashtextextended(ROW({values})::text COLLATE \"C\", 7)")
-        }
+        row_hash::of(&self.values, &shape.target.columns)
     }
 }
 
@@ -173,7 +168,10 @@ fn of_target(
 ) -> Result<Compared, MigrateError> {
     let Keyed { from, key } = keyed(mapping, shape);
     let values = mapping.columns.iter().map(|column| format!("t.{}", sql::name(column))).collect();
-    let condition = format!("({}) AND num_nulls({}) = 0", condition(&key)?, key.join(", "));
+    // `IS NULL` alone also holds of a composite value that is there; `num_nulls` alone takes longer.
+    let has_key: Vec<String> =
+        key.iter().map(|key| format!("NOT ({key} IS NULL AND num_nulls({key}) > 0)")).collect();
+    let condition = format!("({}) AND {}", condition(&key)?, has_key.join(" AND "));
     Ok(Compared { from, condition, key, values })
 }
 
@@ -223,7 +221,7 @@ impl CompareSource for PostgresSource {
 
     fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
         let shape = self.shapes.of(mapping)?;
-        part_of_source(mapping, &shape, part)?.sum(&mut self.connection, &shape)
+        part_of_source(mapping, &shape, part)?.sum(&mut self.connection, &shape, part)
     }
 
     fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {
@@ -344,7 +342,7 @@ impl CompareTarget for PostgresTarget {
 
     fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
         let shape = self.shapes.of(mapping)?;
-        part_of_target(mapping, &shape, part)?.sum(&mut self.connection, &shape)
+        part_of_target(mapping, &shape, part)?.sum(&mut self.connection, &shape, part)
     }
 
     fn row_hashes(&mut self, mapping: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {

@@ -33,8 +33,6 @@ pub(super) struct Shape {
     pub(super) key_types: Vec<Type>,
     /// The table filled.
     pub(super) target: TargetTable,
-    /// Whether both servers can hash records (PostgreSQL 14 and newer).
-    pub(super) hashes_records: bool,
     /// Whether a row's source key and its own key are the same columns.
     pub(super) same_key: bool,
 }
@@ -230,7 +228,6 @@ fn look_up(
         root_types,
         key_types: key_types.iter().map(|kind| foreign_types_as_text(kind, mapping)).collect(),
         target: table,
-        hashes_records: newer(source)? && newer(target)?,
         same_key: key == carries,
     };
     check_select(source, mapping, &shape)?;
@@ -256,10 +253,6 @@ pub(super) fn refuse_itself(
         }
     }
     Ok(())
-}
-
-fn newer(connection: &mut Connection) -> Result<bool, MigrateError> {
-    Ok(connection.number::<u32>("SHOW server_version_num")? >= 140_000)
 }
 
 /// The target need not know a type that only the source's key has.

@@ -1,7 +1,7 @@
-//! Types: how a column's values pass, and in which form they are hashed.
+//! Types: how a column's values pass.
 //!
 //! Invariant: values pass in PostgreSQL's binary form only if that form means the same on every server; all others pass as
-//! text. Two values hash alike only if they are the same to the last bit that a reader could see.
+//! text.
 
 use super::connection::{Connection, column};
 use crate::error::MigrateError;
@@ -85,25 +85,6 @@ impl Type {
     /// The type of a staging column that COPY fills.
     pub(super) fn staged(&self) -> &str {
         if self.takes_wire() { &self.name } else { "text" }
-    }
-
-    /// SQL for what is hashed of an expression of this type: the value itself where equal values have equal bytes; the bytes
-    /// of floats (0 and -0 are equal), of chars and money, and of bigint and timestamps, whose own hash is that of their two
-    /// halves laid over each other (-1 and 4294967295 are alike to it); the pinned text of everything else.
-    pub(super) fn hashed(&self, expression: &str) -> String {
-        let base = &self.base;
-        match base.as_str() {
-            "bigint" => format!("int8send(({expression})::bigint)"),
-            "timestamp without time zone" => format!("timestamp_send(({expression})::timestamp)"),
-            "timestamp with time zone" => format!("timestamptz_send(({expression})::timestamptz)"),
-            _ if self.is_exact() => format!("({expression})::{base}"),
-            "text" | "character varying" => format!("({expression})::text COLLATE \"C\""),
-            "real" => format!("float4send(({expression})::real)"),
-            "double precision" => format!("float8send(({expression})::double precision)"),
-            "money" => format!("cash_send(({expression})::money)"),
-            "bpchar" => format!("bpcharsend(({expression})::bpchar)"),
-            _ => format!("({expression})::text COLLATE \"C\""),
-        }
     }
 
     /// Whether values that are equal to an index are the same value, whatever its collation. 1.5 and 1.50 are not.

@@ -7,12 +7,13 @@ use crate::engine::compare::{Cells, CompareSource as _, CompareTarget as _, Part
 use crate::engine::{Bound, KeyRange, Rows as _, Source as _};
 
 const TABLE: &str = "CREATE TABLE item (id int PRIMARY KEY, phone text, n numeric, f float8, c char(4), j json, i interval, b bigint,
-    at timestamp, zoned timestamptz);";
+    at timestamp, zoned timestamptz, name text, other bigint);";
 
 fn items() -> World {
     let rows = "INSERT INTO item SELECT i, 'phone ' || i, i, i - 4, 'a', '{}', '1 mon', -i, '1999-12-31 23:59:59.999992', \
-                '1999-12-31 23:59:59.999992+00' FROM generate_series(1, 20) i";
-    let mapping = plain("item", &["id", "phone", "n", "f", "c", "j", "i", "b", "at", "zoned"]);
+                '1999-12-31 23:59:59.999992+00', 'name ' || i, i FROM generate_series(1, 20) i";
+    let mapping =
+        plain("item", &["id", "phone", "n", "f", "c", "j", "i", "b", "at", "zoned", "name", "other"]);
     World::new(&format!("{TABLE}{rows}"), TABLE, vec![mapping]).copied()
 }
 
@@ -41,6 +42,16 @@ fn every_seeded_difference_changes_the_sum() {
             "UPDATE item SET zoned = '2000-01-01 01:11:34.967288+00' WHERE id = 9",
             "UPDATE item SET zoned = '1999-12-31 23:59:59.999992+00' WHERE id = 9",
         ),
+        // Values exchanged between two columns of one row.
+        (
+            "UPDATE item SET phone = name, name = phone WHERE id = 10",
+            "UPDATE item SET phone = name, name = phone WHERE id = 10",
+        ),
+        (
+            "UPDATE item SET b = other, other = b WHERE id = 11",
+            "UPDATE item SET b = other, other = b WHERE id = 11",
+        ),
+        ("UPDATE item SET n = -12 WHERE id = 12", "UPDATE item SET n = 12 WHERE id = 12"),
         ("INSERT INTO item VALUES (99)", "DELETE FROM item WHERE id = 99"),
     ] {
         world.target.run(change).unwrap();
