@@ -25,12 +25,19 @@ pub enum Part {
 }
 
 /// What a part holds.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sum {
     /// Rows.
     pub rows: u64,
-    /// The sum of the rows' hashes, as the driver writes it.
-    pub hash: String,
+    /// The sum of the rows' hashes, modulo 2^64.
+    pub hash: u64,
+}
+
+impl Sum {
+    /// What it holds more than another one, modulo 2^64.
+    pub fn minus(self, other: Self) -> Self {
+        Self { rows: self.rows.wrapping_sub(other.rows), hash: self.hash.wrapping_sub(other.hash) }
+    }
 }
 
 /// One row's hash.
@@ -83,6 +90,15 @@ pub struct TableRead {
 pub trait CompareSource: Source {
     /// Whether both ends order the mapping's keys alike, so that ranges of one are ranges of the other.
     fn orders_alike(&mut self, mapping: &Mapping) -> Result<bool, MigrateError>;
+    /// Where a part of at most `rows` keys behind `after` may end; nothing if it is the last.
+    fn part_end(
+        &mut self,
+        mapping: &Mapping,
+        after: Option<&Bound>,
+        rows: u32,
+    ) -> Result<Option<Bound>, MigrateError> {
+        self.range_end(mapping, &KeyRange { after: after.cloned(), up_to: None }, rows)
+    }
     /// What the mapping makes of a part.
     fn sum(&mut self, mapping: &Mapping, part: &Part) -> Result<Sum, MigrateError>;
     /// The hash of every row that the mapping makes of a part.

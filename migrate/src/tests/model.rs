@@ -11,6 +11,7 @@ mod target;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::engine::compare::Sum;
 use crate::engine::{Bound, Driver, KeyRange, Mapping, Position, Rows, Stream, StreamRow};
 use crate::error::MigrateError;
 
@@ -201,6 +202,11 @@ fn bound(key: i64) -> Bound {
 fn within(range: &KeyRange, wanted: i64) -> bool {
     range.after.as_ref().is_none_or(|after| wanted > key(after))
         && range.up_to.as_ref().is_none_or(|up_to| wanted <= key(up_to))
+}
+
+fn sum<T: std::hash::Hash>(rows: &[T]) -> Sum {
+    let hash = rows.iter().fold(0, |sum: u64, row| sum.wrapping_add(hash(row).cast_unsigned()));
+    Sum { rows: rows.len() as u64, hash }
 }
 
 fn hash(value: &impl std::hash::Hash) -> i64 {

@@ -50,7 +50,7 @@ pub(super) struct Connection {
 const OLDEST: u32 = 13;
 
 /// Why a row says nothing: the driver asked for another column than it reads.
-const NO_VALUE: &str = "the server answered without a value that was asked for";
+pub(super) const NO_VALUE: &str = "the server answered without a value that was asked for";
 
 impl Place {
     /// Reads a URL.

@@ -29,6 +29,9 @@ pub(super) const NAME: &str = "CASE WHEN n.nspname = 'pg_catalog' THEN format_ty
 /// From here on numbers belong to types that somebody made, which differ from server to server.
 const FIRST_OWN: u32 = 16_384;
 
+/// Whole numbers.
+const WHOLE: [&str; 3] = ["smallint", "integer", "bigint"];
+
 /// The number of `text`.
 const TEXT: u32 = 25;
 
@@ -112,11 +115,14 @@ impl Type {
     pub(super) fn orders_like(&self, other: &Self) -> bool {
         const ONE_ORDER: [&str; 4] =
             ["uuid", "date", "timestamp without time zone", "timestamp with time zone"];
-        const WHOLE: [&str; 3] = ["smallint", "integer", "bigint"];
-        let both_of = |names: &[&str]| names.contains(&&*self.base) && names.contains(&&*other.base);
-        both_of(&WHOLE)
+        (self.is_whole_number() && other.is_whole_number())
             || (self.is_text() && other.is_text())
             || (self.base == other.base && ONE_ORDER.contains(&&*self.base))
+    }
+
+    /// Whether the type is one of whole numbers.
+    pub(super) fn is_whole_number(&self) -> bool {
+        WHOLE.contains(&self.base.as_str())
     }
 
     /// Whether the type is one of text, ordered by a collation.
@@ -148,7 +154,6 @@ impl Type {
 
 /// Casts that round or cut instead of failing.
 fn loses(from: &str, to: &str) -> bool {
-    const WHOLE: [&str; 3] = ["smallint", "integer", "bigint"];
     const TIMED: [&str; 2] = ["timestamp without time zone", "timestamp with time zone"];
     let broken = ["numeric", "real", "double precision", "money"].contains(&from);
     let float = ["real", "double precision"].contains(&to);

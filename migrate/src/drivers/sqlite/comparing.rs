@@ -85,7 +85,7 @@ impl Reading<'_> {
             sum = sum.wrapping_add(hash(&mut hasher, row, layout)?);
             Ok(())
         })?;
-        Ok(Sum { rows, hash: format!("{sum:016x}") })
+        Ok(Sum { rows, hash: sum })
     }
 
     fn row_hashes(&self) -> Result<Vec<RowHash>, MigrateError> {

@@ -174,6 +174,11 @@ impl<'a, D: Driver> Pair<'a, D> {
         Ok(taken.collect())
     }
 
+    pub(super) fn sums(&mut self, mapping: &Mapping, part: &Part) -> Result<(Sum, Sum), MigrateError> {
+        let Self { source, target, .. } = self;
+        beside(|| source.sum(mapping, part), || target.sum(mapping, part))
+    }
+
     pub(super) fn row_hashes(
         &mut self,
         mapping: &Mapping,

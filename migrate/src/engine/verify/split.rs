@@ -5,9 +5,9 @@
 use std::collections::BTreeMap;
 use std::time::Instant;
 
-use super::pair::{Pair, Step, Taken};
+use super::pair::Pair;
 use super::walk::AGE_OF_SNAPSHOTS;
-use crate::engine::compare::{CompareTarget as _, Part, RowHash};
+use crate::engine::compare::{CompareTarget as _, Part, RowHash, Sum};
 use crate::engine::driver::{Bound, Driver, KeyRange, Source as _, Target as _};
 use crate::engine::mapping::Mapping;
 use crate::error::MigrateError;
@@ -27,8 +27,10 @@ pub(super) struct Differing<'a> {
     pub(super) number: usize,
     pub(super) mapping: &'a Mapping,
     pub(super) part: Part,
-    /// How many rows it has at the source and at the target.
-    pub(super) rows: (u64, u64),
+    /// The source's.
+    pub(super) expected: Sum,
+    /// The target's.
+    pub(super) found: Sum,
 }
 
 /// Narrows parts down to the keys that differ, by their mappings' positions, as long as the snapshots are young; what is left of
@@ -54,20 +56,26 @@ pub(super) fn narrow<'a, D: Driver>(
     Ok(keys)
 }
 
+/// Those of its parts in which a part differs, looked at until they hold all that it holds more or less: the others then add up to no
+/// difference, which is what a part must do to count as equal.
 fn those_that_differ<'a, D: Driver>(
     pair: &mut Pair<'a, D>,
     whole: &Differing<'a>,
     parts: Vec<Part>,
 ) -> Result<Vec<Differing<'a>>, MigrateError> {
     let Differing { number, mapping, .. } = *whole;
-    let mut parts = parts.into_iter();
-    let taken = pair.take(0, |_| Ok(parts.next().map(|part| Step { number, mapping, part: Some(part) })))?;
-    let differ = taken.into_iter().filter(|taken| taken.expected != taken.found);
-    let differing = differ.filter_map(|Taken { step, expected, found, .. }| {
-        let rows = (expected.rows, found.rows);
-        step.part.map(|part| Differing { number, mapping, part, rows })
-    });
-    Ok(differing.collect())
+    let (mut differing, mut left) = (Vec::new(), whole.expected.minus(whole.found));
+    for part in parts {
+        if left == Sum::default() {
+            break;
+        }
+        let (expected, found) = pair.sums(mapping, &part)?;
+        left = left.minus(expected.minus(found));
+        if expected != found {
+            differing.push(Differing { number, mapping, part, expected, found });
+        }
+    }
+    Ok(differing)
 }
 
 impl Differing<'_> {
@@ -76,11 +84,11 @@ impl Differing<'_> {
             Part::Range(_) => ROWS_OF_RANGE,
             Part::Bucket { .. } => ROWS_OF_BUCKET,
         };
-        self.rows.0.max(self.rows.1) > small
+        self.expected.rows.max(self.found.rows) > small
     }
 
     fn split<D: Driver>(&self, pair: &mut Pair<'_, D>) -> Result<Vec<Part>, MigrateError> {
-        split(pair, self.mapping, &self.part, self.rows)
+        split(pair, self.mapping, &self.part, (self.expected.rows, self.found.rows))
     }
 }
 

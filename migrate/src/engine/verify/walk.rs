@@ -125,11 +125,10 @@ impl Walk<'_> {
             if let Some(table) = state.report.tables.get_mut(number) {
                 table.rows += expected.rows;
                 table.parts += 1;
-                table.hash = XxHash3_64::oneshot_with_seed(table.hash, expected.hash.as_bytes());
+                table.hash = XxHash3_64::oneshot_with_seed(table.hash, &expected.hash.to_be_bytes());
             }
             if expected != found {
-                let rows = (expected.rows, found.rows);
-                differing.push(Differing { number, mapping, part, rows });
+                differing.push(Differing { number, mapping, part, expected, found });
             }
             state.report.duration_ms = self.took();
             (self.watch)(&state.report);
@@ -196,8 +195,8 @@ impl Walk<'_> {
             Place::Behind(after, number) => (after.clone(), *number),
             Place::Start => (None, 0),
         };
-        let mut range = KeyRange { after, up_to: None };
-        range.up_to = source.range_end(mapping, &range, self.options.part_rows)?;
+        let up_to = source.part_end(mapping, after.as_ref(), self.options.part_rows)?;
+        let range = KeyRange { after, up_to };
         let next = range.up_to.clone().map(|up_to| Place::Behind(Some(up_to), number + 1));
         Ok((Part::Range(range), number, next))
     }

@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 
-use super::{ModelRows, SourceData, away, bound, hash, key, seen, within};
+use super::{ModelRows, SourceData, away, bound, hash, key, seen, sum, within};
 use crate::engine::compare::{CompareSource, Part, RowHash, ShownRow, Sum, TableRead};
 use crate::engine::{
     Batch, Bound, Bounded, CaptureState, Dirty, Joining, KeyRange, Mapping, Position, Source, Stream, Touched,
@@ -220,7 +220,7 @@ impl CompareSource for ModelSource {
     fn sum(&mut self, _: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
         reachable(&self.data.lock().unwrap())?;
         let rows = self.part(part);
-        Ok(Sum { rows: rows.len() as u64, hash: hash(&rows).to_string() })
+        Ok(sum(&rows))
     }
 
     fn row_hashes(&mut self, _: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex, MutexGuard};
 
-use super::{Chunk, ModelRows, TargetData, away, bound, hash, key, seen, within};
+use super::{Chunk, ModelRows, TargetData, away, bound, hash, key, seen, sum, within};
 use crate::engine::compare::{Cells, CompareTarget, Part, RowHash, ShownRow, Sum};
 use crate::engine::in_the_way::{ADOPTED, AN_OLDER_COPY};
 use crate::engine::{
@@ -293,7 +293,7 @@ impl CompareTarget for ModelTarget {
 
     fn sum(&mut self, _: &Mapping, part: &Part) -> Result<Sum, MigrateError> {
         let rows = self.part(part);
-        Ok(Sum { rows: rows.len() as u64, hash: hash(&rows).to_string() })
+        Ok(sum(&rows))
     }
 
     fn row_hashes(&mut self, _: &Mapping, part: &Part) -> Result<Vec<RowHash>, MigrateError> {

@@ -14,7 +14,7 @@ use crate::shell;
 
 /// Pinned, because another version has another cost.
 const RELADIFF: [&str; 2] = ["reladiff==0.6.0", "psycopg2-binary==2.9.11"];
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 5;
 
 pub(super) fn against_reladiff(binaries: &Binaries) -> Result<Vec<Measured>> {
     let reladiff = reladiff()?;

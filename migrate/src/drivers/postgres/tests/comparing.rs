@@ -85,6 +85,32 @@ fn values_exchanged_between_two_rows_of_one_part_change_its_sum() {
 }
 
 #[test]
+fn parts_of_whole_numbers_hold_no_more_keys_than_asked_for_and_go_over_gaps() {
+    // Dense, a gap, sparse, and the greatest number there is.
+    let keys = "SELECT i FROM generate_series(-500, 500) i UNION ALL SELECT i FROM generate_series(900000, 900400) i \
+                UNION ALL SELECT i * 1000 FROM generate_series(1000, 1300) i UNION ALL VALUES (9223372036854775807)";
+    let table = "CREATE TABLE wide_apart (id bigint PRIMARY KEY);";
+    let source = format!("{table} INSERT INTO wide_apart {keys}");
+    let world = World::new(&source, table, vec![plain("wide_apart", &["id"])]).copied();
+    let mapping = &world.stream.mappings[0];
+    let mut source = world.source_end();
+    source.begin(&world.stream, None).unwrap();
+    let (mut parts, mut after) = (Vec::new(), None);
+    loop {
+        let up_to = source.part_end(mapping, after.as_ref(), 100).unwrap();
+        let part = Part::Range(KeyRange { after, up_to: up_to.clone() });
+        parts.push(source.sum(mapping, &part).unwrap().rows);
+        after = up_to;
+        if after.is_none() {
+            break;
+        }
+    }
+    assert_eq!(parts.iter().sum::<u64>(), 1001 + 401 + 301 + 1);
+    assert!(parts.iter().all(|rows| *rows <= 100), "{parts:?}");
+    assert!(parts.len() <= 17 + 4, "a gap or sparse keys make many small parts: {parts:?}");
+}
+
+#[test]
 fn ranges_and_buckets_hold_each_row_once() {
     let world = items();
     let mapping = &world.stream.mappings[0];
