@@ -240,10 +240,10 @@ impl CompareSource for PostgresSource {
             && let Some(from) = number.checked_add(i64::from(rows))
         {
             let (root, step) = (&shape.root, rows / LOOKS + 1);
-            let there = format!("(SELECT 1 FROM {root} WHERE {key} = n)");
+            let there = format!("(SELECT 1 FROM {root} r WHERE r.{key} = s.n LIMIT 1)");
             let end = self.connection.text(&format!(
                 "SELECT {} FROM (SELECT {key} FROM {root} WHERE {key} >= '{from}'::bigint ORDER BY {key} LIMIT 1) q(k0) \
-                 WHERE (SELECT count({there}) > count(*) / 2 FROM generate_series('{number}'::bigint + 1, '{from}'::bigint, {step}) n)",
+                 WHERE (SELECT count({there}) > count(*) / 2 FROM generate_series('{number}'::bigint + 1, '{from}'::bigint, {step}) s(n))",
                 shape.bound(&["q.k0".to_owned()])
             ))?;
             if let Some(end) = end {
