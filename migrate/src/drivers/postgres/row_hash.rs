@@ -37,7 +37,7 @@ fn hashed(kind: &Type, value: &str, seed: usize) -> Hashed {
     let cast = format!("({value})::{}", kind.base);
     let sent = |function: &str| Hashed::Bytes(format!("{function}({cast})"));
     match kind.base.as_str() {
-        "smallint" | "integer" | "bigint" => Hashed::Alone(of_number(seed, &format!("({value})::bigint"))),
+        "smallint" | "integer" | "bigint" => Hashed::Alone(of_number(seed, &format!("{cast}::bigint"))),
         "boolean" => Hashed::Alone(of_number(seed, &format!("{cast}::integer"))),
         "uuid" => Hashed::Alone(format!("uuid_hash_extended({cast}, {seed})")),
         "bytea" => Hashed::Bytes(cast),

@@ -216,16 +216,17 @@ fn generated_columns_are_left_to_the_target_and_refused_in_a_mapping() {
 
 #[test]
 fn a_value_takes_the_type_of_the_target() {
-    let source = "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE item (id int PRIMARY KEY, v mood, w int, x varchar(9));
-        INSERT INTO item VALUES (1, 'sad', 5, 'x')";
-    let target = "CREATE TYPE feeling AS ENUM ('glad', 'sad'); CREATE TABLE item (id text PRIMARY KEY, v feeling, w numeric, x text)";
-    let world = World::new(source, target, vec![plain("item", &["id", "v", "w", "x"])]).copied();
+    let source = "CREATE TYPE mood AS ENUM ('sad'); CREATE TABLE item (id int PRIMARY KEY, v mood, w int, x varchar(9), y bool, z oid);
+        INSERT INTO item VALUES (1, 'sad', 5, 'x', true, 4294967295)";
+    let target = "CREATE TYPE feeling AS ENUM ('glad', 'sad'); CREATE TABLE item (id text PRIMARY KEY, v feeling, w numeric, x text,
+        y int, z int)";
+    let world = World::new(source, target, vec![plain("item", &["id", "v", "w", "x", "y", "z"])]).copied();
     world
         .source
-        .run("INSERT INTO item VALUES (2, NULL, 6, 'y'); UPDATE item SET w = 7 WHERE id = 1")
+        .run("INSERT INTO item VALUES (2, NULL, 6, 'y', false, 7); UPDATE item SET w = 7 WHERE id = 1")
         .unwrap();
     world.follow();
-    world.assert_same("SELECT * FROM item", "SELECT * FROM item");
+    world.assert_same("SELECT id, v, w, x, y::int, z::int FROM item", "SELECT * FROM item");
     assert!(world.sums_agree(0));
 }
 
