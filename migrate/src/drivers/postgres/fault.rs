@@ -203,7 +203,8 @@ fn grant(message: &str, role: &str) -> String {
         Some(("table", name)) => {
             let statement = statement("SELECT, INSERT, UPDATE, DELETE, TRIGGER ON", name);
             format!(
-                "{statement}, with its schema in front; at the source SELECT is enough for all but capture"
+                "{statement}, with its schema in front, which is banyan for what `migrate` keeps; at the source \
+                 SELECT is enough for all but capture"
             )
         }
         Some(("schema", name)) => statement("USAGE, CREATE ON SCHEMA", name),
